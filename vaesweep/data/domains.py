@@ -1,0 +1,105 @@
+"""Named domains: the training population's three partitions and any number of unseen populations.
+
+Every trained cell is evaluated on every domain, and a generalisation gap is a difference between two domains of the
+same cell (design, contract 6). Arrays are in physical units (dB HL, years); standardisation is fitted on the
+training domain only and travels with the data.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+
+from vaesweep.errors import UserError
+
+
+class Role(StrEnum):
+    """What a domain is for. Exactly one domain each has the first three roles; any number are unseen."""
+
+    TRAIN = "train"
+    VALID = "valid"
+    TEST = "test"
+    UNSEEN = "unseen"
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One population or partition: `arrays` share their first axis, the datum.
+
+    `name` is what MLflow and the tables show, e.g. `nhanes.train` or `nhanes_2017_2020`.
+    """
+
+    name: str
+    role: Role
+    arrays: Mapping[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """Mean and standard deviation of each dimension over the training domain, in physical units: `[dim]`."""
+
+    mean: np.ndarray
+    std: np.ndarray
+
+    @classmethod
+    def fit(cls, x: np.ndarray) -> "Standardisation":
+        """Fit to `x` `[datum, dim]`; a constant dimension is refused, since nothing can be learnt from it."""
+        std = x.std(axis=0, dtype=np.float64)
+        if (std == 0).any():
+            raise UserError(
+                f"dimension {int(np.argmin(std))} of the training data is constant over all {len(x)} rows: it cannot "
+                "be standardised; use data in which every dimension varies"
+            )
+        return cls(x.mean(axis=0, dtype=np.float64), std)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """All domains of one experiment, with what is needed to read them.
+
+    `columns` names the dimensions; `summary` is for people (one line each: rows kept, rows dropped and why).
+    """
+
+    domains: tuple[Domain, ...]
+    columns: tuple[str, ...]
+    standardisation: Standardisation
+    summary: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        names = [domain.name for domain in self.domains]
+        if len(set(names)) != len(names):
+            raise UserError(f"two domains share a name: {', '.join(sorted(names))}; rename the file or folder of one")
+
+    def domain(self, role: Role) -> Domain:
+        """The one domain with `role`, which may not be `UNSEEN`."""
+        (found,) = [domain for domain in self.domains if domain.role is role]
+        return found
+
+    def fingerprint(self) -> str:
+        """Sixteen hex digits that change whenever a value, a name or a role in any domain changes."""
+        digest = hashlib.sha256(json.dumps([self.columns, *((d.name, d.role) for d in self.domains)]).encode())
+        for domain in self.domains:
+            for name, array in sorted(domain.arrays.items()):
+                digest.update(f"{name}{array.dtype}{array.shape}".encode())
+                digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
+
+
+def partition(rows: int, seed: int, shares: tuple[float, float, float] = (0.8, 0.1, 0.1)) -> dict[Role, np.ndarray]:
+    """Split `rows` row numbers at random, but always the same way, into train, valid and test.
+
+    Returns sorted row numbers by role. Each part gets at least one row; fewer than 10 rows are refused.
+    """
+    if rows < 10:
+        raise UserError(f"{rows} rows cannot be split into train, valid and test; at least 10 are needed")
+    order = np.random.default_rng(np.random.SeedSequence((seed, rows))).permutation(rows)
+    valid, test = (max(1, round(share * rows)) for share in shares[1:])
+    train = rows - valid - test
+    parts = np.split(order, [train, train + valid])
+    return {role: np.sort(part) for role, part in zip((Role.TRAIN, Role.VALID, Role.TEST), parts, strict=True)}
