@@ -3,6 +3,7 @@
 The writer (`tracking`) and the reader (`vaesweep.analysis`) share this page and nothing else.
 """
 
+import os
 from enum import StrEnum
 
 
@@ -40,6 +41,11 @@ class Outcome(StrEnum):
 SWEEP_FILE = "sweep.json"  # artifact of the parent run: name, preset, command, axes, cells, domains (SweepRecord)
 MODEL_FILE = "model.safetensors"  # artifact of a cell run: the trained weights
 CONFIG_FILE = "config.json"  # artifact of a cell run: its canonical configuration
+
+
+def store_uri() -> str:
+    """Where runs are tracked: `MLFLOW_TRACKING_URI`, or an SQLite file below the working directory."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///results/mlflow.db"
 
 
 def final(domain: str, metric: str) -> str:
