@@ -1,0 +1,38 @@
+"""The evidence lower bound, kept in its parts (thesis section 2.2, eq. 2.1): ELBO = -(D + R).
+
+A model returns its distortion and its named rates; nothing here re-weights them. Re-weighting is `vaesweep.rates`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Elbo:
+    """Distortion and rates of a batch, in nats, under any number of leading axes (`...`, e.g. the cell).
+
+    `distortion` is `[..., batch]`, nats per datum. Each rate is `[..., batch, *latent]`: unreduced over its latent
+    axes, so that free nats can apply to a dimension or to the group as a whole.
+    """
+
+    distortion: Tensor
+    rates: Mapping[str, Tensor]
+
+    def rate(self, name: str) -> Tensor:
+        """One named rate summed over its latent axes: `[..., batch]`, nats per datum."""
+        return total_over_latents(self.rates[name], self.distortion)
+
+    def total_rate(self) -> Tensor:
+        """The sum of all rates: `[..., batch]`, nats per datum."""
+        return sum((self.rate(name) for name in self.rates), start=self.distortion.new_zeros(()))
+
+    def value(self) -> Tensor:
+        """The bound itself, -(D + R), never re-weighted: `[..., batch]`, nats per datum."""
+        return -(self.distortion + self.total_rate())
+
+
+def total_over_latents(rate: Tensor, datum: Tensor) -> Tensor:
+    """Sum `rate` over the axes that `datum` does not have: `[..., batch, *latent]` to `[..., batch]`."""
+    return rate.flatten(datum.dim()).sum(-1) if rate.dim() > datum.dim() else rate

@@ -1,0 +1,165 @@
+"""The kinds of rate control: fixed β, linear and sigmoidal warm-up, and the closed-loop target rate.
+
+Sources: β of Higgins et al. 2017 (thesis eq. 2 of study A); sigmoidal warm-up over the first steps as in study C; the
+target rate after Dieleman et al. 2021, eq. 7 (thesis section E.2, lines 1297-1307).
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from vaesweep.packing import Packed
+from vaesweep.rates.base import Numbers, RateControl, State
+
+NonNegative = Annotated[float, Packed(), Field(ge=0)]
+Positive = Annotated[float, Packed(), Field(gt=0)]
+
+
+class FixedBeta(RateControl):
+    """β stays what it is; β = 1 optimises the ELBO itself."""
+
+    kind: Literal["fixed"] = "fixed"
+    value: NonNegative = 1.0
+
+    @classmethod
+    def start(cls, numbers: Numbers) -> State:
+        return {}
+
+    @classmethod
+    def beta(cls, numbers: Numbers, state: State, step: Tensor) -> Tensor:
+        return numbers["value"]
+
+    @classmethod
+    def settled(cls, numbers: Numbers, state: State, step: Tensor) -> Tensor:
+        return torch.ones_like(numbers["value"], dtype=torch.bool)
+
+
+class LinearWarmup(RateControl):
+    """β rises in a straight line from `start_value` to `value` over `steps` steps, then stays."""
+
+    kind: Literal["linear"] = "linear"
+    value: NonNegative = 1.0
+    start_value: NonNegative = 0.0
+    steps: Positive = 1000.0
+
+    @classmethod
+    def start(cls, numbers: Numbers) -> State:
+        return {}
+
+    @classmethod
+    def beta(cls, numbers: Numbers, state: State, step: Tensor) -> Tensor:
+        share = (step / numbers["steps"]).clamp(max=1.0)
+        return numbers["start_value"] + share * (numbers["value"] - numbers["start_value"])
+
+    @classmethod
+    def settled(cls, numbers: Numbers, state: State, step: Tensor) -> Tensor:
+        return step >= numbers["steps"]
+
+
+class SigmoidWarmup(RateControl):
+    """β rises from 0 to `value` along a logistic curve centred on half of `steps`.
+
+    The curve is shifted and scaled to be exactly 0 at step 0 and `value` at `steps`, after which β stays;
+    `steepness` is the logistic's argument at either end (6: the middle half does most of the rise).
+    """
+
+    kind: Literal["sigmoid"] = "sigmoid"
+    value: NonNegative = 1.0
+    steps: Positive = 1000.0
+    steepness: Positive = 6.0
+
+    @classmethod
+    def start(cls, numbers: Numbers) -> State:
+        return {}
+
+    @classmethod
+    def beta(cls, numbers: Numbers, state: State, step: Tensor) -> Tensor:
+        share = (step / numbers["steps"]).clamp(max=1.0)
+        low = torch.sigmoid(-numbers["steepness"])
+        rise = torch.sigmoid(numbers["steepness"] * (2 * share - 1))
+        return numbers["value"] * (rise - low) / (1 - 2 * low)
+
+    @classmethod
+    def settled(cls, numbers: Numbers, state: State, step: Tensor) -> Tensor:
+        return step >= numbers["steps"]
+
+
+class TargetRate(RateControl):
+    """Closed loop: β moves until the rate is `target` nats per datum.
+
+    With a smoothed measured rate R, step δ (`step_size`) and dead band ε (`dead_band`): β ← β(1+δ) where R > R*(1+ε),
+    β ← β/(1+δ) where R < R*/(1+ε), else β stays; β never leaves [`floor`, `ceiling`]. R is an exponential moving average
+    with memory `smoothing`, corrected for its start. δ must be small against what the model learns in a step, or the loop
+    oscillates.
+
+    A target is called saturated, not met, when β has stood at a bound for `patience` steps in a row with the rate on the
+    wrong side of the band; it is cleared as soon as the rate comes inside. A target counts as settled when the rate has
+    been inside twice the dead band for `patience` steps in a row, or when it is saturated.
+    """
+
+    kind: Literal["target"] = "target"
+    target: Positive
+    initial: Positive = 1.0
+    step_size: Positive = 0.01
+    dead_band: NonNegative = 0.01
+    smoothing: Annotated[float, Packed(), Field(ge=0, lt=1)] = 0.95
+    floor: Positive = 1e-6
+    ceiling: Positive = 1e6
+    patience: Positive = 100.0
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> "TargetRate":
+        if not self.floor <= self.initial <= self.ceiling:
+            raise ValueError(
+                f"initial β {self.initial:g} lies outside its bounds: floor {self.floor:g}, ceiling {self.ceiling:g}"
+            )
+        return self
+
+    @classmethod
+    def start(cls, numbers: Numbers) -> State:
+        zero = torch.zeros_like(numbers["target"])
+        return {
+            "beta": numbers["initial"].clone(),
+            "average": zero,
+            "weight": zero,
+            "inside": zero,
+            "stuck": zero,
+        }
+
+    @classmethod
+    def beta(cls, numbers: Numbers, state: State, step: Tensor) -> Tensor:
+        return state["beta"]
+
+    @classmethod
+    def advance(cls, numbers: Numbers, state: State, rate: Tensor, step: Tensor) -> State:
+        memory, target, band = numbers["smoothing"], numbers["target"], 1 + numbers["dead_band"]
+        average = memory * state["average"] + (1 - memory) * rate
+        weight = memory * state["weight"] + (1 - memory)
+        smooth = average / weight
+        above, below = smooth > target * band, smooth < target / band
+        direction = above.to(target) - below.to(target)
+        beta = state["beta"] * (1 + numbers["step_size"]) ** direction
+        beta = torch.minimum(torch.maximum(beta, numbers["floor"]), numbers["ceiling"])
+        stuck = (below & (beta <= numbers["floor"])) | (above & (beta >= numbers["ceiling"]))
+        wide = band * band
+        inside = (smooth <= target * wide) & (smooth >= target / wide)
+        return {
+            "beta": beta,
+            "average": average,
+            "weight": weight,
+            "inside": torch.where(inside, state["inside"] + 1, 0.0),
+            "stuck": torch.where(stuck, state["stuck"] + 1, 0.0),
+        }
+
+    @classmethod
+    def settled(cls, numbers: Numbers, state: State, step: Tensor) -> Tensor:
+        return (state["inside"] >= numbers["patience"]) | cls.saturated(numbers, state)
+
+    @classmethod
+    def saturated(cls, numbers: Numbers, state: State) -> Tensor:
+        return state["stuck"] >= numbers["patience"]
+
+
+Control = Annotated[FixedBeta | LinearWarmup | SigmoidWarmup | TargetRate, Field(discriminator="kind")]

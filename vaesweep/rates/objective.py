@@ -1,0 +1,143 @@
+"""From rates to what is optimised: distortion + Σ β · max(free nats, rate), vectorised over the cells of a pack.
+
+The one place where an ELBO is re-weighted (thesis eq. 2 of study A and eq. 37 of study B). `RatePolicy` is frozen; the
+state of its controls is the caller's.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vaesweep.elbo import Elbo, total_over_latents
+from vaesweep.errors import UserError
+from vaesweep.packing import Frozen, Packed
+from vaesweep.rates.base import Numbers, RateControl, State, stack_numbers
+from vaesweep.rates.controls import Control
+
+TOTAL = "total"  # the name under which one control acts on the sum of all rates, with one shared β
+
+
+class FreeNats(Frozen):
+    """Nats that cost no more than nothing: a rate below `nats` is counted as `nats` (eq. 37, per datum).
+
+    `per` dimension: each entry of the unreduced rate has the allowance; `per` group: their sum has it.
+    """
+
+    nats: Annotated[float, Packed(), Field(ge=0)] = 0.0
+    per: Literal["dimension", "group"] = "dimension"
+
+
+class RateConfig(Frozen):
+    """How the rates of one cell are weighted.
+
+    `rates` maps rate names, or `total`, to a control; with `total` alone one β is shared by all rates. A rate without
+    a control keeps β = 1. `free_nats` maps rate names to their allowance.
+    """
+
+    rates: dict[str, Control] = {}
+    free_nats: dict[str, FreeNats] = {}
+
+    def check_names(self, names: Sequence[str]) -> None:
+        """Refuse controls of rates that the model does not have, and `total` beside single rates."""
+        known = ", ".join(names)
+        for key in [*self.rates, *self.free_nats]:
+            if key not in names and not (key == TOTAL and key in self.rates):
+                raise UserError(
+                    f"rates: this model has no rate named {key!r}; it has {known}, and {TOTAL} is their sum"
+                )
+        if TOTAL in self.rates and len(self.rates) > 1:
+            others = ", ".join(key for key in self.rates if key != TOTAL)
+            raise UserError(f"rates: {TOTAL} and {others} would both weigh the same rate; keep one of them")
+        if TOTAL in self.free_nats:
+            raise UserError(f"free_nats: free nats belong to a rate, not to the {TOTAL}; name one of {known}")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What re-weights the rates in one step: β and free nats by rate name, each `[cell]`."""
+
+    beta: Mapping[str, Tensor]
+    free_nats: Mapping[str, tuple[Tensor, str]]
+
+    def objective(self, elbo: Elbo) -> Tensor:
+        """The re-weighted negative ELBO, `[cell, batch]`, nats per datum, for gradients and nothing else."""
+        loss = elbo.distortion
+        for name in elbo.rates:
+            loss = loss + self.beta[name].to(loss.dtype)[:, None] * self._counted(name, elbo)
+        return loss
+
+    def _counted(self, name: str, elbo: Elbo) -> Tensor:
+        if name not in self.free_nats:
+            return elbo.rate(name)
+        nats, per = self.free_nats[name]
+        rate = elbo.rate(name) if per == "group" else elbo.rates[name]
+        allowance = nats.to(rate.dtype).reshape(-1, *[1] * (rate.dim() - 1))
+        return total_over_latents(torch.maximum(rate, allowance), elbo.distortion)
+
+
+class RatePolicy:
+    """The controls of a pack: the same kinds for every cell, their numbers stacked over cells."""
+
+    def __init__(self, configs: Sequence[RateConfig], names: Sequence[str], device: torch.device | None = None) -> None:
+        first = configs[0]
+        first.check_names(names)
+        self.names = tuple(names)
+        self._controls: dict[str, tuple[type[RateControl], Numbers]] = {
+            key: (type(control), stack_numbers([c.rates[key] for c in configs], device))
+            for key, control in first.rates.items()
+        }
+        self._free_nats = {
+            name: (stack_numbers([c.free_nats[name] for c in configs], device)["nats"], free.per)
+            for name, free in first.free_nats.items()
+        }
+        self._one = torch.ones(len(configs), dtype=torch.float64, device=device)
+
+    def start(self) -> State:
+        """The state of all controls before the first step, by `control.name`, each `[cell]`."""
+        return _join({key: kind.start(numbers) for key, (kind, numbers) in self._controls.items()})
+
+    def weights(self, state: State, step: Tensor) -> Weights:
+        """The weights that step number `step` uses."""
+        parts = _split(state)
+        betas = {k: kind.beta(numbers, parts.get(k, {}), step) for k, (kind, numbers) in self._controls.items()}
+        shared = betas.get(TOTAL, self._one)
+        return Weights({name: betas.get(name, shared) for name in self.names}, self._free_nats)
+
+    def advance(self, state: State, measured: Mapping[str, Tensor], step: Tensor) -> State:
+        """The state after a step; `measured` holds each rate's unweighted batch mean `[cell]`, nats per datum."""
+        parts = _split(state)
+        total = sum(measured.values(), start=torch.zeros_like(self._one))
+        moved = {
+            key: kind.advance(numbers, parts.get(key, {}), (total if key == TOTAL else measured[key]).double(), step)
+            for key, (kind, numbers) in self._controls.items()
+        }
+        return _join(moved)
+
+    def settled(self, state: State, step: Tensor) -> Tensor:
+        """`[cell]`, true where every β has done its moving."""
+        parts = _split(state)
+        done = torch.ones_like(self._one, dtype=torch.bool)
+        for key, (kind, numbers) in self._controls.items():
+            done = done & kind.settled(numbers, parts.get(key, {}), step)
+        return done
+
+    def saturated(self, state: State) -> dict[str, Tensor]:
+        """By control, `[cell]`: true where the control asks for a rate that the model cannot give."""
+        parts = _split(state)
+        return {key: kind.saturated(numbers, parts.get(key, {})) for key, (kind, numbers) in self._controls.items()}
+
+
+def _join(parts: Mapping[str, State]) -> State:
+    return {f"{key}.{name}": value for key, state in parts.items() for name, value in state.items()}
+
+
+def _split(state: State) -> dict[str, State]:
+    parts: dict[str, State] = {}
+    for joined, value in state.items():
+        key, _, name = joined.rpartition(".")
+        parts.setdefault(key, {})[name] = value
+    return parts
