@@ -1,0 +1,153 @@
+"""Rate-distortion curves, their intervals over seeds and their optima (curve.csv).
+
+Thesis, section 4.6: "the curves are moving averages when sorting the models based on the rate". Each domain
+has its own curve, at the rates measured on that domain. The interval at a rate is over seeds: each seed's
+own moving average is interpolated at the curve's rates.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from vaesweep.analysis.intervals import half_width
+from vaesweep.analysis.table import ELBO_PARTS, finished
+
+COLUMNS = [
+    *("kind", "domain", "role", "rate", "distortion", "distortion_low", "distortion_high"),
+    *("elbo", "elbo_low", "elbo_high", "n_cells", "n_seeds", "rate_low", "rate_high", "at_edge"),
+]
+CURVE = "curve"
+LOWEST_DISTORTION = "optimum.distortion"
+HIGHEST_ELBO = "optimum.elbo"
+
+
+@dataclass(frozen=True)
+class _SeedCurve:
+    """One seed's cells `rates`, sorted, and its moving average at strictly increasing rates."""
+
+    rates: np.ndarray
+    average: pd.DataFrame
+
+    def at(self, column: str, rates: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
+        """The average interpolated at `rates`; NaN where the seed has no say.
+
+        A seed has a say at a point when it has cells on both sides of the point or inside its window, from
+        rate `first` to rate `last`: seeds trained towards one target end at slightly different rates, and
+        all count at the end.
+        """
+        values = np.interp(rates, self.average["rate"], self.average[column])
+        covers = (self.rates[0] <= last) & (self.rates[-1] >= first)
+        return np.where(covers, values, np.nan)
+
+    def optimal_rate(self, kind: str) -> float:
+        return float(self.average["rate"].iloc[_best(self.average, kind)])
+
+
+def rd_curve(table: pd.DataFrame, window: int | None = None) -> pd.DataFrame:
+    """Curve and optima of every domain in `table` (of `cells_table`); only finished cells count.
+
+    `window` is the number of neighbouring cells *of one seed* that are averaged (odd; `default_window` if
+    `None`); the curve over all seeds averages as many times more cells as there are seeds. Rates,
+    distortions and ELBOs are in nats per datum. Rows are grouped by domain in the table's order: the curve
+    by rising rate, then the two optima.
+    """
+    points = finished(table)
+    domains = list(dict.fromkeys(table["domain"]))
+    parts = [_domain_curve(points[points["domain"] == domain], window) for domain in domains]
+    parts = [part for part in parts if len(part)]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
+
+
+def moving_average(points: pd.DataFrame, window: int) -> pd.DataFrame:
+    """Moving average of (rate, distortion, elbo) over cells sorted by rate: one row a cell.
+
+    The window is centred and reaches `window // 2` cells to either side; at the ends it is cut, never
+    shifted. Besides the averages: `n_cells` in the window and the rates of its `first` and `last` cell.
+    """
+    values = points[ELBO_PARTS].astype(float).sort_values(ELBO_PARTS).to_numpy()
+    half = window // 2
+    windows = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
+    rows = [(*w.mean(axis=0), len(w), w[0, 0], w[-1, 0]) for w in windows]
+    return pd.DataFrame(rows, columns=[*ELBO_PARTS, "n_cells", "first", "last"]).sort_values(
+        "rate", kind="stable"
+    )
+
+
+def default_window(cells: int) -> int:
+    """Cells of one seed in a window: 1 up to 20 cells, 3 below 60 (the thesis' 45 targets), 5 to 100, …"""
+    return 1 + 2 * round(cells / 40)
+
+
+def monotone_within_interval(curve: pd.DataFrame, domain: str) -> bool:
+    """Whether `domain`'s distortion falls with rate up to its interval.
+
+    It does when no point lies above an earlier one by more than both their half-widths. A half-width counts
+    as at least the median along the curve, since with few seeds some intervals are narrow by chance.
+    Without any interval (one seed) the curve must never rise.
+    """
+    points = curve[(curve["domain"] == domain) & (curve["kind"] == CURVE)].sort_values("rate")
+    distortion = points["distortion"].to_numpy(float)
+    half = points["distortion_high"].to_numpy(float) - distortion
+    typical = np.nanmedian(half) if np.isfinite(half).any() else 0.0
+    half = np.fmax(half, typical)
+    rise = (distortion - half)[1:] - np.minimum.accumulate(distortion + half)[:-1]
+    return bool((rise <= 1e-9 * np.abs(distortion[1:])).all())
+
+
+def optimum(curve: pd.DataFrame, domain: str, kind: str) -> pd.Series | None:
+    """The row of one optimum of one domain, `None` where the domain has no finished cell."""
+    found = curve[(curve["domain"] == domain) & (curve["kind"] == kind)]
+    return found.iloc[0] if len(found) else None
+
+
+def _domain_curve(points: pd.DataFrame, window: int | None) -> pd.DataFrame:
+    """Curve and optima of the finished cells of one domain."""
+    if points.empty:
+        return pd.DataFrame(columns=COLUMNS)
+    groups = [group for _, group in points.groupby("seed", dropna=False)]
+    window = window or default_window(max(len(group) for group in groups))
+    average = moving_average(points, window * len(groups))
+    seeds = [_seed_curve(group, window) for group in groups]
+    curve = _with_intervals(average, seeds).assign(kind=CURVE, at_edge=False)
+    optima = [_optimum(curve, seeds, kind) for kind in (LOWEST_DISTORTION, HIGHEST_ELBO)]
+    whole = pd.concat([curve, pd.DataFrame(optima)], ignore_index=True)
+    return whole.assign(domain=points["domain"].iloc[0], role=points["role"].iloc[0]).reindex(columns=COLUMNS)
+
+
+def _seed_curve(points: pd.DataFrame, window: int) -> _SeedCurve:
+    average = moving_average(points, window)
+    average = average.groupby(average["rate"].round(12), as_index=False)[ELBO_PARTS].mean()
+    return _SeedCurve(np.sort(points["rate"].to_numpy(float)), average)
+
+
+def _with_intervals(average: pd.DataFrame, seeds: list[_SeedCurve]) -> pd.DataFrame:
+    """The average with the seeds' interval around it, and how many seeds have a say at each of its points."""
+    place = [average[name].to_numpy(float) for name in ("rate", "first", "last")]
+    columns: dict[str, np.ndarray] = {}
+    for column in ("distortion", "elbo"):
+        half, n_seeds = half_width(np.stack([seed.at(column, *place) for seed in seeds]))
+        columns |= {f"{column}_low": average[column] - half, f"{column}_high": average[column] + half}
+        columns["n_seeds"] = n_seeds
+    return average.assign(**columns, rate_low=np.nan, rate_high=np.nan)
+
+
+def _optimum(curve: pd.DataFrame, seeds: list[_SeedCurve], kind: str) -> dict[Hashable, object]:
+    """The optimum's row: `rate_low` to `rate_high` spans the seeds' own optima and the averaged curve's.
+
+    A span rather than a t-interval: an optimum's rate is not normal, sits at the edge as often as not, and
+    with three seeds a t-interval (4.3 standard errors) would reach beyond the rates that were trained.
+    """
+    best = _best(curve, kind)
+    row = curve.iloc[best]
+    rates = [row["rate"], *(seed.optimal_rate(kind) for seed in seeds)]
+    span = (min(rates), max(rates)) if len(seeds) > 1 else (np.nan, np.nan)
+    edge = best in (0, len(curve) - 1)
+    found = {"kind": kind, "rate_low": span[0], "rate_high": span[1], "at_edge": edge}
+    return row.to_dict() | found
+
+
+def _best(curve: pd.DataFrame, kind: str) -> int:
+    loss = curve["distortion"] if kind == LOWEST_DISTORTION else -curve["elbo"]
+    return int(np.argmin(loss.to_numpy(float)))

@@ -1,0 +1,242 @@
+"""The thesis' Figure 7 for any sweep: distortion and negative ELBO against rate, one curve a domain.
+
+Domains can differ by orders of magnitude. Where one would squash the others, both panels are cut in two:
+below, the scale of the training population's domains; above, the rest (logarithmic when it spans more than
+a decade).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+from matplotlib.lines import Line2D
+
+from vaesweep.analysis.curves import CURVE, HIGHEST_ELBO, LOWEST_DISTORTION
+from vaesweep.analysis.table import finished
+from vaesweep.data.domains import Role
+
+# Okabe and Ito's palette, distinct under every common colour blindness.
+GREEN, BLUE, SKY, BLACK = "#009E73", "#0072B2", "#56B4E9", "#000000"
+UNSEEN = ("#D55E00", "#CC79A7", "#E69F00", BLACK)
+HOME = {Role.TRAIN: (GREEN, "--"), Role.VALID: (SKY, ":"), Role.TEST: (BLUE, "-")}
+SQUASH = 2.5  # cut the panel when the rest makes it this many times taller than home alone
+MONSTER = 10  # a dot this many interquartile ranges away from its domain's quartiles is left out, and counted
+RATE = "Rate [nats per datum]"
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one domain is drawn."""
+
+    colour: str
+    line: str
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One panel: a column of the tables, `sign` that makes lower better, and the optimum marked in it."""
+
+    column: str
+    sign: int
+    label: str
+    optimum: str
+    marker: str
+
+    def values(self, frame: pd.DataFrame, suffix: str = "") -> np.ndarray:
+        return self.sign * frame[self.column + suffix].to_numpy(float)
+
+
+DISTORTION = Quantity("distortion", 1, "Distortion [nats per datum]", LOWEST_DISTORTION, "o")
+NEGATIVE_ELBO = Quantity("elbo", -1, "−ELBO [nats per datum]", HIGHEST_ELBO, "D")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Range of the panel, and of the part above the cut where there is one."""
+
+    low: float
+    high: float
+    above: tuple[float, float] | None = None
+
+
+def draw_rd_curve(table: pd.DataFrame, curve: pd.DataFrame, title: str, path: Path) -> None:
+    """Draw `rd_curve.png` from the tables of `cells_table` and `rd_curve`.
+
+    A dot is a cell on a domain (hollow where its target was out of reach), a line the moving average, a
+    band its 95 % interval over seeds, a large marker the optimum.
+    """
+    figure = Figure(figsize=(12, 6.4), layout="constrained")
+    FigureCanvasAgg(figure)
+    figure.suptitle(title, fontsize=14)
+    points = finished(table)
+    styles = domain_styles(table)
+    grid = figure.add_gridspec(1, 2, wspace=0.06)
+    for place, quantity in zip(
+        figure.add_gridspec(1, 2, wspace=0.06), (DISTORTION, NEGATIVE_ELBO), strict=True
+    ):
+        _panel(figure, place, quantity, points, curve, styles)
+    handles = list(_legend(points, curve, styles))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=12.5)
+    figure.savefig(path, dpi=150, format="png")
+
+
+def domain_styles(table: pd.DataFrame) -> dict[str, Style]:
+    """Colour and line of every domain, in the table's order."""
+    domains = table.drop_duplicates("domain")
+    unseen = iter(range(len(domains)))
+    return {
+        name: Style(*HOME[Role(role)]) if role in HOME else Style(UNSEEN[next(unseen) % len(UNSEEN)], "-")
+        for name, role in zip(domains["domain"], domains["role"], strict=True)
+    }
+
+
+def panel_limits(points: pd.DataFrame, quantity: Quantity) -> Limits:
+    """Range of one panel, cut in two where the domains outside the training population would squash the rest."""
+    ranges = {
+        (domain, role): _robust_range(quantity.values(cells))
+        for (domain, role), cells in points.groupby(["domain", "role"])
+    }
+    home = [span for (_, role), span in ranges.items() if role in HOME] or list(ranges.values())
+    low, high = min(span[0] for span in home), max(span[1] for span in home)
+    all_low, all_high = (f(span[i] for span in ranges.values()) for i, f in ((0, min), (1, max)))
+    height = max(high - low, 1e-9)
+    if all_high - all_low <= SQUASH * height:
+        margin = 0.05 * max(all_high - all_low, 1e-9)
+        return Limits(all_low - margin, all_high + margin)
+    top = high + 0.05 * height
+    outside = [span for span in ranges.values() if span[1] > high + height]
+    start = max(top, min(span[0] for span in outside))
+    return Limits(max(low - height, min(low, all_low)) - 0.05 * height, top, (start, all_high))
+
+
+def _robust_range(values: np.ndarray) -> tuple[float, float]:
+    first, third = np.quantile(values, [0.25, 0.75])
+    reach = MONSTER * (third - first)
+    kept = values[(values >= first - reach) & (values <= third + reach)]
+    return float(kept.min()), float(kept.max())
+
+
+def _panel(
+    figure: Figure,
+    place: SubplotSpec,
+    quantity: Quantity,
+    points: pd.DataFrame,
+    curve: pd.DataFrame,
+    styles: dict[str, Style],
+) -> None:
+    """One quantity against rate, on one axis or, cut, on two."""
+    if points.empty:
+        axes = [figure.add_subplot(place)]
+        axes[0].text(0.5, 0.5, "no finished cell yet", ha="center", transform=axes[0].transAxes, fontsize=13)
+    else:
+        limits = panel_limits(points, quantity)
+        axes = _cut_axes(figure, place, limits) if limits.above else [figure.add_subplot(place)]
+        axes[-1].set_ylim(limits.low, limits.high)
+        _note_outside(axes[0], quantity.values(points), limits)
+    for axis in axes:
+        for domain, style in styles.items():
+            _draw_domain(axis, quantity, points, curve, domain, style)
+        axis.grid(alpha=0.25)
+        axis.tick_params(labelsize=12)
+    axes[-1].set_xlabel(RATE, fontsize=13)
+    axes[-1].set_ylabel(quantity.label, fontsize=13)
+
+
+def _cut_axes(figure: Figure, place: SubplotSpec, limits: Limits) -> list[Axes]:
+    """Two axes, one above the other, with the usual slanted strokes at the cut."""
+    assert limits.above is not None
+    grid = place.subgridspec(2, 1, height_ratios=(1, 1.6), hspace=0.03)
+    lower = figure.add_subplot(grid[1])
+    upper = figure.add_subplot(grid[0], sharex=lower)
+    start, stop = limits.above
+    if start > 0 and stop / start > 10:
+        upper.set_yscale("log")
+        upper.set_ylim(start / 1.05, stop * 1.15)
+    else:
+        margin = 0.06 * (stop - start)
+        upper.set_ylim(max(limits.high, start - margin), stop + margin)
+    upper.tick_params(labelbottom=False, bottom=False)
+    upper.spines["bottom"].set_visible(False)
+    lower.spines["top"].set_visible(False)
+    stroke: dict[str, Any] = {
+        "marker": [(-1, -0.6), (1, 0.6)],
+        "markersize": 11,
+        "linestyle": "none",
+        "color": BLACK,
+    }
+    upper.plot([0, 1], [0, 0], transform=upper.transAxes, clip_on=False, **stroke)
+    lower.plot([0, 1], [1, 1], transform=lower.transAxes, clip_on=False, **stroke)
+    return [upper, lower]
+
+
+def _note_outside(axis: Axes, values: np.ndarray, limits: Limits) -> None:
+    outside = int(
+        ((values < limits.low) | (values > (limits.above or (0, limits.high))[1] * (1 + 1e-9))).sum()
+    )
+    if outside:
+        text = f"{outside} dot{'s' if outside > 1 else ''} outside"
+        axis.text(
+            0.98, 0.96, text, ha="right", va="top", transform=axis.transAxes, fontsize=11, style="italic"
+        )
+
+
+def _draw_domain(
+    axis: Axes, quantity: Quantity, points: pd.DataFrame, curve: pd.DataFrame, domain: str, style: Style
+) -> None:
+    """Dots, band, line and optimum of one domain; what lies outside the axis's limits is clipped."""
+    cells = points[points["domain"] == domain]
+    for hollow, part in cells.groupby(cells["saturated"] != ""):
+        face = "none" if hollow else style.colour
+        dots = axis.scatter(
+            part["rate"], quantity.values(part), s=26, facecolors=face, edgecolors=style.colour
+        )
+        dots.set(alpha=0.75 if hollow else 0.35, linewidths=1.1 if hollow else 0, zorder=1)
+    line = curve[(curve["domain"] == domain) & (curve["kind"] == CURVE)]
+    low, high = quantity.values(line, "_low"), quantity.values(line, "_high")
+    axis.fill_between(line["rate"], low, high, color=style.colour, alpha=0.18, linewidth=0, zorder=2)
+    axis.plot(line["rate"], quantity.values(line), color=style.colour, linestyle=style.line, lw=2.4, zorder=3)
+    best = curve[(curve["domain"] == domain) & (curve["kind"] == quantity.optimum)]
+    mark: dict[str, Any] = {
+        "color": style.colour,
+        "markeredgecolor": BLACK,
+        "markeredgewidth": 1.4,
+        "markersize": 13,
+    }
+    axis.plot(best["rate"], quantity.values(best), quantity.marker, linestyle="none", zorder=5, **mark)
+
+
+def _legend(points: pd.DataFrame, curve: pd.DataFrame, styles: dict[str, Style]) -> Iterator[Line2D]:
+    roles = dict(zip(points["domain"], points["role"], strict=True))
+    for domain, style in styles.items():
+        if domain in roles:
+            yield Line2D(
+                [], [], color=style.colour, linestyle=style.line, lw=2.4, label=_label(domain, roles)
+            )
+    mark: dict[str, Any] = {
+        "linestyle": "none",
+        "color": "#999999",
+        "markeredgecolor": BLACK,
+        "markersize": 11,
+    }
+    yield Line2D([], [], marker=DISTORTION.marker, label="lowest distortion", **mark)
+    yield Line2D([], [], marker=NEGATIVE_ELBO.marker, label="lowest −ELBO", **mark)
+    if (points["saturated"] != "").any():
+        hollow: dict[str, Any] = {
+            "linestyle": "none",
+            "markerfacecolor": "none",
+            "markeredgecolor": "#666666",
+        }
+        yield Line2D([], [], marker="o", markersize=6, label="target out of reach", **hollow)
+    if curve["distortion_low"].notna().any():
+        yield Line2D([], [], color="#999999", alpha=0.4, lw=9, label="95 % interval over seeds")
+
+
+def _label(domain: str, roles: dict[str, str]) -> str:
+    return domain if domain.endswith(roles[domain]) else f"{domain} ({roles[domain]})"

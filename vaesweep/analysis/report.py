@@ -1,0 +1,171 @@
+"""The sweep's answer: three tables, one figure and a few lines for people, made from tracked runs alone."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from vaesweep.analysis.curves import (
+    CURVE,
+    HIGHEST_ELBO,
+    LOWEST_DISTORTION,
+    monotone_within_interval,
+    rd_curve,
+)
+from vaesweep.analysis.curves import optimum as find_optimum
+from vaesweep.analysis.figures import draw_rd_curve
+from vaesweep.analysis.gaps import NEGATIVE_ELBO, domain_pairs, gap_table, paired
+from vaesweep.analysis.intervals import Interval, t_interval
+from vaesweep.analysis.runs import Runs, log_files
+from vaesweep.analysis.table import cells_table, finished, other_axes, target_axis, target_name
+from vaesweep.data.domains import Role
+
+MISSED = 0.05  # a target counts as missed when the measured rate is off by more than this share of it
+
+
+@dataclass(frozen=True)
+class Report:
+    """Files written, in the order cells.csv, curve.csv, gap.csv, rd_curve.png, and the summary's lines."""
+
+    paths: tuple[Path, ...]
+    summary: tuple[str, ...]
+
+
+def write(runs: Runs, out: Path, window: int | None = None) -> Report:
+    """Write cells.csv, curve.csv, gap.csv and rd_curve.png into `out`, each replaced in one step.
+
+    `window` is `rd_curve`'s.
+    """
+    table = cells_table(runs)
+    curve = rd_curve(table, window)
+    gaps = gap_table(table, other_axes(runs))
+    title = f"{runs.record.name}: {runs.record.family}, {len(runs.cells)} cells"
+    out.mkdir(parents=True, exist_ok=True)
+    paths = (
+        _replace(out / "cells.csv", partial(table.to_csv, index=False)),
+        _replace(out / "curve.csv", partial(curve.to_csv, index=False)),
+        _replace(out / "gap.csv", partial(gaps.to_csv, index=False)),
+        _replace(out / "rd_curve.png", partial(draw_rd_curve, table, curve, title)),
+    )
+    return Report(paths, tuple(summarise(runs, table, curve)))
+
+
+def log(report: Report, runs: Runs, tracking_uri: str | None = None) -> None:
+    """Log the report's files as artifacts of the sweep's parent run."""
+    log_files(runs.run_id, report.paths, tracking_uri)
+
+
+def summarise(runs: Runs, table: pd.DataFrame, curve: pd.DataFrame) -> Iterator[str]:
+    """The report in a few lines, rates and distortions in nats per datum."""
+    yield _outcomes(runs)
+    yield from _optima(curve)
+    yield from _monotony(curve)
+    yield from _gaps_at_optimum(table, curve)
+    axis = target_axis(runs)
+    if axis:
+        yield from _missed(table, target_name(axis))
+        yield from _saturated(table)
+
+
+def _replace(path: Path, write_to: Callable[[Path], object]) -> Path:
+    """Write a file beside `path`, then put it in place, so that no reader ever sees half of it."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write_to(draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path
+
+
+def _outcomes(runs: Runs) -> str:
+    counts = runs.cells["outcome"].value_counts()
+    always = ["finished", "diverged", "failed"]
+    rest = [name for name in counts.index if name not in always]
+    return f"cells: {', '.join(f'{counts.get(name, 0)} {name}' for name in [*always, *rest])}"
+
+
+def _optima(curve: pd.DataFrame) -> Iterator[str]:
+    for domain in dict.fromkeys(curve["domain"]):
+        lowest = find_optimum(curve, domain, LOWEST_DISTORTION)
+        highest = find_optimum(curve, domain, HIGHEST_ELBO)
+        if lowest is not None and highest is not None:
+            yield (
+                f"{domain}: highest ELBO {highest['elbo']:.4g} at {_rate(highest)}; "
+                f"lowest distortion {lowest['distortion']:.4g} at {_rate(lowest)}"
+            )
+
+
+def _rate(optimum: pd.Series) -> str:
+    edge = ", the edge of the rates trained" if optimum["at_edge"] else ""
+    if np.isnan(optimum["rate_low"]):
+        return f"rate {optimum['rate']:.3g} (one seed{edge})"
+    return f"rate {optimum['rate']:.3g} (seeds {optimum['rate_low']:.3g} to {optimum['rate_high']:.3g}{edge})"
+
+
+def _monotony(curve: pd.DataFrame) -> Iterator[str]:
+    domains = list(dict.fromkeys(curve["domain"]))
+    rising = [domain for domain in domains if not monotone_within_interval(curve, domain)]
+    falling = [domain for domain in domains if domain not in rising]
+    known = curve.loc[curve["kind"] == CURVE, "distortion_low"].notna().any()
+    doubt = "beyond its interval" if known else "(one seed, so no interval)"
+    if falling:
+        yield f"distortion falls with rate on {', '.join(falling)}"
+    if rising:
+        yield f"distortion rises somewhere with rate, {doubt}, on {', '.join(rising)}".replace(", (", " (")
+
+
+def _gaps_at_optimum(table: pd.DataFrame, curve: pd.DataFrame) -> Iterator[str]:
+    roles = dict(zip(table["domain"], table["role"], strict=True))
+    for start, end in domain_pairs(table):
+        best = find_optimum(curve, end, HIGHEST_ELBO)
+        if (roles[start], roles[end]) != (Role.TRAIN, Role.TEST) or best is None:
+            continue
+        cells = _cells_at(table, end, float(best["rate"]))
+        differences = paired(table[table["cell"].isin(cells)], start, end, [])
+        by_seed = differences.groupby("seed", dropna=False)
+        for name in ("distortion", NEGATIVE_ELBO):
+            gap = t_interval(by_seed[name].mean().to_numpy(float))
+            label = name.replace(NEGATIVE_ELBO, "−ELBO")
+            yield f"gap {start} → {end} at the optimum: {label} {_interval(gap)}"
+
+
+def _cells_at(table: pd.DataFrame, domain: str, rate: float) -> set[str]:
+    """Cells of the target whose mean rate on `domain` is nearest `rate`; without targets, each seed's nearest."""
+    points = finished(table)
+    points = points[points["domain"] == domain]
+    if points["target_rate"].notna().any():
+        means = points.groupby("target_rate")["rate"].mean()
+        return set(points.loc[points["target_rate"] == (means - rate).abs().idxmin(), "cell"])
+    nearest = (points["rate"] - rate).abs().groupby(points["seed"], dropna=False).idxmin()
+    return set(points.loc[nearest, "cell"])
+
+
+def _interval(value: Interval) -> str:
+    seeds = f"{value.n} seed{'s' if value.n != 1 else ''}"
+    if value.n < 2:
+        return f"{value.mean:+.3g} nats ({seeds})"
+    return f"{value.mean:+.3g} nats (95 % {value.low:+.3g} to {value.high:+.3g}, {seeds})"
+
+
+def _missed(table: pd.DataFrame, name: str) -> Iterator[str]:
+    """Targets missed on the training domain, measured by the rate that the target was set for."""
+    points = finished(table)
+    points = points[(points["role"] == Role.TRAIN) & (points["saturated"] == "")]
+    column = f"rate.{name}" if f"rate.{name}" in points else "rate"
+    off = (points[column] / points["target_rate"] - 1).abs()
+    missed = off[off > MISSED].groupby(points["target_rate"]).agg(["size", "max"])
+    for target, row in missed.iterrows():
+        cells = f"{int(row['size'])} cell{'s' if row['size'] > 1 else ''}"
+        yield f"target {target:g} missed on the training domain by up to {row['max']:.0%} ({cells})"
+
+
+def _saturated(table: pd.DataFrame) -> Iterator[str]:
+    cells = table.drop_duplicates("cell")
+    counts = cells.loc[cells["saturated"] != "", "target_rate"].value_counts().sort_index()
+    if len(counts):
+        yield "targets out of reach: " + ", ".join(f"{target:g} ({n} cells)" for target, n in counts.items())

@@ -1,0 +1,240 @@
+"""A sweep read back from MLflow: its record, its cells and their final numbers.
+
+Runs are found by the tags of the tracking vocabulary, never by name. Only cells that the parent run's
+record lists count: an experiment may hold the cells of several sweeps, and sweeps may share cells.
+"""
+
+import difflib
+import json
+import logging
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from vaesweep.data.domains import Role
+from vaesweep.errors import UserError
+from vaesweep.sweep.vocabulary import SWEEP_FILE, Kind, Outcome, Tag, split_final
+
+PAGE = 1000
+MISSING = "missing"  # outcome of a cell that was never started
+RUNNING = "running"  # outcome of a cell that has not ended
+INFINITE = 1e308  # MLflow stores infinity as 1.8e308
+TARGET = re.compile(r"rates\.(?P<rate>.+)\.target")
+
+
+@dataclass(frozen=True)
+class DomainRecord:
+    """A domain that every cell was evaluated on."""
+
+    name: str
+    role: Role
+
+
+@dataclass(frozen=True)
+class SweepRecord:
+    """What the parent run says about a sweep. `cells` maps a cell's hash to its value on every axis."""
+
+    sweep: str
+    name: str
+    family: str
+    preset: str
+    command: str
+    axes: dict[str, list[Any]]
+    cells: dict[str, dict[str, Any]]
+    domains: tuple[DomainRecord, ...]
+
+    @classmethod
+    def from_json(cls, text: str) -> "SweepRecord":
+        """Read the text of `sweep.json`. Raises `UserError` where something is missing."""
+        try:
+            raw = json.loads(text)
+            return cls(
+                **{key: str(raw[key]) for key in ("sweep", "name", "family", "preset", "command")},
+                axes=dict(raw["axes"]),
+                cells={cell["cell"]: dict(cell["values"]) for cell in raw["cells"]},
+                domains=tuple(
+                    DomainRecord(domain["name"], Role(domain["role"])) for domain in raw["domains"]
+                ),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{SWEEP_FILE} is not a sweep's record ({error!r}); was it edited by hand?"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Runs:
+    """One sweep as tracked.
+
+    `run_id` is the parent run's. `cells` has one row a listed cell: cell, outcome (finished, diverged,
+    failed, running or missing), cause, saturated (names of the rates whose target was out of reach), and a
+    column for every axis, every target and the seed. `finals` has one row a final number: cell, domain,
+    metric, value.
+    """
+
+    record: SweepRecord
+    run_id: str
+    cells: pd.DataFrame
+    finals: pd.DataFrame
+
+
+def read(experiment: str, tracking_uri: str | None = None, sweep: str | None = None) -> Runs:
+    """Read one sweep of `experiment`: the newest, or the one whose identity is `sweep`.
+
+    Raises `UserError` when the store, the experiment, the sweep or every one of its cells is missing.
+    """
+    client = _client(tracking_uri)
+    experiment_id = _experiment_id(client, experiment)
+    parent = _parent(client, experiment, experiment_id, sweep)
+    record = SweepRecord.from_json(_artifact_text(client, parent.info.run_id, SWEEP_FILE))
+    found = _cell_runs(client, experiment_id, set(record.cells))
+    if not found:
+        raise UserError(
+            f"experiment {experiment!r} holds none of the {len(record.cells)} cells of sweep {record.sweep}; "
+            "run the sweep first, or wait for its first cell"
+        )
+    return Runs(record, parent.info.run_id, _cells_frame(record, found), _finals_frame(found))
+
+
+def log_files(run_id: str, paths: Iterable[Path], tracking_uri: str | None = None) -> None:
+    """Log files as artifacts of a run, at the top of its artifact folder."""
+    client = _client(tracking_uri)
+    for path in paths:
+        client.log_artifact(run_id, str(path))
+
+
+def _client(tracking_uri: str | None) -> MlflowClient:
+    """A quiet client. A SQLite file that is not there is refused, since MLflow would make an empty one."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    file = (tracking_uri or "").removeprefix("sqlite:///")
+    if file != (tracking_uri or "") and not Path(file).is_file():
+        raise UserError(
+            f"there is no tracking store {file}; run a sweep first, or name another store by its URI"
+        )
+    return MlflowClient(tracking_uri)
+
+
+class _Page(Protocol):
+    """One page of MLflow's answers: a list that knows where the next page begins."""
+
+    token: str | None
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+def _paged(search: Callable[[str | None], _Page]) -> Iterator[Any]:
+    """Everything that `search(page_token)` finds, page after page."""
+    token: str | None = None
+    while True:
+        page = search(token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _search_runs(client: MlflowClient, experiment_id: str, kind: Kind) -> Iterator[Run]:
+    """All active runs of one kind, the newest first."""
+    return _paged(
+        lambda token: client.search_runs(
+            [experiment_id],
+            filter_string=f"tags.`{Tag.KIND}` = '{kind}'",
+            max_results=PAGE,
+            order_by=["attributes.start_time DESC"],
+            page_token=token,
+        )
+    )
+
+
+def _experiment_id(client: MlflowClient, name: str) -> str:
+    experiments = _paged(lambda token: client.search_experiments(max_results=PAGE, page_token=token))
+    known = {experiment.name: experiment.experiment_id for experiment in experiments}
+    if name not in known:
+        raise UserError(
+            f"there is no experiment {name!r} in this tracking store; {_suggestion(name, list(known))}"
+        )
+    return known[name]
+
+
+def _suggestion(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"it has {', '.join(sorted(known)[:10]) or 'none'}"
+
+
+def _parent(client: MlflowClient, experiment: str, experiment_id: str, sweep: str | None) -> Run:
+    parents = list(_search_runs(client, experiment_id, Kind.SWEEP))
+    wanted = [run for run in parents if sweep is None or run.data.tags.get(Tag.SWEEP) == sweep]
+    if wanted:
+        return wanted[0]
+    if not parents:
+        raise UserError(
+            f"experiment {experiment!r} holds no sweep; run one with this experiment's name first"
+        )
+    known = list(dict.fromkeys(run.data.tags.get(Tag.SWEEP, "") for run in parents))
+    raise UserError(f"experiment {experiment!r} holds no sweep {sweep!r}; {_suggestion(str(sweep), known)}")
+
+
+def _artifact_text(client: MlflowClient, run_id: str, name: str) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return Path(client.download_artifacts(run_id, name, folder)).read_text()
+        except (OSError, MlflowException) as error:
+            raise UserError(
+                f"run {run_id} has no readable {name} ({' '.join(str(error).split())[:200]}); "
+                "is this the machine, and the folder, that the sweep was started from?"
+            ) from error
+
+
+def _cell_runs(client: MlflowClient, experiment_id: str, wanted: set[str]) -> dict[str, Run]:
+    """The run of each wanted cell: the newest finished one, else the newest."""
+    found: dict[str, Run] = {}
+    for run in _search_runs(client, experiment_id, Kind.CELL):
+        cell = run.data.tags.get(Tag.CELL)
+        finished = run.data.tags.get(Tag.OUTCOME) == Outcome.FINISHED
+        if cell in wanted and (
+            cell not in found or (finished and found[cell].data.tags.get(Tag.OUTCOME) != Outcome.FINISHED)
+        ):
+            found[cell] = run
+    return found
+
+
+def _cells_frame(record: SweepRecord, found: dict[str, Run]) -> pd.DataFrame:
+    return pd.DataFrame([_cell_row(cell, values, found.get(cell)) for cell, values in record.cells.items()])
+
+
+def _cell_row(cell: str, values: dict[str, Any], run: Run | None) -> dict[str, Any]:
+    tags = run.data.tags if run else {}
+    params = run.data.params if run else {}
+    constants = {key: value for key, value in params.items() if key == "seed" or TARGET.fullmatch(key)}
+    return {
+        "cell": cell,
+        "outcome": tags.get(Tag.OUTCOME, RUNNING if run else MISSING),
+        "cause": tags.get(Tag.CAUSE, ""),
+        "saturated": tags.get(Tag.SATURATED, ""),
+        **constants,
+        **{
+            axis: json.dumps(value) if isinstance(value, list | dict) else value
+            for axis, value in values.items()
+        },
+    }
+
+
+def _finals_frame(found: dict[str, Run]) -> pd.DataFrame:
+    rows = [
+        (cell, *place, float("inf") * (1 if value > 0 else -1) if abs(value) > INFINITE else value)
+        for cell, run in found.items()
+        for name, value in run.data.metrics.items()
+        if (place := split_final(name))
+    ]
+    return pd.DataFrame(rows, columns=["cell", "domain", "metric", "value"])

@@ -1,0 +1,89 @@
+"""The sweep as one tidy table, a row for every cell and domain (cells.csv), that all else is made from."""
+
+import pandas as pd
+
+from vaesweep.analysis.runs import TARGET, Runs
+from vaesweep.sweep.vocabulary import Outcome
+
+IDENTITY = ["cell", "seed", "target_rate", "domain", "role"]
+ELBO_PARTS = ["rate", "distortion", "elbo"]  # nats per datum
+STATUS = ["saturated", "outcome"]
+
+
+def cells_table(runs: Runs) -> pd.DataFrame:
+    """One row per listed cell and domain; a cell without final numbers keeps its rows, with empty numbers.
+
+    Columns: cell, seed, target_rate, domain, role, rate, distortion, elbo, saturated, outcome, the axes but
+    seed and target by their dotted names, then every other metric in alphabetical order. Sorted by the
+    record's order of domains, then target, seed and cell.
+    """
+    target = target_axis(runs)
+    cells = runs.cells.assign(
+        seed=_numbers(runs.cells, "seed"),
+        target_rate=_numbers(runs.cells, target) if target else float("nan"),
+    )
+    axes = other_axes(runs)
+    wide = cells[["cell", "seed", "target_rate", *STATUS, *axes]].merge(_domains(runs), how="cross")
+    table = wide.merge(_metrics(runs), how="left", on=["cell", "domain"])
+    table = table.sort_values(["order", "target_rate", "seed", "cell"], kind="stable", ignore_index=True)
+    known = [*IDENTITY, *ELBO_PARTS, *STATUS, *axes]
+    rest = sorted(set(table.columns) - set(known) - {"order"})
+    return table.reindex(columns=[*known, *rest])
+
+
+def finished(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows that curves and gaps are made of: of finished cells, with finite rate, distortion and ELBO."""
+    finite = table[ELBO_PARTS].astype(float).abs().lt(float("inf")).all(axis=1)
+    return table[finite & (table["outcome"] == Outcome.FINISHED)]
+
+
+def own_metrics(table: pd.DataFrame, axes: list[str]) -> list[str]:
+    """The metrics of `table` beside total rate, distortion and ELBO: single rates and the family's own."""
+    known = {*IDENTITY, *ELBO_PARTS, *STATUS, *axes}
+    return [name for name in table.columns if name not in known]
+
+
+def target_axis(runs: Runs) -> str | None:
+    """Dotted name of the target rate: an axis before a constant, the total's before any other.
+
+    `None` without targets, and when several rates have their own and none is the total's: then no one
+    number is it.
+    """
+    constants = [
+        name for name in runs.cells.columns if TARGET.fullmatch(name) and name not in runs.record.axes
+    ]
+    given = [name for name in constants if _numbers(runs.cells, name).notna().any()]
+    for names in ([axis for axis in runs.record.axes if TARGET.fullmatch(axis)], given):
+        total = [name for name in names if target_name(name) == "total"]
+        if len(names) == 1 or total:
+            return (total or names)[0]
+        if names:
+            return None
+    return None
+
+
+def target_name(axis: str) -> str:
+    """The rate that a target belongs to: `total` of `rates.total.target`."""
+    match = TARGET.fullmatch(axis)
+    return match["rate"] if match else ""
+
+
+def other_axes(runs: Runs) -> list[str]:
+    """The sweep's axes but the seed and the target rate, by their dotted names."""
+    return [axis for axis in runs.record.axes if axis not in ("seed", target_axis(runs))]
+
+
+def _numbers(cells: pd.DataFrame, column: str) -> pd.Series:
+    if column not in cells:
+        return pd.Series(float("nan"), index=cells.index)
+    return pd.to_numeric(cells[column], errors="coerce")
+
+
+def _domains(runs: Runs) -> pd.DataFrame:
+    rows = [(order, domain.name, str(domain.role)) for order, domain in enumerate(runs.record.domains)]
+    return pd.DataFrame(rows, columns=["order", "domain", "role"])
+
+
+def _metrics(runs: Runs) -> pd.DataFrame:
+    wide = runs.finals.pivot_table(index=["cell", "domain"], columns="metric", values="value", dropna=False)
+    return wide.dropna(how="all").reset_index().rename_axis(columns=None)
