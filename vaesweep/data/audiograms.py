@@ -1,0 +1,86 @@
+"""Audiograms as rows of fifteen numbers: the columns, their steps and ranges, and which rows are kept.
+
+A row is seven hearing thresholds of the right ear, the same seven of the left ear (dB HL, pure tones through air) and
+the age (years): thesis, section "Data" of the partial VAE's paper. Every loader of real audiograms, NHANES and CSV
+alike, ends in `screen`, so that all populations are held to the same standard and report what they dropped in the
+same words.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vaesweep.data.domains import Domain, Role, partition
+from vaesweep.errors import UserError
+
+FREQUENCIES = (500, 1000, 2000, 3000, 4000, 6000, 8000)  # Hz
+EARS = ("right", "left")
+COLUMNS = (*(f"{ear}_{frequency}" for ear in EARS for frequency in FREQUENCIES), "age")
+DIMS = len(COLUMNS)
+THRESHOLDS = DIMS - 1  # the first 14 columns; the age is the last
+
+QUANTUM = np.array(
+    [5.0] * THRESHOLDS + [1.0], dtype=np.float32
+)  # the step each column is measured in: dB, years
+LOWEST = np.array([-20.0] * THRESHOLDS + [0.0], dtype=np.float32)  # dB HL, years
+HIGHEST = np.array([130.0] * THRESHOLDS + [120.0], dtype=np.float32)
+RANGES = "thresholds must lie in -20..130 dB HL, ages in 0..120 years"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Complete audiograms `x`, float32 `[row, 15]` in physical units, and one line of `summary` per file."""
+
+    x: np.ndarray
+    summary: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a source returns: its domains, and lines for people about how they came about."""
+
+    domains: tuple[Domain, ...]
+    summary: tuple[str, ...]
+
+
+def plausible(x: np.ndarray) -> np.ndarray:
+    """Which rows of `x` `[row, 15]` lie wholly inside the plausible ranges: bool `[row]`; a missing value does not."""
+    inside = (x >= LOWEST) & (x <= HIGHEST)
+    return np.all(inside, axis=1)
+
+
+def screen(x: np.ndarray, reasons: Mapping[str, np.ndarray], path: Path, label: str) -> Rows:
+    """Keep the complete and plausible rows of `x` `[row, 15]` and count the others.
+
+    `reasons` maps a reason for dropping a row to the rows it holds for, bool `[row]`; a row is counted under the first
+    that holds, and "implausible" comes after all of them. `label` begins the summary's line, and a file of which
+    nothing is kept is refused by its `path`.
+    """
+    keep = np.ones(len(x), dtype=bool)
+    dropped = []
+    for reason, holds in (*reasons.items(), ("implausible", ~plausible(x))):
+        if count := int((keep & holds).sum()):
+            dropped.append(f"{count} {reason}")
+        keep &= ~holds
+    counts = ", ".join(dropped) or "none"
+    if not keep.any():
+        raise UserError(f"{path}: no usable row among {len(x)}: {counts}; {RANGES}")
+    return Rows(
+        x[keep].astype(np.float32), (f"{label}: {len(x)} rows read, {keep.sum()} kept; dropped: {counts}",)
+    )
+
+
+def partitioned(name: str, x: np.ndarray, seed: int) -> tuple[Domain, ...]:
+    """Split `x` `[row, 15]` 80/10/10 into the domains `name.train`, `name.valid` and `name.test`."""
+    try:
+        parts = partition(len(x), seed)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+    return tuple(Domain(f"{name}.{role}", role, {"x": x[rows]}) for role, rows in parts.items())
+
+
+def unseen(name: str, x: np.ndarray) -> Domain:
+    """Make all of `x` `[row, 15]` one population that is evaluated on and never trained on."""
+    return Domain(name, Role.UNSEEN, {"x": x})

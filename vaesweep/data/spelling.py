@@ -1,0 +1,34 @@
+"""Names that people type: a hint for a misspelt one, and a domain's name made from a file's."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from difflib import get_close_matches
+from pathlib import Path
+
+from vaesweep.errors import UserError
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return ` (did you mean 'x'?)` for the known word nearest to `word` whatever its case, or nothing."""
+    lower = {name.lower(): name for name in known}
+    near = get_close_matches(word.lower(), lower, n=1)
+    return f" (did you mean {lower[near[0]]!r}?)" if near else ""
+
+
+def slug(name: str) -> str:
+    """Lower-case ASCII letters, digits and underscores, for names of domains: `HÖRSTAT 2015` -> `horstat_2015`."""
+    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    return re.sub(r"[^a-z0-9]+", "_", ascii_name).strip("_") or "population"
+
+
+def existing(path: str | Path) -> Path:
+    """Expand `~` in `path` and refuse it where nothing can be read there, with a hint at what is next to it."""
+    try:
+        found = Path(path).expanduser()
+        if found.exists():
+            return found
+        neighbours = [entry.name for entry in found.parent.iterdir()] if found.parent.is_dir() else []
+    except (OSError, RuntimeError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+    raise UserError(f"{found}: no such file or folder{did_you_mean(found.name, neighbours)}")

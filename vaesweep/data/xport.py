@@ -1,0 +1,89 @@
+"""Read one SAS transport file (XPT, version 5), and refuse a damaged one in one line.
+
+pandas decodes the numbers. What it lets pass is checked here first: files cut short, other files renamed, tables
+without rows. Layout: records of 80 bytes; three for the library, four for the table, one that counts the columns, one
+description (140 bytes, on old machines 135) per column, one that opens the rows; then the rows, back to back and
+padded with blanks to 80 bytes. The format does not say how many rows there are, so a file that was cut exactly
+between two rows looks whole.
+"""
+
+import io
+import struct
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from vaesweep.data.spelling import did_you_mean
+from vaesweep.errors import UserError
+
+RECORD = 80
+LIBRARY = b"HEADER RECORD*******LIBRARY HEADER RECORD!!!!!!!"
+OBSERVATIONS = b"HEADER RECORD*******OBS     HEADER RECORD!!!!!!!"
+MEMBER_AT, COLUMNS_AT, DESCRIPTIONS_AT = 3 * RECORD, 7 * RECORD, 8 * RECORD
+IBM_ZERO = 1e-70  # pandas decodes an IBM zero as 5.4e-79
+AGAIN = "download it again"
+
+
+def read_xport(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """Read the numeric `columns` (upper-case names) of the table in `path`; a missing value is NaN."""
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    _check(raw, path)
+    try:
+        frame = pd.read_sas(io.BytesIO(raw), format="xport", encoding="latin-1")
+    except (ValueError, TypeError, LookupError, ArithmeticError, struct.error) as error:
+        raise UserError(f"{path}: damaged SAS transport file ({error}); {AGAIN}") from None
+    frame.columns = frame.columns.str.upper()
+    _check_columns(frame, columns, path)
+    frame = frame[list(columns)].astype("float64")
+    return frame.mask(frame.abs() < IBM_ZERO, 0.0)
+
+
+def _check(raw: bytes, path: Path) -> None:
+    """Refuse `raw` unless it is a whole transport file with at least one row."""
+    if not raw:
+        raise UserError(f"{path}: the file is empty; {AGAIN}")
+    if not raw.startswith(LIBRARY[: len(raw)]):
+        raise UserError(f"{path}: not a SAS transport file, it begins with {_shown(raw)}; {AGAIN}")
+    try:
+        start, width = _rows_at(raw)
+    except (ValueError, struct.error):
+        raise UserError(f"{path}: cut short or damaged in its header ({len(raw)} bytes); {AGAIN}") from None
+    rest = raw[start:][(len(raw) - start) // width * width :]
+    if len(raw) % RECORD or len(rest) >= RECORD or rest.strip(b" "):
+        raise UserError(f"{path}: cut short in its rows ({len(raw)} bytes); {AGAIN}")
+    if not raw[start:].strip(b" "):
+        raise UserError(f"{path}: the table has no rows; {AGAIN}")
+
+
+def _shown(raw: bytes) -> str:
+    """The first bytes, as they can be shown in one line; a web page is named as one."""
+    text = raw[:16].decode("ascii", "replace")
+    page = ", a web page" if raw[:512].lstrip().lower().startswith((b"<!doctype", b"<html")) else ""
+    return f"{text!a}{page}"
+
+
+def _rows_at(raw: bytes) -> tuple[int, int]:
+    """Where the rows start and how wide a row is, in bytes; `ValueError` where the header does not say."""
+    describe = int(raw[MEMBER_AT : MEMBER_AT + RECORD][-5:-2])
+    count = int(raw[COLUMNS_AT : COLUMNS_AT + RECORD][54:58])
+    end = DESCRIPTIONS_AT + -(-describe * count // RECORD) * RECORD
+    if not raw[end:].startswith(OBSERVATIONS) or describe < RECORD or len(raw) < end + RECORD:
+        raise ValueError
+    widths = (struct.unpack_from(">h", raw, DESCRIPTIONS_AT + describe * i + 4)[0] for i in range(count))
+    width = sum(widths)
+    if width < 1:
+        raise ValueError
+    return end + RECORD, width
+
+
+def _check_columns(frame: pd.DataFrame, columns: Sequence[str], path: Path) -> None:
+    missing = [f"{name}{did_you_mean(name, frame.columns)}" for name in columns if name not in frame]
+    if missing:
+        raise UserError(f"{path}: without the column{'s' * (len(missing) > 1)} {', '.join(missing)}")
+    text = [name for name in columns if not pd.api.types.is_numeric_dtype(frame[name])]
+    if text:
+        raise UserError(f"{path}: {', '.join(text)} should hold numbers but holds text")
