@@ -48,7 +48,7 @@ class _SeedCurve:
 def rd_curve(table: pd.DataFrame, window: int | None = None) -> pd.DataFrame:
     """Curve and optima of every domain in `table` (of `cells_table`); only finished cells count.
 
-    `window` is the number of neighbouring cells *of one seed* that are averaged (odd; `default_window` if
+    `window` is the number of neighbouring cells *of one seed* that are averaged (`default_window` if
     `None`); the curve over all seeds averages as many times more cells as there are seeds. Rates,
     distortions and ELBOs are in nats per datum. Rows are grouped by domain in the table's order: the curve
     by rising rate, then the two optima.
@@ -61,18 +61,17 @@ def rd_curve(table: pd.DataFrame, window: int | None = None) -> pd.DataFrame:
 
 
 def moving_average(points: pd.DataFrame, window: int) -> pd.DataFrame:
-    """Moving average of (rate, distortion, elbo) over cells sorted by rate: one row a cell.
+    """Moving average of (rate, distortion, elbo) over cells sorted by rate: one row a full window.
 
-    The window is centred and reaches `window // 2` cells to either side; at the ends it is cut, never
-    shifted. Besides the averages: `n_cells` in the window and the rates of its `first` and `last` cell.
+    Only full windows count, so that every row is as certain as the next; a `window` larger than the cells
+    is all of them. Besides the averages: `n_cells` in the window and the rates of its `first` and `last`
+    cell.
     """
     values = points[ELBO_PARTS].astype(float).sort_values(ELBO_PARTS).to_numpy()
-    half = window // 2
-    windows = [values[max(0, i - half) : i + half + 1] for i in range(len(values))]
-    rows = [(*w.mean(axis=0), len(w), w[0, 0], w[-1, 0]) for w in windows]
-    return pd.DataFrame(rows, columns=[*ELBO_PARTS, "n_cells", "first", "last"]).sort_values(
-        "rate", kind="stable"
-    )
+    size = min(window, len(values))
+    windows = [values[i : i + size] for i in range(len(values) - size + 1)]
+    rows = [(*w.mean(axis=0), size, w[0, 0], w[-1, 0]) for w in windows]
+    return pd.DataFrame(rows, columns=[*ELBO_PARTS, "n_cells", "first", "last"])
 
 
 def default_window(cells: int) -> int:

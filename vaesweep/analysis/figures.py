@@ -27,7 +27,7 @@ GREEN, BLUE, SKY, BLACK = "#009E73", "#0072B2", "#56B4E9", "#000000"
 UNSEEN = ("#D55E00", "#CC79A7", "#E69F00", BLACK)
 HOME = {Role.TRAIN: (GREEN, "--"), Role.VALID: (SKY, ":"), Role.TEST: (BLUE, "-")}
 SQUASH = 2.5  # cut the panel when the rest makes it this many times taller than home alone
-MONSTER = 10  # a dot this many interquartile ranges away from its domain's quartiles is left out, and counted
+MONSTER = 10  # a dot this many times farther out than the next is left out of the range, and counted
 RATE = "Rate [nats per datum]"
 
 
@@ -78,9 +78,7 @@ def draw_rd_curve(table: pd.DataFrame, curve: pd.DataFrame, title: str, path: Pa
     points = finished(table)
     styles = domain_styles(table)
     grid = figure.add_gridspec(1, 2, wspace=0.06)
-    for place, quantity in zip(
-        figure.add_gridspec(1, 2, wspace=0.06), (DISTORTION, NEGATIVE_ELBO), strict=True
-    ):
+    for place, quantity in ((grid[0], DISTORTION), (grid[1], NEGATIVE_ELBO)):
         _panel(figure, place, quantity, points, curve, styles)
     handles = list(_legend(points, curve, styles))
     figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=12.5)
@@ -98,28 +96,36 @@ def domain_styles(table: pd.DataFrame) -> dict[str, Style]:
 
 
 def panel_limits(points: pd.DataFrame, quantity: Quantity) -> Limits:
-    """Range of one panel, cut in two where the domains outside the training population would squash the rest."""
-    ranges = {
-        (domain, role): _robust_range(quantity.values(cells))
-        for (domain, role), cells in points.groupby(["domain", "role"])
-    }
-    home = [span for (_, role), span in ranges.items() if role in HOME] or list(ranges.values())
-    low, high = min(span[0] for span in home), max(span[1] for span in home)
-    all_low, all_high = (f(span[i] for span in ranges.values()) for i, f in ((0, min), (1, max)))
-    height = max(high - low, 1e-9)
-    if all_high - all_low <= SQUASH * height:
-        margin = 0.05 * max(all_high - all_low, 1e-9)
-        return Limits(all_low - margin, all_high + margin)
-    top = high + 0.05 * height
-    outside = [span for span in ranges.values() if span[1] > high + height]
-    start = max(top, min(span[0] for span in outside))
-    return Limits(max(low - height, min(low, all_low)) - 0.05 * height, top, (start, all_high))
+    """Range of one panel, cut where the domains outside the training population would squash the others."""
+    groups = points.groupby("domain", sort=False)
+    ranges = pd.DataFrame(
+        [(*ordinary_range(quantity.values(cells)), cells["role"].iloc[0] in HOME) for _, cells in groups],
+        columns=["low", "high", "home"],
+    )
+    home = ranges[ranges["home"]] if ranges["home"].any() else ranges
+    low, high = home["low"].min(), home["high"].max()
+    height = max(high - low, 0.1 * abs(high), 1e-9)
+    lowest, highest = ranges["low"].min(), ranges["high"].max()
+    if highest - lowest <= SQUASH * height:
+        margin = 0.05 * max(highest - lowest, height)
+        return Limits(lowest - margin, highest + margin)
+    top, bottom = high + 0.05 * height, max(lowest, low - height) - 0.05 * height
+    start = ranges.loc[ranges["high"] > top, "low"].min()
+    margin = 0.06 * (highest - max(start, top)) + 0.01 * height
+    return Limits(bottom, top, (max(top, start - margin), highest + margin))
 
 
-def _robust_range(values: np.ndarray) -> tuple[float, float]:
-    first, third = np.quantile(values, [0.25, 0.75])
-    reach = MONSTER * (third - first)
-    kept = values[(values >= first - reach) & (values <= third + reach)]
+def ordinary_range(values: np.ndarray) -> tuple[float, float]:
+    """Lowest and highest of one domain's dots, without monsters: at most 5 %, beyond a `MONSTER`-fold jump.
+
+    A jump, not a quantile, decides: a curve may well rise over decades, but it does so step by step.
+    """
+    quartiles = np.quantile(values, [0.25, 0.75])
+    distance = np.abs(values - np.median(values)) / max(quartiles[1] - quartiles[0], 1e-9)
+    order = np.argsort(distance)
+    jumps = np.flatnonzero(distance[order][1:] > MONSTER * np.maximum(distance[order][:-1], 1)) + 1
+    late = jumps[jumps >= 0.95 * len(values)]
+    kept = values[order][: late[0] if len(late) else None]
     return float(kept.min()), float(kept.max())
 
 
@@ -141,7 +147,7 @@ def _panel(
         axes[-1].set_ylim(limits.low, limits.high)
         _note_outside(axes[0], quantity.values(points), limits)
     for axis in axes:
-        for domain, style in styles.items():
+        for domain, style in styles.items() if len(points) else ():
             _draw_domain(axis, quantity, points, curve, domain, style)
         axis.grid(alpha=0.25)
         axis.tick_params(labelsize=12)
@@ -158,10 +164,7 @@ def _cut_axes(figure: Figure, place: SubplotSpec, limits: Limits) -> list[Axes]:
     start, stop = limits.above
     if start > 0 and stop / start > 10:
         upper.set_yscale("log")
-        upper.set_ylim(start / 1.05, stop * 1.15)
-    else:
-        margin = 0.06 * (stop - start)
-        upper.set_ylim(max(limits.high, start - margin), stop + margin)
+    upper.set_ylim(start, stop)
     upper.tick_params(labelbottom=False, bottom=False)
     upper.spines["bottom"].set_visible(False)
     lower.spines["top"].set_visible(False)
@@ -177,9 +180,8 @@ def _cut_axes(figure: Figure, place: SubplotSpec, limits: Limits) -> list[Axes]:
 
 
 def _note_outside(axis: Axes, values: np.ndarray, limits: Limits) -> None:
-    outside = int(
-        ((values < limits.low) | (values > (limits.above or (0, limits.high))[1] * (1 + 1e-9))).sum()
-    )
+    top = limits.above[1] if limits.above else limits.high
+    outside = int(((values < limits.low) | (values > top)).sum())
     if outside:
         text = f"{outside} dot{'s' if outside > 1 else ''} outside"
         axis.text(
@@ -203,6 +205,8 @@ def _draw_domain(
     axis.fill_between(line["rate"], low, high, color=style.colour, alpha=0.18, linewidth=0, zorder=2)
     axis.plot(line["rate"], quantity.values(line), color=style.colour, linestyle=style.line, lw=2.4, zorder=3)
     best = curve[(curve["domain"] == domain) & (curve["kind"] == quantity.optimum)]
+    bottom, top = axis.get_ylim()
+    best = best[(quantity.values(best) >= bottom) & (quantity.values(best) <= top)]
     mark: dict[str, Any] = {
         "color": style.colour,
         "markeredgecolor": BLACK,

@@ -43,7 +43,7 @@ def write(runs: Runs, out: Path, window: int | None = None) -> Report:
     table = cells_table(runs)
     curve = rd_curve(table, window)
     gaps = gap_table(table, other_axes(runs))
-    title = f"{runs.record.name}: {runs.record.family}, {len(runs.cells)} cells"
+    title = f"{runs.record.name} ({runs.record.family}, preset {runs.record.preset})"
     out.mkdir(parents=True, exist_ok=True)
     paths = (
         _replace(out / "cells.csv", partial(table.to_csv, index=False)),
@@ -108,15 +108,16 @@ def _rate(optimum: pd.Series) -> str:
 
 
 def _monotony(curve: pd.DataFrame) -> Iterator[str]:
-    domains = list(dict.fromkeys(curve["domain"]))
+    lines = curve[curve["kind"] == CURVE].groupby("domain", sort=False).size()
+    domains = list(lines.index[lines > 1])
     rising = [domain for domain in domains if not monotone_within_interval(curve, domain)]
     falling = [domain for domain in domains if domain not in rising]
-    known = curve.loc[curve["kind"] == CURVE, "distortion_low"].notna().any()
-    doubt = "beyond its interval" if known else "(one seed, so no interval)"
+    interval = curve.loc[curve["kind"] == CURVE, "distortion_low"].notna().any()
+    limit = "interval over seeds" if interval else "one seed, so no interval"
     if falling:
-        yield f"distortion falls with rate on {', '.join(falling)}"
+        yield f"distortion falls with rate on {', '.join(falling)} ({limit})"
     if rising:
-        yield f"distortion rises somewhere with rate, {doubt}, on {', '.join(rising)}".replace(", (", " (")
+        yield f"distortion rises somewhere with rate on {', '.join(rising)} ({limit})"
 
 
 def _gaps_at_optimum(table: pd.DataFrame, curve: pd.DataFrame) -> Iterator[str]:
@@ -135,7 +136,7 @@ def _gaps_at_optimum(table: pd.DataFrame, curve: pd.DataFrame) -> Iterator[str]:
 
 
 def _cells_at(table: pd.DataFrame, domain: str, rate: float) -> set[str]:
-    """Cells of the target whose mean rate on `domain` is nearest `rate`; without targets, each seed's nearest."""
+    """Cells of the target whose mean rate on `domain` is nearest `rate`; without targets, each seed's one."""
     points = finished(table)
     points = points[points["domain"] == domain]
     if points["target_rate"].notna().any():
@@ -168,4 +169,6 @@ def _saturated(table: pd.DataFrame) -> Iterator[str]:
     cells = table.drop_duplicates("cell")
     counts = cells.loc[cells["saturated"] != "", "target_rate"].value_counts().sort_index()
     if len(counts):
-        yield "targets out of reach: " + ", ".join(f"{target:g} ({n} cells)" for target, n in counts.items())
+        yield "targets out of reach: " + ", ".join(
+            f"{target:g} ({n} cell{'s' if n > 1 else ''})" for target, n in counts.items()
+        )

@@ -1,0 +1,133 @@
+"""The table, the figure's ranges and the summary say what happened, also when little did."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from vaesweep.analysis import report
+from vaesweep.analysis.figures import DISTORTION, ordinary_range, panel_limits
+from vaesweep.analysis.runs import Runs
+from vaesweep.analysis.table import cells_table, target_axis
+from vaesweep.sweep.vocabulary import Outcome
+
+SweepOf = Callable[..., Runs]
+
+
+def renamed(runs: Runs, names: dict[str, str]) -> Runs:
+    """The same sweep with other names for its axes."""
+    axes = {names.get(axis, axis): values for axis, values in runs.record.axes.items()}
+    return replace(runs, record=replace(runs.record, axes=axes), cells=runs.cells.rename(columns=names))
+
+
+def test_the_table_has_a_row_for_every_cell_and_domain_in_the_records_order(sweep_of: SweepOf) -> None:
+    table = cells_table(sweep_of([2.0, 1.0], 2, {"1.0-0": Outcome.FAILED}, extra={"model.latents": [4]}))
+    assert list(table.columns) == [
+        *("cell", "seed", "target_rate", "domain", "role", "rate", "distortion", "elbo"),
+        *("saturated", "outcome", "model.latents", "rmse_db"),
+    ]
+    assert list(dict.fromkeys(table["domain"])) == ["toy.train", "toy.valid", "toy.test", "elsewhere"]
+    assert table["target_rate"].head(4).tolist() == [1.0, 1.0, 2.0, 2.0]
+    assert len(table) == 16
+
+
+def test_of_several_targets_the_totals_is_the_target_rate(sweep_of: SweepOf) -> None:
+    runs = sweep_of([1.0], 1, extra={"rates.speech.target": [0.5]})
+    assert target_axis(runs) == "rates.total.target"
+    assert target_axis(renamed(runs, {"rates.total.target": "rates.noise.target"})) is None
+
+
+def test_a_sweep_without_targets_has_none(sweep_of: SweepOf) -> None:
+    runs = renamed(sweep_of([1.0, 2.0], 1), {"rates.total.target": "rates.total.beta"})
+    table = cells_table(runs)
+    assert table["target_rate"].isna().all()
+    assert "rates.total.beta" in table
+
+
+def test_a_constant_target_counts_as_much_as_a_swept_one(sweep_of: SweepOf) -> None:
+    runs = sweep_of([1.0], 2)
+    fixed = replace(runs, record=replace(runs.record, axes={"seed": [0, 1]}))
+    assert cells_table(fixed)["target_rate"].eq(1.0).all()
+
+
+@pytest.mark.parametrize(("targets", "seeds"), [([1.0], 1), ([1.0, 4.0, 9.0], 1), ([1.0, 4.0, 9.0], 3)])
+def test_the_report_is_whole_for_small_sweeps(
+    sweep_of: SweepOf, tmp_path: Path, targets: list[float], seeds: int
+) -> None:
+    written = report.write(sweep_of(targets, seeds), tmp_path)
+    assert [path.name for path in written.paths] == ["cells.csv", "curve.csv", "gap.csv", "rd_curve.png"]
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in written.paths}
+    assert written.paths[-1].read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_sweep_without_a_finished_cell_is_reported_all_the_same(sweep_of: SweepOf, tmp_path: Path) -> None:
+    written = report.write(sweep_of([1.0], 1, {"1.0-0": Outcome.DIVERGED}), tmp_path)
+    assert written.summary == ("cells: 0 finished, 1 diverged, 0 failed",)
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(
+    sweep_of: SweepOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = sweep_of([1.0], 1)
+    report.write(runs, tmp_path)
+    before = (tmp_path / "rd_curve.png").read_bytes()
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(report, "draw_rd_curve", fail)
+    with pytest.raises(OSError, match="disk full"):
+        report.write(runs, tmp_path)
+    assert (tmp_path / "rd_curve.png").read_bytes() == before
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_the_summary_names_optima_gaps_and_outcomes(sweep_of: SweepOf, tmp_path: Path) -> None:
+    targets = [float(target) for target in range(1, 10)]
+    summary = "\n".join(report.write(sweep_of(targets, 3, {"9.0-0": Outcome.DIVERGED}), tmp_path).summary)
+    assert "cells: 26 finished, 1 diverged, 0 failed" in summary
+    assert "toy.test: highest ELBO -26 at rate 4" in summary
+    assert "gap toy.train → toy.test at the optimum: distortion +1 nats" in summary
+    assert "distortion rises somewhere with rate on toy.train" in summary
+
+
+def test_missed_targets_are_named_unless_they_are_out_of_reach(sweep_of: SweepOf, tmp_path: Path) -> None:
+    runs = sweep_of([1.0, 2.0, 4.0], 2)
+    rates = runs.finals["metric"] == "rate"
+    runs.finals.loc[rates & runs.finals["cell"].isin(["2.0-1", "4.0-0", "4.0-1"]), "value"] *= 0.8
+    runs.cells.loc[runs.cells["cell"].str.startswith("4.0"), "saturated"] = "total"
+    summary = report.write(runs, tmp_path).summary
+    assert summary[-2:] == (
+        "target 2 missed on the training domain by up to 20% (1 cell)",
+        "targets out of reach: 4 (2 cells)",
+    )
+
+
+def test_a_far_domain_gets_its_own_scale_above_the_cut(sweep_of: SweepOf) -> None:
+    table = cells_table(sweep_of([1.0, 4.0, 9.0], 2))
+    assert panel_limits(table, DISTORTION).above is None
+    far = table["distortion"].where(table["domain"] != "elsewhere", table["distortion"] + 900)
+    limits = panel_limits(table.assign(distortion=far), DISTORTION)
+    assert limits.above is not None
+    assert limits.high < 40
+    assert limits.above[0] > 900
+    assert limits.above[1] >= far.max()
+
+
+def test_a_single_monster_does_not_set_the_range_but_a_steep_curve_does() -> None:
+    assert ordinary_range(np.append(np.linspace(10, 20, 30), 1e6)) == (10.0, 20.0)
+    steep = np.exp(np.linspace(0, 9, 30))
+    assert ordinary_range(steep)[1] == pytest.approx(steep.max())
+    assert ordinary_range(np.array([3.0])) == (3.0, 3.0)
+
+
+def test_csv_files_read_back_as_they_were(sweep_of: SweepOf, tmp_path: Path) -> None:
+    report.write(sweep_of([1.0, 2.0], 2), tmp_path)
+    curve = pd.read_csv(tmp_path / "curve.csv")
+    assert {"kind", "domain", "rate", "distortion_low", "n_cells", "n_seeds", "rate_high"} <= set(
+        curve.columns
+    )
+    assert set(curve["kind"]) == {"curve", "optimum.distortion", "optimum.elbo"}
