@@ -119,8 +119,11 @@ def test_only_gpu_workers_are_gpu_instances_and_the_head_is_on_demand(aws: dict[
     assert "InstanceMarketOptions" not in aws["available_node_types"]["head"]["node_config"]
 
 
-def test_the_aws_sync_leaves_results_and_history_behind(aws: dict[str, Any]) -> None:
-    assert {"results", ".git", "mlruns"} <= set(aws["rsync_exclude"])
+def test_the_aws_sync_leaves_results_and_history_behind_and_brings_tracking_home(aws: dict[str, Any]) -> None:
+    assert {"/results", ".git"} <= set(aws["rsync_exclude"])
+    # The list holds on the way down too: an unanchored name would drop files from inside results/.
+    assert not {"results", "mlflow.db", "mlruns"} & set(aws["rsync_exclude"])
+    assert ".gitignore" in aws["rsync_filter"]
 
 
 def test_the_aws_nodes_install_the_folder_they_are_sent(aws: dict[str, Any]) -> None:
