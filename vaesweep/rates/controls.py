@@ -89,14 +89,14 @@ class SigmoidWarmup(RateControl):
 class TargetRate(RateControl):
     """Closed loop: β moves until the rate is `target` nats per datum.
 
-    With a smoothed measured rate R, step δ (`step_size`) and dead band ε (`dead_band`): β ← β(1+δ) where R > R*(1+ε),
-    β ← β/(1+δ) where R < R*/(1+ε), else β stays; β never leaves [`floor`, `ceiling`]. R is an exponential moving average
-    with memory `smoothing`, corrected for its start. δ must be small against what the model learns in a step, or the loop
-    oscillates.
+    With a smoothed measured rate R, step δ (`step_size`) and dead band ε (`dead_band`): β ← β(1+δ) where
+    R > R*(1+ε), β ← β/(1+δ) where R < R*/(1+ε), else β stays; β never leaves [`floor`, `ceiling`]. R is an exponential
+    moving average with memory `smoothing`, corrected for its start. δ must be small against what the model learns in a
+    step, or the loop oscillates.
 
-    A target is called saturated, not met, when β has stood at a bound for `patience` steps in a row with the rate on the
-    wrong side of the band; it is cleared as soon as the rate comes inside. A target counts as settled when the rate has
-    been inside twice the dead band for `patience` steps in a row, or when it is saturated.
+    A target is saturated, that is out of reach, while β has stood at a bound for `patience` steps in a row with the
+    rate on the wrong side of the band. It is settled once the rate has been inside twice the dead band for `patience`
+    steps in a row, or while it is saturated.
     """
 
     kind: Literal["target"] = "target"

@@ -1,0 +1,48 @@
+"""What a family is: a configuration, the data it reads and the problem it gives the training loop."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+
+from vaesweep.data.domains import DataSet
+from vaesweep.packing import structure
+from vaesweep.training.config import TrainableConfig
+from vaesweep.training.problem import Problem
+
+
+class CellConfig(TrainableConfig):
+    """One cell of a sweep. A family adds `model` and `data`; the data themselves are named beside it."""
+
+
+class Family(ABC):
+    """One family of models. Subclasses are registered by name in `registry` and run the contract tests."""
+
+    name: ClassVar[str]
+    config: ClassVar[type[CellConfig]]
+    metrics: ClassVar[dict[str, str]]  # the family's own metrics, with their units
+
+    @abstractmethod
+    def load(self, spec: str, config: CellConfig) -> DataSet:
+        """Read the data that `--data` names; bad data is refused with a `UserError` of one line."""
+
+    @abstractmethod
+    def example(self) -> DataSet:
+        """A small data set made on the spot, for tests and calibration."""
+
+    @abstractmethod
+    def rate_names(self, config: CellConfig) -> tuple[str, ...]:
+        """The names of the model's rates."""
+
+    @abstractmethod
+    def problem(self, config: CellConfig, data: DataSet, device: torch.device) -> Problem:
+        """The problem of every cell that shares `config`'s structure."""
+
+    def check(self, config: CellConfig) -> None:
+        """Refuse a configuration that is well formed but cannot be trained, with a `UserError` of one line."""
+        config.check_names(self.rate_names(config))
+
+
+def shares_pack(one: CellConfig, other: CellConfig) -> bool:
+    """Whether two cells differ in packed numbers only."""
+    return type(one) is type(other) and structure(one) == structure(other)

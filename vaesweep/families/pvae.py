@@ -1,0 +1,160 @@
+"""The partial VAE of audiograms (thesis study A): partially observed thresholds and age, with or without dequantisation.
+
+A training batch is standardised data, a mask of what is observed, and the posterior's noise. Every domain is evaluated
+on fixed masks of its own, drawn as in training, several draws a datum.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vaesweep.data import archetypes, missingness, sources
+from vaesweep.data.audiograms import COLUMNS, QUANTUM
+from vaesweep.data.domains import DataSet, Domain, Role, Standardisation
+from vaesweep.distributions import Gaussian
+from vaesweep.elbo import Elbo
+from vaesweep.families.base import CellConfig, Family
+from vaesweep.models.pvae import RATE, PartialVae, PartialVaeConfig
+from vaesweep.packing import Frozen
+from vaesweep.training.order import generator
+from vaesweep.training.problem import Batch
+
+# Thesis line 770: 0.125 to 1.5 by 0.125, on to 8 by 0.25, on to 15 by 1; 45 targets, in nats per datum.
+PAPER_TARGETS = tuple(float(t) for t in np.concatenate([np.arange(1, 13) / 8, np.arange(7, 33) / 4, np.arange(9, 16)]))
+PAPER_SEEDS_REAL, PAPER_SEEDS_SYNTHETIC = 3, 10  # thesis line 770
+MASKS = 0  # the stream of evaluation masks and noise among the seeds of a domain
+
+
+class AudiogramConfig(Frozen):
+    """How audiograms become batches. The thesis' missingness (line 642) is drawn once or at every batch."""
+
+    seed: int = Field(0, ge=0, description="of the split, of synthetic data and of fixed masks; not the cell's seed")
+    missingness: Literal["dynamic", "static"] = "dynamic"
+    dequantise: bool = True
+    draws: int = Field(4, ge=1, description="masks a datum is evaluated on, where missingness is dynamic")
+
+
+class PartialVaeCell(CellConfig):
+    """One cell: a partial VAE of audiograms."""
+
+    family: Literal["pvae"] = "pvae"
+    model: PartialVaeConfig = PartialVaeConfig()
+    data: AudiogramConfig = AudiogramConfig()
+
+
+class PartialVaeProblem:
+    """Batches, evaluation and metrics of the partial VAE on one data set and device."""
+
+    rate_names: tuple[str, ...] = (RATE,)
+
+    def __init__(self, config: PartialVaeCell, data: DataSet, device: torch.device) -> None:
+        self._config, self.device = config, device
+        scale = data.standardisation
+        self._mean = torch.tensor(scale.mean, dtype=torch.float32, device=device)
+        self._std = torch.tensor(scale.std, dtype=torch.float32, device=device)
+        self._quantum = torch.tensor(QUANTUM, device=device) / self._std
+        self._dims = len(data.columns)
+        self._x = {domain.name: self._standardised(domain) for domain in data.domains}
+        draws = config.data.draws if config.data.missingness == "dynamic" else 1
+        self.domains: Mapping[str, int] = {domain.name: draws * len(domain) for domain in data.domains}
+        self._fixed = {domain.name: self._evaluation(domain.name, number) for number, domain in enumerate(data.domains)}
+        self._train = data.domain(Role.TRAIN).name
+        self.valid = data.domain(Role.VALID).name
+        self.train_rows = len(self._x[self._train])
+
+    def build(self) -> PartialVae:
+        """A freshly initialised partial VAE."""
+        return PartialVae(self._dims, self._config.model)
+
+    def train_batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
+        """Standardised data `x`, its mask `observed` (both `[batch, dim]`) and the posterior's noise."""
+        x = self._x[self._train][rows]
+        if self._config.data.missingness == "static":
+            observed = self._fixed[self._train]["observed"][rows]
+        else:
+            observed = missingness.draw(len(x), self._dims, generator)
+        if self._config.data.dequantise:
+            x = missingness.dequantise(x, self._quantum, generator)
+        return {"x": x, "observed": observed, "noise": self._noise(len(x), generator)}
+
+    def evaluation_batch(self, domain: str, rows: slice) -> Batch:
+        """Evaluation rows: all data on their first masks, then all on their second, and so on."""
+        return {name: value[rows] for name, value in self._fixed[domain].items()}
+
+    def quick_rows(self, domain: str) -> int:
+        """Every datum on its first mask."""
+        return len(self._x[domain])
+
+    def measure(self, elbo: Elbo, output: Gaussian, batch: Batch) -> dict[str, Tensor]:
+        """Squared errors of the decoded mean in dB² (years² for the age), and counts, where observed and where not."""
+        error = ((output.mean - batch["x"]) * self._std).square()
+        observed = batch["observed"].to(error.dtype)
+        return {
+            "squared.observed": (error * observed).sum(-1),
+            "count.observed": observed.sum(-1),
+            "squared.unobserved": (error * (1 - observed)).sum(-1),
+            "count.unobserved": (1 - observed).sum(-1),
+        }
+
+    def summarise(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Root mean squared errors over observed and over unobserved dimensions of a domain."""
+        return {
+            f"rmse_{part}": (means[f"squared.{part}"] / means[f"count.{part}"]).sqrt()
+            for part in ("observed", "unobserved")
+        }
+
+    def _standardised(self, domain: Domain) -> Tensor:
+        raw = torch.tensor(domain.arrays["x"], dtype=torch.float32, device=self.device)
+        return (raw - self._mean) / self._std
+
+    def _noise(self, rows: int, generator: torch.Generator) -> Tensor:
+        return torch.randn(rows, self._config.model.latents, generator=generator, device=self.device)
+
+    def _evaluation(self, domain: str, number: int) -> Batch:
+        """All evaluation rows of a domain; drawn on the CPU, so that they are the same on every device."""
+        cpu = torch.device("cpu")
+        fixed = generator(self._config.data.seed, MASKS, number, cpu)
+        x = self._x[domain].cpu().repeat(self.domains[domain] // len(self._x[domain]), 1)
+        observed = missingness.draw(len(x), self._dims, fixed)
+        if self._config.data.dequantise:
+            x = missingness.dequantise(x, self._quantum.cpu(), fixed)
+        noise = torch.randn(len(x), self._config.model.latents, generator=fixed)
+        return {n: v.to(self.device) for n, v in {"x": x, "observed": observed, "noise": noise}.items()}
+
+
+class PartialVaeFamily(Family):
+    """The partial VAE of audiograms."""
+
+    name = "pvae"
+    config = PartialVaeCell
+    metrics: ClassVar[dict[str, str]] = {
+        "rmse_observed": "dB (years for the age): error of the decoded mean over observed dimensions",
+        "rmse_unobserved": "dB (years for the age): error of the decoded mean over unobserved dimensions",
+    }
+
+    def load(self, spec: str, config: CellConfig) -> DataSet:
+        """`synthetic`, `nhanes:DIR` or `csv:FILE`, with any number of `,unseen=PATH` (docs/data.md)."""
+        return sources.load(spec, seed=_own(config).data.seed)
+
+    def example(self) -> DataSet:
+        """A few hundred synthetic audiograms."""
+        loaded = archetypes.synthetic(seed=0, rows=320, unseen_rows=40)
+        return DataSet(loaded.domains, COLUMNS, Standardisation.fit(loaded.domains[0].arrays["x"]))
+
+    def rate_names(self, config: CellConfig) -> tuple[str, ...]:
+        """One rate, of the latent variable `z`."""
+        return (RATE,)
+
+    def problem(self, config: CellConfig, data: DataSet, device: torch.device) -> PartialVaeProblem:
+        """The problem of all cells that share `config`'s structure."""
+        return PartialVaeProblem(_own(config), data, device)
+
+
+def _own(config: Any) -> PartialVaeCell:
+    if not isinstance(config, PartialVaeCell):
+        raise TypeError(f"the partial VAE was given a {type(config).__name__}")
+    return config

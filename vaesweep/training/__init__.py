@@ -1,0 +1,1 @@
+"""The packed training loop, its optimiser and its checkpoints: one process, any device, no Ray."""

@@ -1,0 +1,36 @@
+"""Adam (Kingma and Ba 2015) over a pack: one buffer, a learning rate and a gradient norm bound of each cell's own.
+
+A cell whose gradient is not finite is frozen at once, by arithmetic and not by a branch, so that no step waits for the
+device; its neighbours see nothing of it.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+FIRST, SECOND, EPSILON = 0.9, 0.999, 1e-8
+
+
+def clip(gradient: Tensor, bound: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale each cell's row of `gradient` `[cell, parameter]` to a norm of at most `bound` `[cell]`, in place.
+
+    Returns the norms before clipping and which cells are alive still: a cell whose norm is not finite is not, and the
+    rows of cells that are not alive become zero.
+    """
+    norm = torch.linalg.vector_norm(gradient, dim=1)
+    alive = alive & norm.isfinite()
+    scale = (bound / norm.clamp(min=1e-12)).clamp(max=1.0)
+    gradient.mul_(scale[:, None]).masked_fill_(~alive[:, None], 0.0)
+    return norm, alive
+
+
+@torch.no_grad()
+def update(flat: Tensor, first: Tensor, second: Tensor, gradient: Tensor, rate: Tensor, step: int) -> None:
+    """One Adam step in place; `rate` `[cell]` is zero for a cell that must not move, `step` counts from 0."""
+    first.lerp_(gradient, 1 - FIRST)
+    second.mul_(SECOND).addcmul_(gradient, gradient, value=1 - SECOND)
+    correction = math.sqrt(1 - SECOND ** (step + 1))
+    size = rate * (correction / (1 - FIRST ** (step + 1)))
+    denominator = torch.sqrt(second, out=gradient).add_(EPSILON * correction)
+    flat.sub_(torch.div(first, denominator, out=denominator).mul_(size[:, None]))

@@ -1,0 +1,66 @@
+"""How a cell is trained: optimiser, schedules, early stopping and evaluation, as frozen configurations."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from vaesweep.packing import Frozen, Packed, PackedInt
+from vaesweep.rates import RateConfig
+
+Watched = Literal["distortion", "elbo"]  # of the validation domain, never re-weighted: β moves, these do not
+
+
+class Constant(Frozen):
+    """The learning rate stays."""
+
+    kind: Literal["constant"] = "constant"
+
+
+class Cosine(Frozen):
+    """The learning rate falls along half a cosine to `final_share` of itself at the last step."""
+
+    kind: Literal["cosine"] = "cosine"
+    final_share: float = Field(0.01, ge=0, le=1)
+
+
+class Plateau(Frozen):
+    """The learning rate is multiplied by `factor` after `patience` evaluations without improvement.
+
+    Judged on an unweighted quantity of the validation domain, and only once the rate control has settled.
+    """
+
+    kind: Literal["plateau"] = "plateau"
+    watch: Watched = "distortion"
+    factor: float = Field(0.5, gt=0, lt=1)
+    patience: int = Field(10, ge=1)
+    tolerance: float = Field(1e-3, ge=0, description="nats per datum that count as an improvement")
+
+
+class EarlyStopping(Frozen):
+    """A cell ends after `patience` evaluations without improvement, judged as `Plateau` is. Its last weights count."""
+
+    watch: Watched = "distortion"
+    patience: int = Field(20, ge=1)
+    tolerance: float = Field(1e-3, ge=0, description="nats per datum that count as an improvement")
+
+
+Schedule = Annotated[Constant | Cosine | Plateau, Field(discriminator="kind")]
+
+
+class TrainingConfig(Frozen):
+    """Adam with a learning rate and a gradient norm bound of each cell's own."""
+
+    steps: int = Field(4000, ge=1)
+    batch_size: int = Field(64, ge=1)
+    learning_rate: Annotated[float, Packed(), Field(gt=0)] = 1e-3
+    clip_norm: Annotated[float, Packed(), Field(gt=0, description="bound on a cell's gradient norm")] = 10.0
+    schedule: Schedule = Cosine()
+    early_stopping: EarlyStopping | None = None
+    evaluate_every: int = Field(200, ge=1, description="steps between evaluations on the validation domain")
+
+
+class TrainableConfig(RateConfig):
+    """What the loop needs to know of any cell; a family adds its model and its data."""
+
+    seed: PackedInt = 0
+    training: TrainingConfig = TrainingConfig()

@@ -1,0 +1,52 @@
+"""Evaluation of a whole pack on a named domain: every cell on the same masks and the same noise."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaesweep.elbo import Elbo
+from vaesweep.training.problem import Batch, Problem
+from vaesweep.training.stack import Stack
+from vaesweep.training.world import World
+
+
+@torch.no_grad()
+def evaluate(
+    stack: Stack, problem: Problem, domain: str, chunk: int, world: World, *, quick: bool = False
+) -> dict[str, Tensor]:
+    """Means over a domain: `distortion`, `rate`, `rate.<name>`, `elbo` (nats per datum) and the family's own metrics.
+
+    Each is `[cell]`, float64. `quick` takes the domain's first evaluation rows only; `chunk` rows are held at a time,
+    and the workers of `world` share them.
+    """
+    rows = problem.quick_rows(domain) if quick else problem.domains[domain]
+    mine = world.share(rows)
+    sums: dict[str, Tensor] = {}
+    for start in range(mine.start, mine.stop, chunk):
+        batch = problem.evaluation_batch(domain, slice(start, min(start + chunk, mine.stop)))
+        for name, value in stack.apply(_measure(problem), batch, shared=True).items():
+            total = value.double().sum(-1)
+            sums[name] = sums[name] + total if name in sums else total
+    together = world.sum(torch.stack(list(sums.values())))
+    return _metrics(problem, dict(zip(sums, together / rows, strict=True)))
+
+
+def _measure(problem: Problem) -> Any:
+    def measure(result: tuple[Elbo, Any], batch: Batch) -> dict[str, Tensor]:
+        elbo, output = result
+        parts = {"distortion": elbo.distortion} | {f"rate.{name}": elbo.rate(name) for name in elbo.rates}
+        return parts | problem.measure(elbo, output, batch)
+
+    return measure
+
+
+def _metrics(problem: Problem, means: dict[str, Tensor]) -> dict[str, Tensor]:
+    return elbo_metrics(means) | problem.summarise(means)
+
+
+def elbo_metrics(means: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`distortion`, each `rate.<name>`, their sum `rate` and `elbo` = -(distortion + rate), from the parts' means."""
+    rates = {name: value for name, value in means.items() if name.startswith("rate.")}
+    rate = torch.stack(list(rates.values())).sum(0)
+    return {"distortion": means["distortion"], "rate": rate, **rates, "elbo": -(means["distortion"] + rate)}

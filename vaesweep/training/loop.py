@@ -1,0 +1,241 @@
+"""The packed loop: all cells of a pack step together, each as if it were alone.
+
+    rows, noise (seed, step) ──► stacked forward ──► Elbo ──► weights ──► gradient ──► clip ──► Adam
+                                                      └─────► measured rates ──► controls' next state
+
+Between evaluations nothing waits for the device. At an evaluation the pack reports; cells that are done (early
+stopping, divergence, last step) are evaluated on every domain and retired from the stack, and the rest goes on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from vaesweep.elbo import Elbo
+from vaesweep.rates import RatePolicy
+from vaesweep.training import adam
+from vaesweep.training.config import TrainableConfig
+from vaesweep.training.evaluate import elbo_metrics, evaluate
+from vaesweep.training.order import NOISE, Order, generator
+from vaesweep.training.problem import Batch, Problem
+from vaesweep.training.stack import Stack, initial_rows, layout_of
+from vaesweep.training.state import PackState
+from vaesweep.training.watch import Watch
+from vaesweep.training.world import World
+
+RUNNING = -1  # in PackState.failed: no step has failed
+
+
+@dataclass(frozen=True)
+class CellResult:
+    """What became of one cell: its final metrics by `domain/metric`, or the step at which it diverged."""
+
+    cell: str
+    step: int
+    metrics: dict[str, float]
+    diverged: int | None
+    saturated: tuple[str, ...]
+    state: PackState  # of this cell alone: weights, history
+
+
+class Listener(Protocol):
+    """Who hears of a pack's progress. Called between steps, by the leading worker only."""
+
+    def progress(self, state: PackState, latest: dict[str, Tensor]) -> None:
+        """An evaluation was made; `latest` metrics are `[cell]` on the CPU, as `state.history` has them too."""
+
+    def checkpoint(self, state: PackState) -> None:
+        """`state` may be saved now; what is saved resumes exactly."""
+
+    def finished(self, result: CellResult) -> None:
+        """A cell has ended and has left the pack."""
+
+
+def start_state(problem: Problem, configs: Sequence[TrainableConfig], cells: Sequence[str]) -> PackState:
+    """The state before the first step; cells of one seed start from the same weights."""
+    model = problem.build()
+    flat = initial_rows(problem.build, [config.seed for config in configs]).to(problem.device)
+    policy = RatePolicy(configs, problem.rate_names, problem.device)
+    return PackState(
+        cells=tuple(cells),
+        layout=layout_of(model),
+        step=0,
+        flat=flat,
+        first=torch.zeros_like(flat),
+        second=torch.zeros_like(flat),
+        failed=torch.full((len(cells),), RUNNING, dtype=torch.long, device=problem.device),
+        control=policy.start(),
+        watch=Watch(configs[0].training).start(len(cells), problem.device),
+    )
+
+
+def train_pack(
+    problem: Problem,
+    configs: Sequence[TrainableConfig],
+    state: PackState,
+    listener: Listener,
+    world: World | None = None,
+) -> None:
+    """Train the cells of `state` (from `start_state`, or a checkpoint of it) to their ends.
+
+    `configs` belong to `state.cells`, in that order, and differ in packed numbers only. Everything that comes of it
+    goes to `listener`. With several workers in `world` each takes its share of every batch.
+    """
+    world = world or World()
+    everyone = dict(zip(state.cells, configs, strict=True))
+    while state.cells:
+        pack = _Pack(problem, [everyone[cell] for cell in state.cells], state, world)
+        state = pack.run_to_a_retirement(listener)
+
+
+class _Pack:
+    """The cells that train now, with everything that is derived from their configurations."""
+
+    def __init__(self, problem: Problem, configs: Sequence[TrainableConfig], state: PackState, world: World) -> None:
+        self.problem, self.configs, self.world = problem, configs, world
+        self.training = configs[0].training
+        self.state = state = state.to(problem.device)
+        self.stack = Stack(problem.build(), state.flat)
+        self.policy = RatePolicy(configs, problem.rate_names, problem.device)
+        self.watch = Watch(self.training)
+        numbers = [(c.training.learning_rate, c.training.clip_norm) for c in configs]
+        self.learning_rate, self.clip_norm = torch.tensor(numbers, device=problem.device).unbind(-1)
+        self.seeds = sorted({config.seed for config in configs})
+        self.which = torch.tensor([self.seeds.index(config.seed) for config in configs], device=problem.device)
+        batch = self.training.batch_size
+        self.orders = [Order(seed, problem.train_rows, batch, problem.device) for seed in self.seeds]
+        self.sums: Tensor | None = None
+        self.counted = 0
+
+    def run_to_a_retirement(self, listener: Listener) -> PackState:
+        """Step on until a cell is done; the state of those that remain."""
+        while True:
+            state = self.state
+            while state.step < self.training.steps:
+                self.step()
+                if state.step % self.training.evaluate_every == 0:
+                    break
+            latest = self.evaluate()
+            done = self.done()
+            if self.world.leads:
+                listener.progress(state, latest)
+            if done:
+                results = self.results(done)
+                if self.world.leads:
+                    for result in results:
+                        listener.finished(result)
+                state = state.select([i for i in range(len(state.cells)) if i not in set(done)])
+            if self.world.leads and state.cells:
+                listener.checkpoint(state)
+            if done:
+                return state
+
+    def step(self) -> None:
+        """One optimisation step of every cell, without waiting for the device."""
+        state = self.state
+        now = torch.tensor(float(state.step), dtype=torch.float64, device=self.problem.device)
+        batch, rows = self.batch(state.step)
+        elbo = Elbo(*self.stack.apply(_parts, batch, shared=False))
+        weights = self.policy.weights(state.control, now)
+        objective = weights.objective(elbo).sum(-1) / rows
+        gradient = self.stack.gradient(objective.sum())
+        measured = (
+            torch.stack([elbo.distortion, *(elbo.rate(n) for n in self.problem.rate_names)]).detach().sum(-1) / rows
+        )
+        gradient, measured, objective = self.together(gradient, measured, objective.detach())
+        alive = (state.failed == RUNNING) & objective.isfinite()
+        norm, alive = adam.clip(gradient, self.clip_norm, alive)
+        state.failed = torch.where(alive | (state.failed != RUNNING), state.failed, state.step)
+        rate = self.learning_rate * self.watch.factor(state.watch, state.step).to(self.learning_rate.dtype)
+        adam.update(state.flat, state.first, state.second, gradient, rate * alive, state.step)
+        rates = dict(zip(self.problem.rate_names, measured[1:].nan_to_num(), strict=True))
+        state.control = self.policy.advance(state.control, rates, now)
+        self.accumulate(torch.cat([measured, norm[None]]).double())
+        state.step += 1
+
+    def batch(self, step: int) -> tuple[Batch, int]:
+        """This worker's share of the step's batch, `[cell, batch, ...]`, and the rows of the whole batch."""
+        drawn = []
+        for seed, order in zip(self.seeds, self.orders, strict=True):
+            rows = order.rows(step)
+            noise = generator(seed, NOISE, step, self.problem.device)
+            whole = self.problem.train_batch(rows, noise)
+            mine = self.world.share(len(rows))
+            drawn.append({name: value[mine] for name, value in whole.items()})
+        stacked = {name: torch.stack([one[name] for one in drawn]) for name in drawn[0]}
+        return {name: value.index_select(0, self.which) for name, value in stacked.items()}, len(rows)
+
+    def together(self, gradient: Tensor, measured: Tensor, objective: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum over workers, in one message."""
+        if self.world.size == 1:
+            return gradient, measured, objective
+        message = self.world.sum(torch.cat([gradient, measured.T, objective[:, None]], dim=1))
+        sizes = [gradient.shape[1], len(measured), 1]
+        gradient, measured_t, objective_c = message.split(sizes, dim=1)
+        return gradient.contiguous(), measured_t.T, objective_c[:, 0]
+
+    def accumulate(self, values: Tensor) -> None:
+        self.sums = values if self.sums is None else self.sums + values
+        self.counted += 1
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, Tensor]:
+        """Metrics since the last evaluation and of the validation domain, `[cell]` on the CPU, put into the history."""
+        state = self.state
+        now = torch.tensor(float(state.step), dtype=torch.float64, device=self.problem.device)
+        valid = evaluate(self.stack, self.problem, self.problem.valid, self.training.batch_size, self.world, quick=True)
+        state.watch = self.watch.judge(state.watch, valid, self.policy.settled(state.control, now))
+        metrics = self.running() | {f"valid/{name}": value for name, value in valid.items()}
+        betas = self.policy.weights(state.control, now).beta
+        metrics |= {f"train/beta.{name}": beta for name, beta in betas.items()}
+        metrics["train/learning_rate"] = self.learning_rate * self.watch.factor(state.watch, state.step)
+        for name, flag in self.policy.saturated(state.control).items():
+            metrics[f"train/saturated.{name}"] = flag.double()
+        names, table = list(metrics), torch.stack([value.double() for value in metrics.values()]).cpu()
+        latest = dict(zip(names, table, strict=True))
+        state.record(latest)
+        return latest
+
+    def running(self) -> dict[str, Tensor]:
+        """Means over the steps since the last evaluation."""
+        if self.sums is None:
+            return {}
+        means = self.sums / self.counted
+        self.sums, self.counted = None, 0
+        names = ["distortion", *(f"rate.{name}" for name in self.problem.rate_names)]
+        parts = elbo_metrics(dict(zip(names, means[:-1], strict=True)))
+        return {f"train/{name}": value for name, value in parts.items()} | {"train/gradient_norm": means[-1]}
+
+    def done(self) -> list[int]:
+        """Positions of the cells that end here."""
+        if self.state.step >= self.training.steps:
+            return list(range(len(self.state.cells)))
+        ended = (self.state.failed != RUNNING) | self.watch.stopped(self.state.watch)
+        return ended.nonzero().flatten().tolist()
+
+    def results(self, done: Sequence[int]) -> list[CellResult]:
+        """Evaluate the cells at the positions `done` on every domain."""
+        state = self.state.select(done)
+        stack = Stack(self.problem.build(), state.flat)
+        metrics: dict[str, Tensor] = {}
+        for domain in self.problem.domains:
+            found = evaluate(stack, self.problem, domain, self.training.batch_size, self.world)
+            metrics |= {f"{domain}/{name}": value.cpu() for name, value in found.items()}
+        configs = [self.configs[i] for i in done]
+        flags = RatePolicy(configs, self.problem.rate_names, self.problem.device).saturated(state.control)
+        return [self._result(state.select([i]), i, metrics, flags) for i in range(len(done))]
+
+    def _result(self, state: PackState, i: int, metrics: dict[str, Tensor], flags: dict[str, Tensor]) -> CellResult:
+        failed = int(state.failed[0])
+        diverged = None if failed == RUNNING else failed
+        final = {} if diverged is not None else {name: float(value[i]) for name, value in metrics.items()}
+        saturated = tuple(name for name, flag in flags.items() if bool(flag[i]))
+        return CellResult(state.cells[0], state.step, final, diverged, saturated, state)
+
+
+def _parts(result: tuple[Elbo, object], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    elbo, _ = result
+    return elbo.distortion, dict(elbo.rates)

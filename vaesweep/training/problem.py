@@ -1,0 +1,43 @@
+"""What a family hands to the loop: a model to build, batches to draw, domains to be evaluated on.
+
+All randomness is in the batches, so that a step is a function of (parameters, batch) and cells of one seed share their
+data order and noise whatever pack they are in.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from vaesweep.elbo import Elbo
+
+Batch = dict[str, Tensor]  # keyword arguments of the model's forward, each [batch, ...]
+
+
+class Problem(Protocol):
+    """One structure of one family on one device, its data included."""
+
+    rate_names: tuple[str, ...]
+    train_rows: int
+    valid: str  # the domain that is evaluated while training
+    domains: Mapping[str, int]  # evaluation rows of every domain
+    device: torch.device
+
+    def build(self) -> nn.Module:
+        """A freshly initialised model, on the CPU, from the global random state; its forward gives (Elbo, output)."""
+
+    def train_batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
+        """The training batch of the data `rows` `[batch]`, everything random about it drawn from `generator`."""
+
+    def evaluation_batch(self, domain: str, rows: slice) -> Batch:
+        """Evaluation rows of a domain, the same for every cell: fixed masks, fixed noise."""
+
+    def quick_rows(self, domain: str) -> int:
+        """How many of the first evaluation rows stand for the domain while training goes on."""
+
+    def measure(self, elbo: Elbo, output: Any, batch: Batch) -> dict[str, Tensor]:
+        """The family's own quantities, each `[batch]`, whose means over a domain `summarise` reads."""
+
+    def summarise(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The family's own metrics from the means of `measure`'s quantities, each `[cell]`."""

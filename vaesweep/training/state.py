@@ -1,0 +1,126 @@
+"""Everything that a pack carries from one step to the next, and its file: tensors and JSON, nothing unpickled.
+
+Data order and noise are functions of (seed, step) (`order`), so that no random state is among it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from vaesweep.errors import UserError
+from vaesweep.training.stack import Layout
+
+FORMAT = 1
+
+
+@dataclass
+class PackState:
+    """The state of a pack after `step` steps. Every tensor's first axis is the cell.
+
+    `control` and `watch` are the states of the rate controls and of plateau and early stopping; `history` holds every
+    evaluation so far, `[cell, evaluation]` a metric, with `evaluated` the step numbers.
+    """
+
+    cells: tuple[str, ...]
+    layout: Layout
+    step: int
+    flat: Tensor
+    first: Tensor
+    second: Tensor
+    failed: Tensor
+    control: dict[str, Tensor]
+    watch: dict[str, Tensor]
+    history: dict[str, Tensor] = field(default_factory=dict)
+    evaluated: tuple[int, ...] = ()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by their names in the file, each `[cell, ...]`."""
+        groups = {"control": self.control, "watch": self.watch, "history": self.history}
+        nested = {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
+        plain = {name: getattr(self, name) for name in ("flat", "first", "second", "failed")}
+        return plain | nested
+
+    def select(self, keep: Sequence[int]) -> "PackState":
+        """The state of the cells at the positions `keep`, copied."""
+        index = torch.tensor(list(keep), dtype=torch.long, device=self.flat.device)
+        chosen = {name: value.index_select(0, index.to(value.device)) for name, value in self.tensors().items()}
+        return _from_tensors(chosen, replace(self, cells=tuple(self.cells[i] for i in keep)))
+
+    def to(self, device: torch.device) -> "PackState":
+        """The state on `device`; the history stays on the CPU."""
+        moved = {n: v if n.startswith("history/") else v.to(device) for n, v in self.tensors().items()}
+        return _from_tensors(moved, self)
+
+    def record(self, metrics: Mapping[str, Tensor]) -> None:
+        """Append one evaluation at the present step; `metrics` are `[cell]`."""
+        for name, value in metrics.items():
+            column = value.detach().to("cpu", torch.float64)[:, None]
+            self.history[name] = torch.cat([self.history[name], column], dim=1) if name in self.history else column
+        self.evaluated = (*self.evaluated, self.step)
+
+    def to_bytes(self) -> bytes:
+        """The file: safetensors, with cells, step, layout and evaluation steps as JSON in its header."""
+        about = {
+            "format": FORMAT,
+            "cells": self.cells,
+            "step": self.step,
+            "layout": self.layout,
+            "evaluated": self.evaluated,
+        }
+        tensors = {name: value.detach().cpu().contiguous() for name, value in self.tensors().items()}
+        return safetensors.torch.save(tensors, {"vaesweep": json.dumps(about)})
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> "PackState":
+        """Read a file's content back; `where` names it in the error that a damaged one gives."""
+        about = header(data, where)
+        layout = tuple((name, tuple(shape)) for name, shape in about["layout"])
+        empty = torch.empty(0)
+        shell = cls(tuple(about["cells"]), layout, about["step"], empty, empty, empty, empty, {}, {})
+        shell.evaluated = tuple(about["evaluated"])
+        return _from_tensors(safetensors.torch.load(data), shell)
+
+
+def merge(states: Sequence[PackState]) -> PackState:
+    """One state of all cells of `states`, which must agree on step, layout and evaluations."""
+    first = states[0]
+    if len(states) == 1:
+        return first
+    joined = {name: torch.cat([s.tensors()[name] for s in states]) for name in first.tensors()}
+    return _from_tensors(joined, replace(first, cells=tuple(cell for s in states for cell in s.cells)))
+
+
+def header(data: bytes, where: str) -> dict:
+    """The JSON of a checkpoint's header; `data` need hold no more than the header."""
+    try:
+        length = int.from_bytes(data[:8], "little")
+        about = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["vaesweep"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{where} is not a vaesweep checkpoint, or is damaged; delete it to train its cells anew"
+        ) from error
+    if about["format"] != FORMAT:
+        raise UserError(f"{where} has checkpoint format {about['format']}, this vaesweep reads {FORMAT}; delete it")
+    return about
+
+
+def _from_tensors(tensors: Mapping[str, Tensor], rest: PackState) -> PackState:
+    groups: dict[str, dict[str, Tensor]] = {"control": {}, "watch": {}, "history": {}}
+    for name, value in tensors.items():
+        group, _, key = name.partition("/")
+        if key:
+            groups[group][key] = value
+    return replace(
+        rest,
+        flat=tensors["flat"],
+        first=tensors["first"],
+        second=tensors["second"],
+        failed=tensors["failed"],
+        control=groups["control"],
+        watch=groups["watch"],
+        history=groups["history"],
+    )

@@ -1,0 +1,77 @@
+"""Plateau schedules and early stopping: judged on unweighted validation quantities, and only while β stands still.
+
+A moving β moves the re-weighted loss whatever the model learns (thesis lines 1306-1307); here nothing watches it, and
+no patience is spent before the rate control has settled. The state is explicit, `[cell]` a name.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from vaesweep.training.config import Cosine, EarlyStopping, Plateau, TrainingConfig
+
+WatchState = dict[str, Tensor]
+
+
+class Watch:
+    """Learning-rate factors and stopping decisions of a pack, whose cells share one `TrainingConfig` structure."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self._config = config
+
+    def start(self, cells: int, device: torch.device) -> WatchState:
+        """The state before training: nothing seen, full learning rate, nobody stopped."""
+        infinite = torch.full((cells,), math.inf, dtype=torch.float64, device=device)
+        zero = torch.zeros_like(infinite)
+        return {
+            "plateau.best": infinite,
+            "plateau.waited": zero,
+            "factor": zero + 1,
+            "stop.best": infinite.clone(),
+            "stop.waited": zero.clone(),
+        }
+
+    def factor(self, state: WatchState, step: int) -> Tensor:
+        """What multiplies each cell's learning rate at step `step`: `[cell]`."""
+        schedule = self._config.schedule
+        if isinstance(schedule, Cosine):
+            share = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self._config.steps)))
+            return state["factor"] * (schedule.final_share + (1 - schedule.final_share) * share)
+        return state["factor"]
+
+    def judge(self, state: WatchState, valid: Mapping[str, Tensor], settled: Tensor) -> WatchState:
+        """The state after an evaluation; `valid` holds `distortion` and `elbo` of the validation domain, `[cell]`."""
+        new = dict(state)
+        if isinstance(plateau := self._config.schedule, Plateau):
+            waited = _wait(plateau, state, "plateau", valid, settled, new)
+            spent = waited >= plateau.patience
+            new["factor"] = torch.where(spent, state["factor"] * plateau.factor, state["factor"])
+            new["plateau.waited"] = torch.where(spent, 0.0, waited)
+        if self._config.early_stopping is not None:
+            new["stop.waited"] = _wait(self._config.early_stopping, state, "stop", valid, settled, new)
+        return new
+
+    def stopped(self, state: WatchState) -> Tensor:
+        """`[cell]`, true where early stopping has run out of patience."""
+        stopping = self._config.early_stopping
+        if stopping is None:
+            return torch.zeros_like(state["factor"], dtype=torch.bool)
+        return state["stop.waited"] >= stopping.patience
+
+
+def _wait(
+    rule: Plateau | EarlyStopping,
+    state: WatchState,
+    key: str,
+    valid: Mapping[str, Tensor],
+    settled: Tensor,
+    new: WatchState,
+) -> Tensor:
+    """Evaluations without improvement so far `[cell]`; puts the best value into `new`. Unsettled cells start over."""
+    value = (valid["distortion"] if rule.watch == "distortion" else -valid["elbo"]).double()
+    best = state[f"{key}.best"]
+    better = value < best - rule.tolerance
+    new[f"{key}.best"] = torch.where(settled, torch.where(better, value, best), math.inf)
+    return torch.where(settled & ~better, state[f"{key}.waited"] + 1, 0.0)
