@@ -26,9 +26,7 @@ CORRUPTIONS = {
     "large_corruption": 0.5,
 }  # times the training data's standard deviation
 
-SLOPING_LOSS = np.array(
-    [12.0, 14.0, 22.0, 32.0, 40.0, 48.0, 52.0]
-)  # dB HL at FREQUENCIES, the same on both ears
+SLOPING_LOSS = np.array([12.0, 14.0, 22.0, 32.0, 40.0, 48.0, 52.0])  # dB HL at FREQUENCIES, the same on both ears
 MEAN = np.concatenate([np.tile(SLOPING_LOSS, len(EARS)), [55.0]])
 AGE = 18.0  # years
 LOSS_WITH_AGE = np.array([4.0, 5.0, 7.0, 9.0, 11.0, 13.0, 14.0])  # dB at FREQUENCIES per AGE

@@ -21,9 +21,7 @@ COLUMNS = (*(f"{ear}_{frequency}" for ear in EARS for frequency in FREQUENCIES),
 DIMS = len(COLUMNS)
 THRESHOLDS = DIMS - 1  # the first 14 columns; the age is the last
 
-QUANTUM = np.array(
-    [5.0] * THRESHOLDS + [1.0], dtype=np.float32
-)  # the step each column is measured in: dB, years
+QUANTUM = np.array([5.0] * THRESHOLDS + [1.0], dtype=np.float32)  # the step each column is measured in: dB, years
 LOWEST = np.array([-20.0] * THRESHOLDS + [0.0], dtype=np.float32)  # dB HL, years
 HIGHEST = np.array([130.0] * THRESHOLDS + [120.0], dtype=np.float32)
 RANGES = "thresholds must lie in -20..130 dB HL, ages in 0..120 years"
@@ -67,9 +65,7 @@ def screen(x: np.ndarray, reasons: Mapping[str, np.ndarray], path: Path, label: 
     counts = ", ".join(dropped) or "none"
     if not keep.any():
         raise UserError(f"{path}: no usable row among {len(x)}: {counts}; {RANGES}")
-    return Rows(
-        x[keep].astype(np.float32), (f"{label}: {len(x)} rows read, {keep.sum()} kept; dropped: {counts}",)
-    )
+    return Rows(x[keep].astype(np.float32), (f"{label}: {len(x)} rows read, {keep.sum()} kept; dropped: {counts}",))
 
 
 def partitioned(name: str, x: np.ndarray, seed: int) -> tuple[Domain, ...]:

@@ -60,9 +60,7 @@ TRAINED = (
     _lettered("I", "2015-2016"),
 )
 PARTIAL = (_lettered("D", "2005-2006"), _lettered("E", "2007-2008"), _lettered("F", "2009-2010"))
-CYCLES = {
-    cycle.exam: cycle for cycle in sorted((*TRAINED, *PARTIAL, LATEST_HALF, LATEST), key=lambda c: c.years)
-}
+CYCLES = {cycle.exam: cycle for cycle in sorted((*TRAINED, *PARTIAL, LATEST_HALF, LATEST), key=lambda c: c.years)}
 
 
 def training(folder: Path, seed: int) -> Loaded:
@@ -103,9 +101,7 @@ def pooled(folder: Path) -> Rows:
 def _pool(parts: Iterable[Rows]) -> Rows:
     """Put the rows of several cycles one after the other."""
     parts = list(parts)
-    return Rows(
-        np.concatenate([part.x for part in parts]), tuple(line for part in parts for line in part.summary)
-    )
+    return Rows(np.concatenate([part.x for part in parts]), tuple(line for part in parts for line in part.summary))
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -129,13 +125,9 @@ def _cycles(folder: Path, files: Mapping[str, Path]) -> list[Cycle]:
             f"{folder}: no NHANES cycle among its {len(files)} XPT files{stray}; "
             f"needed: {', '.join(CYCLES)} (.XPT), each with its demographics, e.g. AUX_B.XPT with DEMO_B.XPT"
         )
-    missing = [
-        f"{c.demographics}.XPT (for {files[c.exam].name})" for c in cycles if c.demographics not in files
-    ]
+    missing = [f"{c.demographics}.XPT (for {files[c.exam].name})" for c in cycles if c.demographics not in files]
     if missing:
-        raise UserError(
-            f"{folder}: missing {', '.join(missing)}; put it next to the examination it belongs to"
-        )
+        raise UserError(f"{folder}: missing {', '.join(missing)}; put it next to the examination it belongs to")
     return cycles
 
 
@@ -169,9 +161,7 @@ def _read_cycle(cycle: Cycle, exam: Path, demographics: Path) -> tuple[Rows, set
     ages = read_xport(demographics, ("SEQN", AGE)).set_index("SEQN")[AGE]
     for path, people in ((exam, measured.index), (demographics, ages.index)):
         if people.hasnans:
-            raise UserError(
-                f"{path}: {int(np.isnan(people.to_numpy()).sum())} rows without a SEQN; download it again"
-            )
+            raise UserError(f"{path}: {int(np.isnan(people.to_numpy()).sum())} rows without a SEQN; download it again")
         if people.has_duplicates:
             twice = people[people.duplicated()][0]
             raise UserError(f"{path}: SEQN {twice:.0f} occurs more than once; download it again")

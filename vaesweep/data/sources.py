@@ -78,9 +78,7 @@ def _parse(spec: str) -> tuple[Source, Path, list[Path]]:
     source = SOURCES[kind]
     if bool(source.path) != bool(place) or (colon and not place):
         right = f"{kind}:{source.path}" if source.path else kind
-        raise UserError(
-            f"--data {spec}: write {right}; a {source.path or 'path'} is {'needed' if source.path else 'not taken'}"
-        )
+        raise UserError(f"--data {spec}: a path is {'needed' if source.path else 'not taken'}; write {right}")
     path = existing(place) if source.path else Path()
     others = [_unseen_path(option, spec) for option in options]
     if source.path and path.resolve() in {other.resolve() for other in others}:

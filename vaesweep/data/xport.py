@@ -35,7 +35,7 @@ def read_xport(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     try:
         frame = pd.read_sas(io.BytesIO(raw), format="xport", encoding="latin-1")
     except (ValueError, TypeError, LookupError, ArithmeticError, struct.error) as error:
-        raise UserError(f"{path}: damaged SAS transport file ({error}); {AGAIN}") from None
+        raise UserError(f"{path}: damaged SAS transport file ({error!r}); {AGAIN}") from None
     frame.columns = frame.columns.str.upper()
     _check_columns(frame, columns, path)
     frame = frame[list(columns)].astype("float64")
