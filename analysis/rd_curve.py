@@ -13,17 +13,11 @@ from vaesweep.sweep.vocabulary import store_uri
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description="Redraw a sweep's curve, gaps and figure from its tracked runs."
-    )
+    parser = argparse.ArgumentParser(description="Redraw a sweep's curve, gaps and figure from its tracked runs.")
     parser.add_argument("--experiment", required=True, help="name of the MLflow experiment")
     parser.add_argument("--sweep", help="identity of the sweep; the newest by default")
-    parser.add_argument(
-        "--out", type=Path, default=Path("results"), help="folder for the files (default: results)"
-    )
-    parser.add_argument(
-        "--tracking-uri", help="MLflow store; MLFLOW_TRACKING_URI or results/mlflow.db by default"
-    )
+    parser.add_argument("--out", type=Path, default=Path("results"), help="folder for the files (default: results)")
+    parser.add_argument("--tracking-uri", help="MLflow store; MLFLOW_TRACKING_URI or results/mlflow.db by default")
     parser.add_argument("--window", type=int, help="neighbouring cells of one seed in a moving average")
     options = parser.parse_args()
     try:

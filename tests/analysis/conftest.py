@@ -44,12 +44,11 @@ def made_up(
     noise: float = 0.05,
     extra: dict[str, list[Any]] | None = None,
 ) -> Runs:
-    """A sweep as frames: every target, seed and `extra` value; the noise is one draw a seed, on all domains alike."""
+    """A sweep as frames: every target, seed and `extra` value; one draw of noise a seed, alike on all domains."""
     shift = np.random.default_rng(7).normal(scale=noise, size=seeds)
     axes = {TARGET: targets, "seed": list(range(seeds)), **(extra or {})}
     cells = {
-        "-".join(map(str, values)): dict(zip(axes, values, strict=True))
-        for values in itertools.product(*axes.values())
+        "-".join(map(str, values)): dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())
     }
     outcome = {cell: (outcomes or {}).get(cell, Outcome.FINISHED) for cell in cells}
     rows = [
@@ -81,9 +80,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
     log_parent(client, experiment, record({"lost": {TARGET: 9.0, "seed": 0}}, "cccc"), 1, folder)
     older = {"0.5-0": {TARGET: 0.5, "seed": 0}}
     log_parent(client, experiment, record(older, "aaaa"), 2, folder)
-    newer = {
-        f"{target}-{seed}": {TARGET: target, "seed": seed} for target in (0.5, 4.0, 8.0) for seed in (0, 1)
-    }
+    newer = {f"{target}-{seed}": {TARGET: target, "seed": seed} for target in (0.5, 4.0, 8.0) for seed in (0, 1)}
     log_parent(client, experiment, record(newer, "bbbb"), 3, folder)
     log_cell(client, experiment, "4.0-0", None, Outcome.FAILED, 4)
     for order, (cell, values) in enumerate(newer.items()):

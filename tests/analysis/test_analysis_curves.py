@@ -20,6 +20,7 @@ from vaesweep.analysis.curves import (
 from vaesweep.analysis.intervals import t_interval
 from vaesweep.analysis.runs import Runs
 from vaesweep.analysis.table import cells_table
+from vaesweep.errors import UserError
 from vaesweep.sweep.vocabulary import Outcome
 
 SweepOf = Callable[..., Runs]
@@ -75,7 +76,7 @@ def test_seeds_at_equal_rates_give_the_t_interval_at_each_rate() -> None:
 
 @pytest.mark.parametrize("seeds", [1, 2, 3, 10])
 def test_planted_optima_are_found(sweep_of: SweepOf, seeds: int) -> None:
-    """D = (R − 6)²/4 + 20 is least at 6 and D + R at 4; targets lie half a nat apart and the window is symmetric."""
+    """D = (R − 6)²/4 + 20 is least at 6 and D + R at 4, both of which are targets."""
     curve = rd_curve(cells_table(sweep_of(TARGETS, seeds)))
     for domain in ("toy.train", "elsewhere"):
         for kind, planted in ((LOWEST_DISTORTION, 6.0), (HIGHEST_ELBO, 4.0)):
@@ -90,8 +91,7 @@ def test_planted_optima_are_found(sweep_of: SweepOf, seeds: int) -> None:
 def test_the_optimums_span_is_that_of_the_seeds_own_optima() -> None:
     rates = [1.0, 2.0, 3.0, 4.0, 5.0]
     tables = [
-        points(rates, [abs(rate - best) + 9 for rate in rates], [seed] * 5)
-        for seed, best in enumerate((2, 3, 3))
+        points(rates, [abs(rate - best) + 9 for rate in rates], [seed] * 5) for seed, best in enumerate((2, 3, 3))
     ]
     row = optimum(rd_curve(pd.concat(tables), window=1), "d", LOWEST_DISTORTION)
     assert row is not None
@@ -175,3 +175,8 @@ def test_a_rise_within_the_seeds_interval_is_forgiven_and_with_one_seed_it_is_no
 
 def test_the_default_window_grows_with_the_sweep() -> None:
     assert [default_window(cells) for cells in (1, 20, 45, 100)] == [1, 1, 3, 5]
+
+
+def test_a_window_of_no_cells_is_refused(sweep_of: SweepOf) -> None:
+    with pytest.raises(UserError, match="1 or more"):
+        rd_curve(cells_table(sweep_of([1.0], 1)), window=0)

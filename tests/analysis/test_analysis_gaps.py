@@ -1,4 +1,4 @@
-"""Gaps are differences within a cell; planted shifts come back with their sign, per target and over the sweep."""
+"""Gaps are differences within a cell; planted shifts come back, per target and over the sweep."""
 
 from collections.abc import Callable
 

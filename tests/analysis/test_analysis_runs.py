@@ -60,9 +60,7 @@ def test_final_numbers_land_in_the_table_under_their_names(store: str) -> None:
         ("toy", "cccc", "none of the 1 cells"),
     ],
 )
-def test_what_is_missing_is_named_in_one_line(
-    store: str, experiment: str, sweep: str | None, message: str
-) -> None:
+def test_what_is_missing_is_named_in_one_line(store: str, experiment: str, sweep: str | None, message: str) -> None:
     with pytest.raises(UserError, match=message) as error:
         runs.read(experiment, store, sweep)
     assert "\n" not in str(error.value)

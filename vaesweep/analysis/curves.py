@@ -13,6 +13,7 @@ import pandas as pd
 
 from vaesweep.analysis.intervals import half_width
 from vaesweep.analysis.table import ELBO_PARTS, finished
+from vaesweep.errors import UserError
 
 COLUMNS = [
     *("kind", "domain", "role", "rate", "distortion", "distortion_low", "distortion_high"),
@@ -53,6 +54,8 @@ def rd_curve(table: pd.DataFrame, window: int | None = None) -> pd.DataFrame:
     distortions and ELBOs are in nats per datum. Rows are grouped by domain in the table's order: the curve
     by rising rate, then the two optima.
     """
+    if window is not None and window < 1:
+        raise UserError(f"a moving average over {window} cells is none; give a window of 1 or more")
     points = finished(table)
     domains = list(dict.fromkeys(table["domain"]))
     parts = [_domain_curve(points[points["domain"] == domain], window) for domain in domains]

@@ -184,9 +184,8 @@ def _note_outside(axis: Axes, values: np.ndarray, limits: Limits) -> None:
     outside = int(((values < limits.low) | (values > top)).sum())
     if outside:
         text = f"{outside} dot{'s' if outside > 1 else ''} outside"
-        axis.text(
-            0.98, 0.96, text, ha="right", va="top", transform=axis.transAxes, fontsize=11, style="italic"
-        )
+        note = axis.text(0.5, 0.96, text, ha="center", va="top", transform=axis.transAxes, fontsize=11, zorder=6)
+        note.set_bbox({"facecolor": "white", "edgecolor": "none"})
 
 
 def _draw_domain(
@@ -196,9 +195,7 @@ def _draw_domain(
     cells = points[points["domain"] == domain]
     for hollow, part in cells.groupby(cells["saturated"] != ""):
         face = "none" if hollow else style.colour
-        dots = axis.scatter(
-            part["rate"], quantity.values(part), s=26, facecolors=face, edgecolors=style.colour
-        )
+        dots = axis.scatter(part["rate"], quantity.values(part), s=26, facecolors=face, edgecolors=style.colour)
         dots.set(alpha=0.75 if hollow else 0.35, linewidths=1.1 if hollow else 0, zorder=1)
     line = curve[(curve["domain"] == domain) & (curve["kind"] == CURVE)]
     low, high = quantity.values(line, "_low"), quantity.values(line, "_high")
@@ -220,9 +217,7 @@ def _legend(points: pd.DataFrame, curve: pd.DataFrame, styles: dict[str, Style])
     roles = dict(zip(points["domain"], points["role"], strict=True))
     for domain, style in styles.items():
         if domain in roles:
-            yield Line2D(
-                [], [], color=style.colour, linestyle=style.line, lw=2.4, label=_label(domain, roles)
-            )
+            yield Line2D([], [], color=style.colour, linestyle=style.line, lw=2.4, label=_label(domain, roles))
     mark: dict[str, Any] = {
         "linestyle": "none",
         "color": "#999999",

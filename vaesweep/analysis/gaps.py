@@ -44,7 +44,7 @@ def domain_pairs(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
 
 
 def paired(table: pd.DataFrame, start: str, end: str, axes: list[str]) -> pd.DataFrame:
-    """Differences `end` − `start` within each finished cell: a column a metric, then the seed; one row a cell.
+    """Differences `end` − `start` within each finished cell: a column a metric, then the seed; a row a cell.
 
     The ELBO's sign is turned (`negative_elbo`), so that a larger difference is worse for it as for the
     distortion.

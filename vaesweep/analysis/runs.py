@@ -60,14 +60,10 @@ class SweepRecord:
                 **{key: str(raw[key]) for key in ("sweep", "name", "family", "preset", "command")},
                 axes=dict(raw["axes"]),
                 cells={cell["cell"]: dict(cell["values"]) for cell in raw["cells"]},
-                domains=tuple(
-                    DomainRecord(domain["name"], Role(domain["role"])) for domain in raw["domains"]
-                ),
+                domains=tuple(DomainRecord(domain["name"], Role(domain["role"])) for domain in raw["domains"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{SWEEP_FILE} is not a sweep's record ({error!r}); was it edited by hand?"
-            ) from error
+            raise UserError(f"{SWEEP_FILE} is not a sweep's record ({error!r}); was it edited by hand?") from error
 
 
 @dataclass(frozen=True)
@@ -117,9 +113,7 @@ def _client(tracking_uri: str | None) -> MlflowClient:
         logging.getLogger(name).setLevel(logging.WARNING)
     file = (tracking_uri or "").removeprefix("sqlite:///")
     if file != (tracking_uri or "") and not Path(file).is_file():
-        raise UserError(
-            f"there is no tracking store {file}; run a sweep first, or name another store by its URI"
-        )
+        raise UserError(f"there is no tracking store {file}; run a sweep first, or name another store by its URI")
     return MlflowClient(tracking_uri)
 
 
@@ -159,9 +153,7 @@ def _experiment_id(client: MlflowClient, name: str) -> str:
     experiments = _paged(lambda token: client.search_experiments(max_results=PAGE, page_token=token))
     known = {experiment.name: experiment.experiment_id for experiment in experiments}
     if name not in known:
-        raise UserError(
-            f"there is no experiment {name!r} in this tracking store; {_suggestion(name, list(known))}"
-        )
+        raise UserError(f"there is no experiment {name!r} in this tracking store; {_suggestion(name, list(known))}")
     return known[name]
 
 
@@ -178,9 +170,7 @@ def _parent(client: MlflowClient, experiment: str, experiment_id: str, sweep: st
     if wanted:
         return wanted[0]
     if not parents:
-        raise UserError(
-            f"experiment {experiment!r} holds no sweep; run one with this experiment's name first"
-        )
+        raise UserError(f"experiment {experiment!r} holds no sweep; run one with this experiment's name first")
     known = list(dict.fromkeys(run.data.tags.get(Tag.SWEEP, "") for run in parents))
     raise UserError(f"experiment {experiment!r} holds no sweep {sweep!r}; {_suggestion(str(sweep), known)}")
 
@@ -223,10 +213,7 @@ def _cell_row(cell: str, values: dict[str, Any], run: Run | None) -> dict[str, A
         "cause": tags.get(Tag.CAUSE, ""),
         "saturated": tags.get(Tag.SATURATED, ""),
         **constants,
-        **{
-            axis: json.dumps(value) if isinstance(value, list | dict) else value
-            for axis, value in values.items()
-        },
+        **{axis: json.dumps(value) if isinstance(value, list | dict) else value for axis, value in values.items()},
     }
 
 

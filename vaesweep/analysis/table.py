@@ -49,9 +49,7 @@ def target_axis(runs: Runs) -> str | None:
     `None` without targets, and when several rates have their own and none is the total's: then no one
     number is it.
     """
-    constants = [
-        name for name in runs.cells.columns if TARGET.fullmatch(name) and name not in runs.record.axes
-    ]
+    constants = [name for name in runs.cells.columns if TARGET.fullmatch(name) and name not in runs.record.axes]
     given = [name for name in constants if _numbers(runs.cells, name).notna().any()]
     for names in ([axis for axis in runs.record.axes if TARGET.fullmatch(axis)], given):
         total = [name for name in names if target_name(name) == "total"]
