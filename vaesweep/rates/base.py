@@ -1,6 +1,6 @@
 """What every rate control is: a frozen configuration and pure functions of an explicit state.
 
-`beta, state = advance(numbers, state, rate, step)` where every tensor has one entry a cell. A control holds nothing
+`state = advance(numbers, state, rate, step, pace)`, `beta(numbers, state, step)`; every tensor has one entry a cell. A control holds nothing
 between steps: the state is the caller's, to keep in a checkpoint. Nothing here synchronises with the device.
 """
 
@@ -33,8 +33,11 @@ class RateControl(Frozen, ABC):
         """The weight β `[cell]` that the step number `step` (from 0) uses."""
 
     @classmethod
-    def advance(cls, numbers: Numbers, state: State, rate: Tensor, step: Tensor) -> State:
-        """The state after a step that measured `rate` `[cell]`, the unweighted batch mean in nats per datum."""
+    def advance(cls, numbers: Numbers, state: State, rate: Tensor, step: Tensor, pace: Tensor) -> State:
+        """The state after a step that measured `rate` `[cell]`, the unweighted batch mean in nats per datum.
+
+        `pace` `[cell]` in 0..1 is the share of its full learning rate at which the model learns now.
+        """
         return state
 
     @classmethod

@@ -107,12 +107,18 @@ class RatePolicy:
         shared = betas.get(TOTAL, self._one)
         return Weights({name: betas.get(name, shared) for name in self.names}, self._free_nats)
 
-    def advance(self, state: State, measured: Mapping[str, Tensor], step: Tensor) -> State:
-        """The state after a step; `measured` holds each rate's unweighted batch mean `[cell]`, nats per datum."""
+    def advance(self, state: State, measured: Mapping[str, Tensor], step: Tensor, pace: Tensor) -> State:
+        """The state after a step; `measured` holds each rate's unweighted batch mean `[cell]`, nats per datum.
+
+        `pace` `[cell]` is the learning rate's present share of its full value: where the model learns slower, β moves
+        slower too.
+        """
         parts = _split(state)
         total = sum(measured.values(), start=torch.zeros_like(self._one))
         moved = {
-            key: kind.advance(numbers, parts.get(key, {}), (total if key == TOTAL else measured[key]).double(), step)
+            key: kind.advance(
+                numbers, parts.get(key, {}), (total if key == TOTAL else measured[key]).double(), step, pace
+            )
             for key, (kind, numbers) in self._controls.items()
         }
         return _join(moved)

@@ -149,10 +149,11 @@ class _Pack:
         alive = (state.failed == RUNNING) & objective.isfinite()
         norm, alive = adam.clip(gradient, self.clip_norm, alive)
         state.failed = torch.where(alive | (state.failed != RUNNING), state.failed, state.step)
-        rate = self.learning_rate * self.watch.factor(state.watch, state.step).to(self.learning_rate.dtype)
-        adam.update(state.flat, state.first, state.second, gradient, rate * alive, state.step)
+        pace = self.watch.factor(state.watch, state.step)
+        rate = self.learning_rate * pace.to(self.learning_rate.dtype) * alive
+        adam.update(state.flat, state.first, state.second, gradient, rate, state.step)
         rates = dict(zip(self.problem.rate_names, measured[1:].nan_to_num(), strict=True))
-        state.control = self.policy.advance(state.control, rates, now)
+        state.control = self.policy.advance(state.control, rates, now, pace)
         self.accumulate(torch.cat([measured, norm[None]]).double())
         state.step += 1
 
