@@ -7,7 +7,7 @@ Between evaluations nothing waits for the device. At an evaluation the pack repo
 stopping, divergence, last step) are evaluated on every domain and retired from the stack, and the rest goes on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,6 +26,7 @@ from vaesweep.training.state import PackState
 from vaesweep.training.watch import Watch
 from vaesweep.training.world import World
 
+CALIBRATION_STEPS = 8
 RUNNING = -1  # in PackState.failed: no step has failed
 
 
@@ -42,7 +43,7 @@ class CellResult:
 
 
 class Listener(Protocol):
-    """Who hears of a pack's progress. Called between steps, by the leading worker only."""
+    """Who hears of a pack's progress. Called between steps, by every worker alike."""
 
     def progress(self, state: PackState, latest: dict[str, Tensor]) -> None:
         """An evaluation was made; `latest` metrics are `[cell]` on the CPU, as `state.history` has them too."""
@@ -91,6 +92,33 @@ def train_pack(
         state = pack.run_to_a_retirement(listener)
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Seconds that a pack takes: a step, an evaluation while training, and the final one on every domain."""
+
+    step: float
+    quick: float
+    final: float
+
+
+def measure_pack(
+    problem: Problem, configs: Sequence[TrainableConfig], state: PackState, clock: Callable[[], float]
+) -> Measured:
+    """Time a few steps of a pack, after as many to warm up, and one evaluation; `state` is spent by it."""
+    pack = _Pack(problem, configs, state, World())
+    marks = []
+    for _ in range(2):
+        marks.append(clock())
+        for _ in range(CALIBRATION_STEPS):
+            pack.step()
+    marks.append(clock())
+    pack.evaluate()
+    marks.append(clock())
+    quick = marks[3] - marks[2]
+    rows = sum(problem.domains.values()) / problem.quick_rows(problem.valid)
+    return Measured((marks[2] - marks[1]) / CALIBRATION_STEPS, quick, quick * rows)
+
+
 class _Pack:
     """The cells that train now, with everything that is derived from their configurations."""
 
@@ -120,15 +148,12 @@ class _Pack:
                     break
             latest = self.evaluate()
             done = self.done()
-            if self.world.leads:
-                listener.progress(state, latest)
+            listener.progress(state, latest)
             if done:
-                results = self.results(done)
-                if self.world.leads:
-                    for result in results:
-                        listener.finished(result)
+                for result in self.results(done):
+                    listener.finished(result)
                 state = state.select([i for i in range(len(state.cells)) if i not in set(done)])
-            if self.world.leads and state.cells:
+            if state.cells:
                 listener.checkpoint(state)
             if done:
                 return state

@@ -25,7 +25,7 @@ class World:
 
     @property
     def leads(self) -> bool:
-        """Whether this worker is the one that reports and saves."""
+        """Whether this worker is the one that writes files."""
         return self.rank == 0
 
 

@@ -1,0 +1,71 @@
+"""The two ways a pack reaches its devices: a plain Tune function, or Train workers nested in one.
+
+Both run `worker.run_order`; they differ in how many processes share each batch and in the way events take home.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray import tune
+from ray.train.torch import TorchConfig, TorchTrainer
+from ray.tune.integration.ray_train import TuneReportCallback
+
+from vaesweep.data.domains import DataSet
+from vaesweep.sweep.worker import Event, PackOrder, run_order
+
+EVENT = "event"  # the one key of a Tune result that is ours
+RETRIES = 3  # how often a pack whose process died is taken up again from its checkpoint
+
+
+def alone(config: dict[str, Any], data: DataSet) -> None:
+    """A Tune function: the pack in this process, on the GPU if the trial was given one."""
+    device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
+    run_order(PackOrder.from_json(config["order"]), data, lambda event: tune.report({EVENT: event.to_json()}), device)
+
+
+def together(config: dict[str, Any], data: DataSet) -> None:
+    """A Tune function that trains the pack on several Train workers, each with its share of every batch."""
+    gpus = config["gpus"]
+    TorchTrainer(
+        _train_worker,
+        train_loop_config={"order": config["order"], "data": data},
+        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=config["workers"], use_gpu=bool(gpus), resources_per_worker=config["per_worker"]
+        ),
+        run_config=ray.train.RunConfig(
+            name=f"{tune.get_context().get_trial_id()}",
+            storage_path=config["scratch"],
+            callbacks=[TuneReportCallback()],
+            failure_config=ray.train.FailureConfig(max_failures=RETRIES),
+        ),
+    ).fit()
+
+
+def _train_worker(config: dict[str, Any]) -> None:
+    def report(event: Event) -> None:
+        ray.train.report({EVENT: event.to_json()})
+
+    device = ray.train.torch.get_device()
+    run_order(PackOrder.from_json(config["order"]), config["data"], report, device)
+
+
+def trainable(workers: int) -> Callable[[dict[str, Any], DataSet], None]:
+    """The Tune function for packs on `workers` workers."""
+    return alone if workers == 1 else together
+
+
+def worker_environment() -> dict[str, str]:
+    """Environment of every worker: one thread a process unless told otherwise, and prompt reports."""
+    return {
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        # Train polls its workers at this interval, and a report waits for the poll.
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": os.environ.get("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2"),
+        # Blocks of a pack's size come and go at every step; keep them instead of mapping them anew.
+        "MALLOC_MMAP_THRESHOLD_": "1073741824",
+        "MALLOC_TRIM_THRESHOLD_": "1073741824",
+    }

@@ -1,0 +1,123 @@
+"""Cells and packs: what a sweep is made of, and the identity under which each is found again."""
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from vaesweep.errors import UserError
+from vaesweep.families import CellConfig, Family, family
+from vaesweep.packing import structure
+from vaesweep.sweep.settings import Settings, build, combine
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A size of a sweep: settings of every cell, and axes whose values are all combined. Keys are dotted."""
+
+    base: Settings = field(default_factory=dict)
+    axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """An experiment: a family and its presets. `presets` may depend on what `--data` names."""
+
+    name: str
+    family: str
+    presets: Callable[[str], Mapping[str, Preset]]
+    default_preset: str = "smoke"
+    default_data: str = "synthetic"
+
+    def preset(self, name: str, data: str) -> Preset:
+        """The preset called `name`; an unknown one is refused with those that exist."""
+        presets = self.presets(data)
+        if name not in presets:
+            raise UserError(f"--preset {name}: there is no such preset; there are {', '.join(presets)}")
+        return presets[name]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One configuration on one data set. `values` are its places on the sweep's axes."""
+
+    config: CellConfig
+    family: str
+    data: str
+    values: Mapping[str, Any]
+
+    @property
+    def identity(self) -> str:
+        """Sixteen hex digits of the canonical configuration and the data's fingerprint."""
+        about = {"family": self.family, "data": self.data, "config": self.config.model_dump(mode="json")}
+        return digest(about)
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Cells that train together as one stacked model."""
+
+    cells: tuple[Cell, ...]
+
+    @property
+    def identity(self) -> str:
+        """Sixteen hex digits of the identities of its cells."""
+        return digest([cell.identity for cell in self.cells])
+
+
+def digest(value: Any) -> str:
+    """Sixteen hex digits of a JSON value's canonical form."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
+def axes_and_base(preset: Preset, settings: Settings) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
+    """The preset with what the user set: a list makes its key an axis, a single value fixes it."""
+    axes = {key: list(values) for key, values in preset.axes.items()}
+    single = {key: value for key, value in settings.items() if not isinstance(value, list)}
+    for key, value in settings.items():
+        if isinstance(value, list):
+            axes[key] = value
+    for key, values in axes.items():
+        if not values:
+            raise UserError(f"axis {key}: an empty list leaves nothing to run; give it at least one value")
+        if len(set(map(json.dumps, values))) != len(values):
+            raise UserError(f"axis {key}: the same value stands in its list twice; a cell is run once")
+    kinds = [key.removesuffix("kind") for key in single if key.endswith(".kind")]
+    gone = [key for key in axes if key in single or any(key.startswith(k) and key not in settings for k in kinds)]
+    return {key: values for key, values in axes.items() if key not in gone}, combine(preset.base, single)
+
+
+def expand(owner: Family, preset: Preset, settings: Settings, data: str) -> list[Cell]:
+    """All cells of a preset with the user's settings, on the data with fingerprint `data`."""
+    axes, base = axes_and_base(preset, settings)
+    cells = []
+    for values in itertools.product(*axes.values()):
+        place = dict(zip(axes, values, strict=True))
+        config = build(owner.config, combine(base, place))
+        owner.check(config)
+        cells.append(Cell(config, owner.name, data, place))
+    return cells
+
+
+def pack(cells: Sequence[Cell], size: int) -> list[Pack]:
+    """Group cells into packs of at most `size`, of one structure each, as even as they come.
+
+    Cells of one seed stand together, since they share their batches' noise.
+    """
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(json.dumps(structure(cell.config), sort_keys=True), []).append(cell)
+    packs = []
+    for group in groups.values():
+        group.sort(key=lambda cell: cell.config.seed)
+        count = -(-len(group) // size)
+        edges = [round(i * len(group) / count) for i in range(count + 1)]
+        packs += [Pack(tuple(group[a:b])) for a, b in itertools.pairwise(edges)]
+    return packs
+
+
+def owner_of(sweep: Sweep) -> Family:
+    """The family of a sweep."""
+    return family(sweep.family)

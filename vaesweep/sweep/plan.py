@@ -1,0 +1,80 @@
+"""What a command would do: its cells, which of them are done, the packs of the rest, and how long that takes."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from vaesweep.data.domains import DataSet
+from vaesweep.families import family
+from vaesweep.sweep.cells import Cell, Pack, digest, pack
+from vaesweep.sweep.vocabulary import Outcome
+from vaesweep.training.loop import Measured, measure_pack, start_state
+
+LARGEST_PACK = 128  # beyond this a step's time on a CPU grows as fast as the pack
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep that is ready to run: all its cells, those that are done already, and packs of the others."""
+
+    cells: tuple[Cell, ...]
+    done: frozenset[str]
+    packs: tuple[Pack, ...]
+
+    def left(self) -> int:
+        """How many cells are to be trained."""
+        return len(self.cells) - len(self.done)
+
+    def sweep_identity(self, name: str) -> str:
+        """The identity of the whole: the same cells under the same name are the same sweep."""
+        return digest([name, sorted(cell.identity for cell in self.cells)])
+
+
+def make_plan(cells: Sequence[Cell], outcomes: Mapping[str, Outcome | None], pack_size: int | None, slots: int) -> Plan:
+    """Packs of the cells that are neither finished nor diverged; a failed cell is tried again.
+
+    Without a `pack_size` the cells are spread evenly over `slots` places that work at the same time.
+    """
+    settled = (Outcome.FINISHED, Outcome.DIVERGED)
+    done = frozenset(cell.identity for cell in cells if outcomes.get(cell.identity) in settled)
+    left = [cell for cell in cells if cell.identity not in done]
+    size = pack_size or min(LARGEST_PACK, max(1, -(-len(left) // max(1, slots))))
+    return Plan(tuple(cells), done, tuple(pack(left, size)))
+
+
+def estimate_seconds(plan: Plan, data: DataSet, slots: int) -> float:
+    """Estimated seconds of training, from a few measured steps of one pack of each size and structure.
+
+    Measured on this machine's CPU with one thread, as a local worker would run it; start-up is not counted.
+    """
+    torch.set_num_threads(1)
+    measured: dict[str, float] = {}
+    seconds = []
+    for one in plan.packs:
+        config = one.cells[0].config
+        key = f"{len(one.cells)} {json.dumps(_shape(config.model_dump(mode='json')), sort_keys=True)}"
+        if key not in measured:
+            measured[key] = _pack_seconds(one, data)
+        seconds.append(measured[key])
+    busy = [0.0] * max(1, slots)
+    for value in sorted(seconds, reverse=True):
+        busy[busy.index(min(busy))] += value
+    return max(busy)
+
+
+def _shape(config: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in ("seed", "rates", "free_nats")}
+
+
+def _pack_seconds(one: Pack, data: DataSet) -> float:
+    configs = [cell.config for cell in one.cells]
+    problem = family(one.cells[0].family).problem(configs[0], data, torch.device("cpu"))
+    state = start_state(problem, configs, [cell.identity for cell in one.cells])
+    took: Measured = measure_pack(problem, configs, state, time.perf_counter)
+    training = configs[0].training
+    evaluations = -(-training.steps // training.evaluate_every)
+    return training.steps * took.step + evaluations * took.quick + took.final

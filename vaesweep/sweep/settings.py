@@ -1,0 +1,127 @@
+"""Dotted settings: `training.steps=2000` put into a configuration, typed, and refused with a suggestion if unknown."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from vaesweep.errors import UserError
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+Settings = Mapping[str, Any]  # by dotted key
+
+
+def parse(words: Iterable[str]) -> dict[str, Any]:
+    """`key=value` words to values: numbers, true/false, null, strings and `[lists]`, written as in YAML."""
+    found: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key.strip():
+            raise UserError(f"--set {word}: write dotted.key=value, such as training.steps=2000")
+        try:
+            found[key.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise UserError(f"--set {word}: {text!r} is not a number, a word or a [list]") from None
+    return found
+
+
+def build(kind: type[ConfigT], settings: Settings) -> ConfigT:
+    """The configuration of class `kind` with `settings` put in; every fault is a `UserError` that names its key."""
+    for key in settings:
+        check_key(kind, key)
+    try:
+        return kind.model_validate(_merge(kind().model_dump(), _nested(settings)))
+    except ValidationError as error:
+        raise UserError(_explain(error, settings)) from None
+
+
+def combine(*layers: Settings) -> dict[str, Any]:
+    """Later layers over earlier ones. A new `kind` clears what earlier layers said of the old one."""
+    combined: dict[str, Any] = {}
+    for layer in layers:
+        for key in (key for key in layer if key.endswith(".kind")):
+            room = key.removesuffix("kind")
+            if combined.get(key, layer[key]) != layer[key]:
+                combined = {k: v for k, v in combined.items() if not k.startswith(room)}
+        combined.update(layer)
+    return combined
+
+
+def check_key(kind: type[BaseModel], key: str) -> None:
+    """Refuse a dotted key that no configuration of class `kind` has, with the nearest one that exists."""
+    places: list[Any] = [kind]
+    done: list[str] = []
+    for part in key.split("."):
+        names = [child for place in places for child in _children(place)]
+        if not names:
+            raise UserError(f"setting {key}: {'.'.join(done)} is a single value, it has no {part!r}")
+        found = [child for name, child in names if name in (part, None)]
+        if not found:
+            known = [name for name, _ in names if name]
+            near = difflib.get_close_matches(part, known, n=1, cutoff=0.5)
+            better = ".".join([*done, near[0] if near else "…"])
+            hint = (
+                f"did you mean {better}?"
+                if near
+                else f"{'.'.join(done) or 'there'} has {', '.join(sorted(set(known)))}"
+            )
+            raise UserError(f"setting {key}: there is no such setting; {hint}")
+        done.append(part)
+        places = found
+
+
+def _children(annotation: Any) -> list[tuple[str | None, Any]]:
+    """Names and annotations below an annotation; the name is `None` where any name goes, as in a dictionary."""
+    origin = get_origin(annotation)
+    if origin is Annotated:
+        return _children(get_args(annotation)[0])
+    if origin in (Union, UnionType):
+        return [child for option in get_args(annotation) if option is not NoneType for child in _children(option)]
+    if origin is dict:
+        return [(None, get_args(annotation)[1])]
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [(name, _annotation(field)) for name, field in annotation.model_fields.items()]
+    return []
+
+
+def _annotation(field: Any) -> Any:
+    return field.annotation
+
+
+def _nested(settings: Settings) -> dict[str, Any]:
+    tree: dict[str, Any] = {}
+    for key, value in settings.items():
+        *rooms, last = key.split(".")
+        place = tree
+        for room in rooms:
+            place = place.setdefault(room, {})
+            if not isinstance(place, dict):
+                raise UserError(f"setting {key}: {room} was set to a single value before")
+        place[last] = value
+    return tree
+
+
+def _merge(default: Any, over: Any) -> Any:
+    if not (isinstance(default, dict) and isinstance(over, dict)):
+        return over
+    if "kind" in over and over["kind"] != default.get("kind", over["kind"]):
+        return over
+    return default | {key: _merge(default.get(key), value) for key, value in over.items()}
+
+
+def _explain(error: ValidationError, settings: Settings) -> str:
+    first = error.errors()[0]
+    parts = [str(part) for part in first["loc"]]
+    key = next((key for key in settings if _within(key.split("."), parts)), ".".join(parts))
+    value = f"={settings[key]}" if key in settings else ""
+    message = first["msg"].removeprefix("Value error, ")
+    return f"setting {key}{value}: {message[0].lower()}{message[1:]}"
+
+
+def _within(key: list[str], location: list[str]) -> bool:
+    """Whether a pydantic location, which also names the union's branches, speaks of this key."""
+    rest = iter(location)
+    return all(part in rest for part in key)

@@ -1,0 +1,72 @@
+"""Files that outlive a process: checkpoints of packs, and finished cells. A local folder or any URI that pyarrow knows.
+
+    <storage>/checkpoints/<pack>-<step>.safetensors   the latest state of a pack
+    <storage>/finished/<cell>.safetensors             a finished cell: weights, history, final metrics
+
+A file appears whole or not at all.
+"""
+
+import os
+import uuid
+from pathlib import Path
+
+from pyarrow import fs
+
+from vaesweep.errors import UserError
+
+CHECKPOINTS, FINISHED, SUFFIX = "checkpoints", "finished", ".safetensors"
+
+
+class Storage:
+    """Bytes by name below one folder or URI."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri if "://" in uri else str(Path(uri).expanduser().resolve())
+        try:
+            self._fs, self._root = fs.FileSystem.from_uri(self.uri)
+        except (OSError, ValueError) as error:
+            raise UserError(f"--storage {uri}: {error}; give a folder, or a URI such as s3://bucket/folder") from None
+
+    def write(self, name: str, data: bytes) -> None:
+        """Put `data` under `name`, atomically."""
+        path = f"{self._root}/{name}"
+        self._fs.create_dir(os.path.dirname(path), recursive=True)
+        if not isinstance(self._fs, fs.LocalFileSystem):  # an object store's upload is atomic by itself
+            with self._fs.open_output_stream(path) as stream:
+                stream.write(data)
+            return
+        draft = Path(f"{path}.{uuid.uuid4().hex}.part")
+        with draft.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+
+    def read(self, name: str, length: int | None = None) -> bytes:
+        """The content of `name`, or its first `length` bytes."""
+        with self._fs.open_input_file(f"{self._root}/{name}") as file:
+            return bytes(file.read(length))
+
+    def names(self, folder: str) -> list[str]:
+        """All complete files of a folder, `folder/name.safetensors`; none if it is not there."""
+        selector = fs.FileSelector(f"{self._root}/{folder}", allow_not_found=True)
+        return sorted(f"{folder}/{f.base_name}" for f in self._fs.get_file_info(selector) if f.path.endswith(SUFFIX))
+
+    def exists(self, name: str) -> bool:
+        """Whether `name` is there."""
+        return bool(self._fs.get_file_info(f"{self._root}/{name}").is_file)
+
+    def delete(self, name: str) -> None:
+        """Remove `name` if it is there."""
+        if self.exists(name):
+            self._fs.delete_file(f"{self._root}/{name}")
+
+
+def finished_name(cell: str) -> str:
+    """Where a finished cell lies."""
+    return f"{FINISHED}/{cell}{SUFFIX}"
+
+
+def checkpoint_name(pack: str, step: int) -> str:
+    """Where a pack's state after `step` steps lies."""
+    return f"{CHECKPOINTS}/{pack}-{step}{SUFFIX}"

@@ -1,0 +1,293 @@
+"""The one writer of MLflow: one run a cell under one parent a sweep, batched, off the training path.
+
+Points come from workers as they train; when a cell has ended, its finished file fills in whatever is missing. A point,
+(run, metric, step), is never written twice: of a run that is older than this process its logged steps are read first.
+"""
+
+import logging
+import os
+import queue
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+# Quiet the migrations of a fresh store; errors still show.
+logging.getLogger("alembic").setLevel(logging.WARNING)
+logging.getLogger("mlflow").setLevel(logging.WARNING)
+
+from mlflow.entities import Metric, Param, RunTag  # noqa: E402
+from mlflow.tracking import MlflowClient  # noqa: E402
+
+from vaesweep.packing import leaves  # noqa: E402
+from vaesweep.sweep.cells import Cell  # noqa: E402
+from vaesweep.sweep.vocabulary import CONFIG_FILE, MODEL_FILE, SWEEP_FILE, Kind, Outcome, Tag, final  # noqa: E402
+from vaesweep.training.finished import FinishedCell  # noqa: E402
+
+BATCH = 1000  # the most metrics that one log_batch call may hold
+LINGER_SECONDS = 5.0  # points wait this long for company
+
+Point = tuple[str, int, float]  # metric, step, value
+
+
+@dataclass(frozen=True)
+class Known:
+    """A cell's run as MLflow has it."""
+
+    run_id: str
+    outcome: Outcome | None
+
+
+class Store:
+    """One experiment of a tracking store: finds, makes and fills runs. Every call waits for the store."""
+
+    def __init__(self, uri: str, experiment: str) -> None:
+        self.uri, self.experiment = uri, experiment
+        location = _prepare_local(uri, experiment)
+        self._client = MlflowClient(tracking_uri=uri)
+        found = self._client.get_experiment_by_name(experiment)
+        if found is not None and found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
+        self.id = found.experiment_id if found else self._client.create_experiment(experiment, location)
+
+    def cells(self) -> dict[str, Known]:
+        """The run of every cell of the experiment, whichever sweep first ran it."""
+        found: dict[str, Known] = {}
+        for run in self._search(f"tags.`{Tag.KIND}` = '{Kind.CELL}'"):
+            outcome = run.data.tags.get(Tag.OUTCOME)
+            known = Known(run.info.run_id, Outcome(outcome) if outcome else None)
+            cell = run.data.tags[Tag.CELL]
+            if cell not in found or found[cell].outcome is None:
+                found[cell] = known
+        return found
+
+    def open_sweep(self, record: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        """The parent run of the sweep with identity `record["sweep"]`, new or reopened, with its record stored."""
+        identity = record["sweep"]
+        wanted = f"tags.`{Tag.KIND}` = '{Kind.SWEEP}' and tags.`{Tag.SWEEP}` = '{identity}'"
+        run_id = next((run.info.run_id for run in self._search(wanted)), None)
+        if run_id is None:
+            own = {Tag.KIND: Kind.SWEEP, Tag.SWEEP: identity, **tags}
+            run = self._client.create_run(self.id, tags=own, run_name=f"{record['name']} {record['preset']}")
+            run_id = run.info.run_id
+            params = [Param(key, str(record[key])[:500]) for key in ("preset", "command", "family")]
+            self._client.log_batch(run_id, params=params)
+        else:
+            self._client.update_run(run_id, status="RUNNING")
+        self._client.log_dict(run_id, dict(record), SWEEP_FILE)
+        return run_id
+
+    def open_cell(self, cell: Cell, parent: str, tags: Mapping[str, str]) -> str:
+        """A new run for a cell, with its whole configuration as parameters."""
+        name = " ".join(f"{key.split('.')[-1]}={value}" for key, value in cell.values.items()) or cell.identity
+        own = {Tag.KIND: Kind.CELL, Tag.CELL: cell.identity, Tag.PARENT: parent, Tag.FAMILY: cell.family, **tags}
+        run_id = self._client.create_run(self.id, tags=own, run_name=name).info.run_id
+        config = cell.config.model_dump(mode="json")
+        self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in leaves(config)])
+        return run_id
+
+    def reopen(self, run_id: str) -> set[tuple[str, int]]:
+        """Mark a run as running again; the points it holds already, as (metric, step)."""
+        self._client.update_run(run_id, status="RUNNING")
+        names = self._client.get_run(run_id).data.metrics
+        return {(m.key, m.step) for name in names for m in self._client.get_metric_history(run_id, name)}
+
+    def log(self, run_id: str, points: Sequence[Point]) -> None:
+        """Write points, in as few calls as the store allows."""
+        now = int(time.time() * 1000)
+        metrics = iter([Metric(name, value, now, step) for name, step, value in points])
+        while batch := list(islice(metrics, BATCH)):
+            self._client.log_batch(run_id, metrics=batch)
+
+    def log_file(self, run_id: str, path: Path) -> None:
+        """Store a file among a run's artifacts."""
+        self._client.log_artifact(run_id, str(path))
+
+    def log_json(self, run_id: str, value: dict[str, Any], name: str) -> None:
+        """Store a JSON value among a run's artifacts."""
+        self._client.log_dict(run_id, value, name)
+
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags."""
+        self._client.log_batch(run_id, tags=[RunTag(str(key), value[:5000]) for key, value in tags.items()])
+
+    def end(self, run_id: str, status: str) -> None:
+        """Set a run's final status: FINISHED, FAILED or KILLED."""
+        self._client.set_terminated(run_id, status)
+
+    def _search(self, wanted: str) -> Iterator[Any]:
+        token = None
+        while True:
+            page = self._client.search_runs([self.id], wanted, max_results=1000, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+
+class Tracker:
+    """Writes cells' runs from a thread of its own; the driver only puts things into its queue.
+
+    Use as a context: leaving it waits until everything is written. An error of the store is raised there, and by the
+    next call before it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        parent: str,
+        cells: Sequence[Cell],
+        known: Mapping[str, Known],
+        tags: Mapping[str, Mapping[str, str]],
+    ) -> None:
+        self._store, self._parent, self._tags = store, parent, tags
+        self._cells = {cell.identity: cell for cell in cells}
+        self._known = known
+        self._runs: dict[str, str] = {}
+        self._open: set[str] = set()
+        self._written: dict[str, set[tuple[str, int]]] = {}
+        self._waiting: dict[str, list[Point]] = {}
+        self._queue: queue.Queue[Any] = queue.Queue()
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
+
+    def __enter__(self) -> "Tracker":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._queue.put(None)
+        self._thread.join()
+        self._raise()
+
+    def points(self, step: int, cells: Sequence[str], metrics: Mapping[str, Sequence[float]]) -> None:
+        """New points of several cells at one step."""
+        self._raise()
+        self._queue.put(("points", step, list(cells), metrics))
+
+    def ended(self, cell: FinishedCell, file: bytes) -> None:
+        """A cell has its finished file: complete its run from it and close the run."""
+        self._raise()
+        self._queue.put(("ended", cell, file))
+
+    def failed(self, cell: str, cause: str) -> None:
+        """A cell could not be trained to its end; the same command will try it again."""
+        self._raise()
+        self._queue.put(("failed", cell, cause))
+
+    def interrupted(self) -> None:
+        """Everything that still runs was stopped and can be resumed."""
+        self._queue.put(("interrupted",))
+
+    def _raise(self) -> None:
+        if self._error:
+            raise self._error
+
+    def _work(self) -> None:
+        handlers: dict[str, Callable[..., None]] = {
+            "points": self._points,
+            "ended": self._ended,
+            "failed": self._failed,
+            "interrupted": self._interrupted,
+        }
+        due = time.monotonic() + LINGER_SECONDS
+        try:
+            while True:
+                try:
+                    item = self._queue.get(timeout=max(0.05, due - time.monotonic()))
+                    if item is None:
+                        break
+                    handlers[item[0]](*item[1:])
+                except queue.Empty:
+                    pass
+                if time.monotonic() >= due:
+                    self._flush()
+                    due = time.monotonic() + LINGER_SECONDS
+            self._flush()
+        except Exception as error:  # whatever it is, the driver must hear of it
+            self._error = error
+
+    def _points(self, step: int, cells: Sequence[str], metrics: Mapping[str, Sequence[float]]) -> None:
+        for i, cell in enumerate(cells):
+            self._add(cell, [(name, step, values[i]) for name, values in metrics.items()])
+
+    def _ended(self, cell: FinishedCell, file: bytes) -> None:
+        run = self._run(cell.cell)
+        history = {name: values.tolist() for name, values in cell.history.items()}
+        self._add(cell.cell, [(n, step, v[i]) for n, v in history.items() for i, step in enumerate(cell.evaluated)])
+        named = {final(*name.rsplit("/", 1)): value for name, value in cell.metrics.items()}
+        self._add(cell.cell, [(name, cell.step, value) for name, value in named.items()])
+        self._flush_cell(cell.cell)
+        self._artifacts(run, cell, file)
+        diverged = cell.diverged is not None
+        tags = {Tag.OUTCOME: str(Outcome.DIVERGED if diverged else Outcome.FINISHED)}
+        if diverged:
+            tags[Tag.CAUSE] = f"step {cell.diverged}: the objective or its gradient was not finite"
+        if cell.saturated:
+            tags[Tag.SATURATED] = " ".join(cell.saturated)
+        self._store.tag(run, {str(key): value for key, value in tags.items()})
+        self._end(cell.cell, "FAILED" if diverged else "FINISHED")
+
+    def _artifacts(self, run: str, cell: FinishedCell, file: bytes) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, MODEL_FILE)
+            path.write_bytes(file)
+            self._store.log_file(run, path)
+        self._store.log_json(run, cell.config, CONFIG_FILE)
+
+    def _failed(self, cell: str, cause: str) -> None:
+        run = self._run(cell)
+        self._flush_cell(cell)
+        self._store.tag(run, {Tag.OUTCOME: Outcome.FAILED, Tag.CAUSE: cause})
+        self._end(cell, "FAILED")
+
+    def _interrupted(self) -> None:
+        self._flush()
+        for cell in list(self._open):
+            self._end(cell, "KILLED")
+
+    def _end(self, cell: str, status: str) -> None:
+        self._store.end(self._runs[cell], status)
+        self._open.discard(cell)
+
+    def _run(self, cell: str) -> str:
+        """The cell's run; an older one is reopened, with what it holds."""
+        if cell not in self._runs:
+            known = self._known.get(cell)
+            if known is None:
+                self._runs[cell] = self._store.open_cell(self._cells[cell], self._parent, self._tags[cell])
+                self._written[cell] = set()
+            else:
+                self._written[cell] = self._store.reopen(known.run_id)
+                self._runs[cell] = known.run_id
+            self._open.add(cell)
+        return self._runs[cell]
+
+    def _add(self, cell: str, points: Sequence[Point]) -> None:
+        self._run(cell)
+        written, waiting = self._written[cell], self._waiting.setdefault(cell, [])
+        for name, step, value in points:
+            if (name, step) not in written:
+                written.add((name, step))
+                waiting.append((name, step, value))
+
+    def _flush_cell(self, cell: str) -> None:
+        if points := self._waiting.pop(cell, []):
+            self._store.log(self._run(cell), points)
+
+    def _flush(self) -> None:
+        for cell in list(self._waiting):
+            self._flush_cell(cell)
+
+
+def _prepare_local(uri: str, experiment: str) -> str | None:
+    """Make the folder of a SQLite store; where its artifacts go, or `None` for a server, which knows itself."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    folder = Path(uri.removeprefix("sqlite:///")).resolve().parent
+    os.makedirs(folder, exist_ok=True)
+    return (folder / "mlflow-artifacts" / experiment).as_uri()

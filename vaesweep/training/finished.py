@@ -1,0 +1,66 @@
+"""The file of a finished cell: weights, evaluations and final metrics, as tensors and JSON.
+
+It is the record that survives everything above it: what MLflow lacks is read from here, never trained again.
+"""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import safetensors
+import safetensors.torch
+from torch import Tensor
+
+from vaesweep.errors import UserError
+from vaesweep.training.loop import CellResult
+from vaesweep.training.stack import unflatten
+from vaesweep.training.state import FORMAT
+
+
+@dataclass(frozen=True)
+class FinishedCell:
+    """A finished cell as read back. `history` has `[evaluation]` a metric, at the steps `evaluated`."""
+
+    cell: str
+    family: str
+    config: dict[str, Any]
+    step: int
+    metrics: dict[str, float]
+    diverged: int | None
+    saturated: tuple[str, ...]
+    evaluated: tuple[int, ...]
+    history: dict[str, Tensor]
+    weights: dict[str, Tensor]
+
+
+def to_bytes(result: CellResult, family: str, config: dict[str, Any]) -> bytes:
+    """The file of `result`, with the canonical configuration that made it."""
+    about = {
+        "format": FORMAT,
+        "cell": result.cell,
+        "family": family,
+        "config": config,
+        "step": result.step,
+        "metrics": result.metrics,
+        "diverged": result.diverged,
+        "saturated": result.saturated,
+        "evaluated": result.state.evaluated,
+    }
+    weights = unflatten(result.state.flat[0].cpu(), result.state.layout)
+    tensors = {f"model/{name}": value.contiguous() for name, value in weights.items()}
+    tensors |= {f"history/{name}": value[0].contiguous() for name, value in result.state.history.items()}
+    return safetensors.torch.save(tensors, {"vaesweep": json.dumps(about)})
+
+
+def from_bytes(data: bytes, where: str) -> FinishedCell:
+    """Read a finished cell back; `where` names it in the error that a damaged one gives."""
+    try:
+        tensors = safetensors.torch.load(data)
+        about = json.loads(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["vaesweep"])
+    except (ValueError, KeyError, safetensors.SafetensorError) as error:
+        raise UserError(f"{where} is damaged; delete it to train its cell anew") from error
+    about.pop("format")
+    about["saturated"], about["evaluated"] = tuple(about["saturated"]), tuple(about["evaluated"])
+    history = {n.removeprefix("history/"): t for n, t in tensors.items() if n.startswith("history/")}
+    weights = {n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")}
+    return FinishedCell(**about, history=history, weights=weights)
