@@ -6,6 +6,7 @@ A model returns its distortion and its named rates; nothing here re-weights them
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -26,7 +27,7 @@ class Elbo:
 
     def total_rate(self) -> Tensor:
         """The sum of all rates: `[..., batch]`, nats per datum."""
-        return sum((self.rate(name) for name in self.rates), start=self.distortion.new_zeros(()))
+        return sum((self.rate(name) for name in self.rates), start=torch.zeros_like(self.distortion))
 
     def value(self) -> Tensor:
         """The bound itself, -(D + R), never re-weighted: `[..., batch]`, nats per datum."""

@@ -1,4 +1,4 @@
-"""Families: one file each ties a configuration, a model, data and evaluation together. A new family is one file here."""
+"""Families: one file each ties configuration, model, data and evaluation together. A new family is one file here."""
 
 from vaesweep.families.base import CellConfig, Family
 from vaesweep.families.registry import family, family_names

@@ -1,6 +1,7 @@
 """What a family is: a configuration, the data it reads and the problem it gives the training loop."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Hashable
 from typing import ClassVar
 
 import torch
@@ -25,6 +26,10 @@ class Family(ABC):
     @abstractmethod
     def load(self, spec: str, config: CellConfig) -> DataSet:
         """Read the data that `--data` names; bad data is refused with a `UserError` of one line."""
+
+    def loading(self, config: CellConfig) -> Hashable:
+        """What `load` reads of a configuration; the cells of one sweep must agree on it."""
+        return None
 
     @abstractmethod
     def example(self) -> DataSet:

@@ -1,4 +1,4 @@
-"""The partial VAE of audiograms (thesis study A): partially observed thresholds and age, with or without dequantisation.
+"""The partial VAE of audiograms (thesis study A): partially observed hearing thresholds and age.
 
 A training batch is standardised data, a mask of what is observed, and the posterior's noise. Every domain is evaluated
 on fixed masks of its own, drawn as in training, several draws a datum.
@@ -139,6 +139,10 @@ class PartialVaeFamily(Family):
     def load(self, spec: str, config: CellConfig) -> DataSet:
         """`synthetic`, `nhanes:DIR` or `csv:FILE`, with any number of `,unseen=PATH` (docs/data.md)."""
         return sources.load(spec, seed=_own(config).data.seed)
+
+    def loading(self, config: CellConfig) -> int:
+        """The data seed."""
+        return _own(config).data.seed
 
     def example(self) -> DataSet:
         """A few hundred synthetic audiograms."""

@@ -77,9 +77,8 @@ class SigmoidWarmup(RateControl):
     @classmethod
     def beta(cls, numbers: Numbers, state: State, step: Tensor) -> Tensor:
         share = (step / numbers["steps"]).clamp(max=1.0)
-        low = torch.sigmoid(-numbers["steepness"])
-        rise = torch.sigmoid(numbers["steepness"] * (2 * share - 1))
-        return numbers["value"] * (rise - low) / (1 - 2 * low)
+        half = numbers["steepness"] / 2  # logistic(x) = (1 + tanh(x / 2)) / 2, which cancels nothing where x is small
+        return numbers["value"] * (1 + torch.tanh(half * (2 * share - 1)) / torch.tanh(half)) / 2
 
     @classmethod
     def settled(cls, numbers: Numbers, state: State, step: Tensor) -> Tensor:
@@ -123,14 +122,8 @@ class TargetRate(RateControl):
 
     @classmethod
     def start(cls, numbers: Numbers) -> State:
-        zero = torch.zeros_like(numbers["target"])
-        return {
-            "beta": numbers["initial"].clone(),
-            "average": zero,
-            "weight": zero,
-            "inside": zero,
-            "stuck": zero,
-        }
+        zeros = {name: torch.zeros_like(numbers["target"]) for name in ("average", "weight", "inside", "stuck")}
+        return {"beta": numbers["initial"].clone()} | zeros
 
     @classmethod
     def beta(cls, numbers: Numbers, state: State, step: Tensor) -> Tensor:

@@ -17,28 +17,31 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from vaesweep.data.domains import DataSet
 from vaesweep.sweep.worker import Event, PackOrder, run_order
 
+PACK = "pack"  # the one key of a trial's configuration: the pack's order and places
 EVENT = "event"  # the one key of a Tune result that is ours
 RETRIES = 3  # how often a pack whose process died is taken up again from its checkpoint
 
 
 def alone(config: dict[str, Any], data: DataSet) -> None:
     """A Tune function: the pack in this process, on the GPU if the trial was given one."""
+    order = PackOrder.from_json(config[PACK]["order"])
     device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
-    run_order(PackOrder.from_json(config["order"]), data, lambda event: tune.report({EVENT: event.to_json()}), device)
+    run_order(order, data, lambda event: tune.report({EVENT: event.to_json()}), device)
 
 
 def together(config: dict[str, Any], data: DataSet) -> None:
     """A Tune function that trains the pack on several Train workers, each with its share of every batch."""
+    config = config[PACK]
     gpus = config["gpus"]
     TorchTrainer(
         _train_worker,
-        train_loop_config={"order": config["order"], "data": data},
+        train_loop_config={"order": config["order"], "data": ray.put(data)},
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=config["workers"], use_gpu=bool(gpus), resources_per_worker=config["per_worker"]
         ),
         run_config=ray.train.RunConfig(
-            name=f"{tune.get_context().get_trial_id()}",
+            name=tune.get_context().get_trial_id(),
             storage_path=config["scratch"],
             callbacks=[TuneReportCallback()],
             failure_config=ray.train.FailureConfig(max_failures=RETRIES),
@@ -51,7 +54,7 @@ def _train_worker(config: dict[str, Any]) -> None:
         ray.train.report({EVENT: event.to_json()})
 
     device = ray.train.torch.get_device()
-    run_order(PackOrder.from_json(config["order"]), config["data"], report, device)
+    run_order(PackOrder.from_json(config["order"]), ray.get(config["data"]), report, device)
 
 
 def trainable(workers: int) -> Callable[[dict[str, Any], DataSet], None]:

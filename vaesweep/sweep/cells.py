@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vaesweep.errors import UserError
-from vaesweep.families import CellConfig, Family, family
+from vaesweep.families import CellConfig, Family
 from vaesweep.packing import structure
 from vaesweep.sweep.settings import Settings, build, combine
 
@@ -89,16 +89,16 @@ def axes_and_base(preset: Preset, settings: Settings) -> tuple[dict[str, Sequenc
     return {key: values for key, values in axes.items() if key not in gone}, combine(preset.base, single)
 
 
-def expand(owner: Family, preset: Preset, settings: Settings, data: str) -> list[Cell]:
-    """All cells of a preset with the user's settings, on the data with fingerprint `data`."""
+def expand(owner: Family, preset: Preset, settings: Settings) -> list[tuple[CellConfig, dict[str, Any]]]:
+    """Configurations of all cells of a preset with the user's settings, with their places on the axes."""
     axes, base = axes_and_base(preset, settings)
-    cells = []
+    found = []
     for values in itertools.product(*axes.values()):
         place = dict(zip(axes, values, strict=True))
         config = build(owner.config, combine(base, place))
         owner.check(config)
-        cells.append(Cell(config, owner.name, data, place))
-    return cells
+        found.append((config, place))
+    return found
 
 
 def pack(cells: Sequence[Cell], size: int) -> list[Pack]:
@@ -116,8 +116,3 @@ def pack(cells: Sequence[Cell], size: int) -> list[Pack]:
         edges = [round(i * len(group) / count) for i in range(count + 1)]
         packs += [Pack(tuple(group[a:b])) for a, b in itertools.pairwise(edges)]
     return packs
-
-
-def owner_of(sweep: Sweep) -> Family:
-    """The family of a sweep."""
-    return family(sweep.family)

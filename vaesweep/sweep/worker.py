@@ -123,6 +123,13 @@ def checkpoint_header(storage: Storage, name: str) -> dict[str, Any]:
     return header(storage.read(name, 8 + length), f"{storage.uri}/{name}")
 
 
+def drop_spent_checkpoints(storage: Storage) -> None:
+    """Delete checkpoints all of whose cells have finished files; they serve nobody."""
+    for name in storage.names(CHECKPOINTS):
+        if all(storage.exists(finished_name(cell)) for cell in checkpoint_header(storage, name)["cells"]):
+            storage.delete(name)
+
+
 class _Scribe:
     """Writes down what the loop tells: files by the leading worker, events at most every `report_seconds`."""
 

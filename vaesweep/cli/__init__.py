@@ -1,0 +1,1 @@
+"""The command line: what every sweep script shares, and the `vaesweep` command."""

@@ -1,0 +1,54 @@
+"""The `vaesweep` command: `vaesweep ui` opens MLflow on the store that sweeps write to."""
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import vaesweep
+from vaesweep.errors import UserError
+from vaesweep.sweep.vocabulary import store_uri
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the command; the process's exit code."""
+    arguments = _parser().parse_args(words)
+    try:
+        return int(arguments.act(arguments))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="vaesweep", description="Rate sweeps of variational autoencoders.")
+    made.add_argument("--version", action="version", version=f"vaesweep {vaesweep.__version__}")
+    commands = made.add_subparsers(required=True, metavar="COMMAND")
+    ui = commands.add_parser("ui", help="open the MLflow UI on the store that sweeps write to")
+    ui.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
+    ui.add_argument("--port", type=int, default=5000, help="port to listen on (%(default)s)")
+    ui.set_defaults(act=_ui)
+    return made
+
+
+def _ui(arguments: argparse.Namespace) -> int:
+    """Serve the MLflow UI until Ctrl-C: one worker, no job runner, which is ten times lighter than the default."""
+    uri = store_uri()
+    if uri.startswith(("http://", "https://")):
+        print(f"MLFLOW_TRACKING_URI names a server, which has its own UI: {uri}")
+        return 0
+    file = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not file.exists():
+        raise UserError(f"{file}: there is no tracking store here yet; run a sweep first, or change to its folder")
+    print(f"MLflow on {uri}: http://{arguments.host}:{arguments.port} (Ctrl-C ends it)")
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
+    command += ["--host", arguments.host, "--port", str(arguments.port)]
+    return subprocess.call(command, env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,166 @@
+"""The command line that every script in `sweeps/` shares: options, the run, and the curve at its end.
+
+Exit codes: 0 all is well, 1 cells failed, 2 bad input (one line on standard error), 130 interrupted by Ctrl-C.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from vaesweep.analysis import report, runs
+from vaesweep.errors import UserError
+from vaesweep.sweep import settings
+from vaesweep.sweep.cells import Sweep
+from vaesweep.sweep.plan import Plan, estimate_seconds
+from vaesweep.sweep.progress import Watcher, duration
+from vaesweep.sweep.session import Options, Session, check_counts, describe
+from vaesweep.sweep.tracking import Tracker
+from vaesweep.sweep.vocabulary import store_uri
+from vaesweep.sweep.worker import drop_spent_checkpoints
+
+if TYPE_CHECKING:
+    from vaesweep.sweep.runner import Places
+
+OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(sweep: Sweep, about: str | None = None, words: Sequence[str] | None = None) -> int:
+    """Run a sweep as its command line says; the process's exit code."""
+    console = Console()
+    try:
+        arguments = parser(sweep, about).parse_args(words)
+        return _run(sweep, options_from(sweep, arguments, words), console, plan_only=arguments.plan)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return INTERRUPTED
+
+
+def parser(sweep: Sweep, about: str | None) -> argparse.ArgumentParser:
+    """The options, which mean the same in every sweep script."""
+    made = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = made.add_argument
+    presets = ", ".join(sweep.presets(sweep.default_data))
+    add("--preset", default=sweep.default_preset, metavar="NAME", help=f"size of the sweep: {presets} (%(default)s)")
+    add("--data", default=sweep.default_data, metavar="SPEC", help="what to train on, see docs/data.md (%(default)s)")
+    add(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="dotted settings over the preset's; a [list] becomes an axis: --set training.steps=2000 seed=[0,1]",
+    )
+    add("--plan", action="store_true", help="say what would run and about how long it takes, then stop")
+    add("--out", type=Path, default=Path("results") / sweep.name, metavar="DIR", help="tables and figure (%(default)s)")
+    add(
+        "--storage",
+        default="",
+        metavar="URI",
+        help="checkpoints and finished cells: a folder, or a URI that all nodes reach (OUT/cells)",
+    )
+    add("--address", metavar="ADDRESS", help="a running Ray cluster; RAY_ADDRESS, or a local Ray, if not given")
+    add("--pack-size", type=int, metavar="N", help="cells that train together as one stacked model (automatic)")
+    add("--workers", type=int, default=1, metavar="N", help="data-parallel workers that share a pack (%(default)s)")
+    add(
+        "--gpus",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="GPUs that each worker takes, such as 0.25 (%(default)s)",
+    )
+    return made  # fmt: skip
+
+
+def options_from(sweep: Sweep, arguments: argparse.Namespace, words: Sequence[str] | None) -> Options:
+    """Typed options from parsed arguments."""
+    command = shlex.join([f"sweeps/{sweep.name}.py", *(words if words is not None else sys.argv[1:])])
+    options = Options(
+        preset=arguments.preset,
+        data=arguments.data,
+        settings=settings.parse(arguments.settings),
+        out=arguments.out,
+        storage=arguments.storage,
+        address=arguments.address,
+        pack_size=arguments.pack_size,
+        workers=arguments.workers,
+        gpus=arguments.gpus,
+        command=command,
+    )
+    check_counts(options)
+    return options
+
+
+def _run(sweep: Sweep, options: Options, console: Console, *, plan_only: bool) -> int:
+    session = Session(sweep, options)
+    from vaesweep.sweep.runner import Places, local_cpus  # Ray takes seconds to import: after the checks
+
+    places = Places(workers=options.workers, gpus=options.gpus)
+    here = {"CPU": float(local_cpus(options.workers)), "GPU": options.gpus * options.workers}
+    plan = session.plan(places.slots(here))
+    describe(session, plan, console)
+    if plan_only:
+        _say_plan(session, plan, places.slots(here), console)
+        return OK
+    tracker, parent = session.tracker(plan)
+    status = "FAILED"
+    try:
+        with tracker:
+            if recovered := session.hand_over_recovered(tracker):
+                console.print(f"{recovered} cells were finished before and are only tracked now", highlight=False)
+            failed = _train(session, plan, places, tracker, console) if plan.packs else {}
+        status = "FAILED" if failed else "FINISHED"
+        return _finish(session, plan, failed, console)
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        session.store.end(parent, status)
+
+
+def _train(session: Session, plan: Plan, places: "Places", tracker: Tracker, console: Console) -> Mapping[str, str]:
+    """Train what is left; causes of cells that failed. The packs are made anew for the cluster that there is."""
+    from vaesweep.sweep.runner import connected, run_packs
+
+    with connected(session.options.address, session.options.workers) as resources:
+        slots = places.slots(resources)
+        packs = session.plan(slots).packs
+        with Watcher(console, packs, len(plan.done), len(plan.cells)) as watcher:
+            outcomes = run_packs(packs, session.data, session.storage, places, slots, tracker, watcher)
+    if outcomes.interrupted:
+        console.print("stopping: writing what is known", highlight=False)
+        raise KeyboardInterrupt
+    return outcomes.failed
+
+
+def _say_plan(session: Session, plan: Plan, slots: int, console: Console) -> None:
+    for number, pack in enumerate(plan.packs, 1):
+        training = pack.cells[0].config.training
+        console.print(f"  pack {number}: {len(pack.cells)} cells, {training.steps} steps", highlight=False)
+    if plan.packs:
+        seconds = estimate_seconds(plan, session.data, slots)
+        at_once = f"{min(slots, len(plan.packs))} packs at a time" if len(plan.packs) > 1 else "one pack"
+        console.print(f"about {duration(seconds)} of training on this machine, {at_once}", highlight=False)
+    console.print(f"runs go to {store_uri()}, tables and figure to {session.options.out}", highlight=False)
+
+
+def _finish(session: Session, plan: Plan, failed: Mapping[str, str], console: Console) -> int:
+    """Draw the curve from what MLflow has now, and say how it went."""
+    for cell, cause in failed.items():
+        print(f"cell {cell} failed: {cause}", file=sys.stderr)
+    drop_spent_checkpoints(session.storage)
+    found = runs.read(session.sweep.name, store_uri(), plan.sweep_identity(session.sweep.name))
+    written = report.write(found, session.options.out)
+    report.log(written, found, store_uri())
+    for line in written.summary:
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print(f"written: {', '.join(str(path) for path in written.paths)}", highlight=False, soft_wrap=True)
+    return FAILED if failed else OK

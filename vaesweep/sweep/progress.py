@@ -1,0 +1,106 @@
+"""What a person watches while a sweep runs: bars on a terminal, one line now and then in a log."""
+
+import time
+from collections.abc import Mapping, Sequence
+from statistics import median
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from vaesweep.sweep.cells import Pack
+from vaesweep.sweep.worker import Event
+
+LOG_SECONDS = 10.0  # between lines where there is no terminal
+
+
+class Watcher:
+    """Shows events as they come. Use as a context."""
+
+    def __init__(self, console: Console, packs: Sequence[Pack], done: int, total: int) -> None:
+        self._console, self._total, self._done, self._diverged = console, total, done, 0
+        self._steps: dict[str, int] = {}
+        self._all_steps = {p.identity: p.cells[0].config.training.steps for p in packs}
+        self._numbers = {p.identity: number for number, p in enumerate(packs, 1)}
+        self._started, self._spoken = time.monotonic(), 0.0
+        self._latest: dict[str, str] = {}
+        self._bars = Progress(
+            TextColumn("{task.description:<9}"),
+            BarColumn(bar_width=28),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._cells = self._bars.add_task("cells", total=total, completed=done, note="")
+
+    def __enter__(self) -> "Watcher":
+        if self._console.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def event(self, event: Event) -> None:
+        """A worker has told something."""
+        self._steps[event.pack] = max(event.step, self._steps.get(event.pack, 0))
+        if event.points:
+            self._latest[event.pack] = describe(event.points[-1][2])
+        if event.pack not in self._tasks:
+            name = f"pack {self._numbers.get(event.pack, 0)}"
+            self._tasks[event.pack] = self._bars.add_task(name, total=event.steps, note="")
+        self._bars.update(
+            self._tasks[event.pack], completed=self._steps[event.pack], note=self._latest.get(event.pack, "")
+        )
+        self._speak()
+
+    def ended(self, *, diverged: bool) -> None:
+        """A cell has ended."""
+        self._done += 1
+        self._diverged += diverged
+        note = f"{self._diverged} diverged" if self._diverged else ""
+        self._bars.update(self._cells, completed=self._done, note=note)
+
+    def _speak(self) -> None:
+        now = time.monotonic()
+        if self._console.is_terminal or now - self._spoken < LOG_SECONDS:
+            return
+        self._spoken = now
+        share = sum(self._steps.values()) / max(1, sum(self._all_steps.values()))
+        spent = now - self._started
+        left = f", about {duration(spent / share - spent)} left" if share > 0.02 else ""
+        notes = "; ".join(f"pack {self._numbers.get(p, 0)}: {text}" for p, text in self._latest.items())
+        self._console.print(
+            f"{duration(spent)}: {self._done}/{self._total} cells, {share:.0%} of the steps{left} ({notes})",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def describe(metrics: Mapping[str, Sequence[float]]) -> str:
+    """The range of rates of a pack's cells and the middle of their negative ELBOs, in one short phrase."""
+    rates, elbos = metrics.get("valid/rate", []), metrics.get("valid/elbo", [])
+    if not rates:
+        return ""
+    low, high = min(rates), max(rates)
+    span = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+    return f"rate {span} nats, median -ELBO {-median(elbos):.4g}"
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3 h 05 min`."""
+    if seconds < 90:
+        return f"{max(0, seconds):.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,207 @@
+"""Runs the packs of a plan on Ray and hands what they tell to the tracker and to whoever watches.
+
+Ray keeps nothing that counts: finished files and checkpoints are in the sweep's own storage, so that a driver killed at
+any moment loses at most the steps since the last checkpoint.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # ours leaves at once: nothing of Tune's is kept
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its tables would stand between our own lines
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+import ray
+from ray import tune
+
+from vaesweep.data.domains import DataSet
+from vaesweep.errors import UserError
+from vaesweep.sweep.backends import EVENT, PACK, RETRIES, trainable, worker_environment
+from vaesweep.sweep.cells import Pack
+from vaesweep.sweep.progress import Watcher
+from vaesweep.sweep.storage import Storage, finished_name
+from vaesweep.sweep.tracking import Tracker
+from vaesweep.sweep.worker import Event, PackOrder
+from vaesweep.training import finished
+
+OBJECT_STORE_BYTES = 300 * 2**20  # of a local Ray: the data once, and events
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where packs run: workers a pack and what each of them takes."""
+
+    workers: int = 1
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+    def slots(self, resources: Mapping[str, float]) -> int:
+        """How many packs the given resources hold at once, at least one."""
+        counts = [resources.get("CPU", 0) / (self.cpus * self.workers)]
+        if self.gpus:
+            counts.append(resources.get("GPU", 0) / (self.gpus * self.workers))
+        return max(1, int(min(counts) + 1e-9))
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """How a run of packs ended. `failed` maps cells to causes."""
+
+    finished: int
+    failed: Mapping[str, str]
+    interrupted: bool
+
+
+@contextlib.contextmanager
+def connected(address: str | None, workers: int) -> Iterator[dict[str, float]]:
+    """The resources of a Ray cluster: that at `address` or RAY_ADDRESS, or a local one of this command's own."""
+    address = address or os.environ.get("RAY_ADDRESS")
+    environment = {"env_vars": worker_environment()}
+    try:
+        if address:
+            ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
+        else:
+            ray.init(
+                address="local", num_cpus=local_cpus(workers), include_dashboard=False, log_to_driver=False,
+                object_store_memory=OBJECT_STORE_BYTES, logging_level=logging.ERROR, runtime_env=environment,
+            )  # fmt: skip
+    except ConnectionError as error:
+        raise UserError(
+            f"--address {address}: no Ray cluster answers there ({error}); start one with ray start"
+        ) from None
+    try:
+        yield ray.cluster_resources()
+    finally:
+        ray.shutdown()
+
+
+def local_cpus(workers: int) -> int:
+    """CPUs that a local Ray is given: those this process may use, and at least one for each worker of a pack."""
+    return max(len(os.sched_getaffinity(0)), workers)
+
+
+def run_packs(
+    packs: Sequence[Pack],
+    data: DataSet,
+    storage: Storage,
+    places: Places,
+    slots: int,
+    tracker: Tracker,
+    watcher: Watcher,
+) -> Outcomes:
+    """Train all packs; returns when each has ended, failed for good, or the user has pressed Ctrl-C."""
+    desk = _Desk(storage, tracker, watcher)
+    with tempfile.TemporaryDirectory(prefix="vaesweep-") as scratch:
+        # Tune keeps its own notes there, which nobody reads; on a cluster every node must reach them.
+        notes = f"{storage.uri}/ray" if "://" in storage.uri else scratch
+        tuner = tune.Tuner(
+            _with_resources(places, data),
+            param_space=_space(packs, storage, places, notes),
+            tune_config=tune.TuneConfig(max_concurrent_trials=slots),
+            run_config=tune.RunConfig(
+                name="packs",
+                storage_path=notes,
+                callbacks=[desk],
+                verbose=0,
+                failure_config=tune.FailureConfig(RETRIES),
+            ),
+        )
+        interrupted, causes = False, {}
+        try:
+            with _terminate_as_interrupt():
+                causes = _causes(tuner.fit())
+        except KeyboardInterrupt:
+            interrupted = True
+    failed = {}
+    for one in packs:
+        for cell in one.cells:
+            if not desk.collect(cell.identity) and not interrupted:
+                failed[cell.identity] = causes.get(one.identity, "its process ended without a word")
+                tracker.failed(cell.identity, failed[cell.identity])
+    if interrupted:
+        tracker.interrupted()
+    return Outcomes(len(desk.collected), failed, interrupted)
+
+
+class _Desk(tune.Callback):
+    """Takes in what workers tell, in the driver's own thread."""
+
+    def __init__(self, storage: Storage, tracker: Tracker, watcher: Watcher) -> None:
+        self._storage, self._tracker, self._watcher = storage, tracker, watcher
+        self.collected: set[str] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles its callbacks into its notes, and this one is of use to a living driver only."""
+        return {}
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
+        """A worker's event, as the one entry of a Tune result."""
+        if EVENT not in result:
+            return
+        event = Event.from_json(result[EVENT])
+        for step, cells, metrics in event.points:
+            self._tracker.points(step, cells, metrics)
+        for cell in event.finished:
+            self.collect(cell)
+        self._watcher.event(event)
+
+    def collect(self, cell: str) -> bool:
+        """Read a cell's finished file once and pass it on; false where there is none."""
+        if cell in self.collected:
+            return True
+        name = finished_name(cell)
+        if not self._storage.exists(name):
+            return False
+        data = self._storage.read(name)
+        found = finished.from_bytes(data, f"{self._storage.uri}/{name}")
+        self._tracker.ended(found, data)
+        self._watcher.ended(diverged=found.diverged is not None)
+        self.collected.add(cell)
+        return True
+
+
+def _with_resources(places: Places, data: DataSet) -> Any:
+    nested = places.workers > 1
+    own = {"cpu": 0} if nested else {"cpu": places.cpus, "gpu": places.gpus}
+    return tune.with_resources(tune.with_parameters(trainable(places.workers), data=data), own)
+
+
+def _space(packs: Sequence[Pack], storage: Storage, places: Places, scratch: str) -> dict[str, Any]:
+    orders = [{"pack": p.identity, "order": order_of(p, storage).to_json()} for p in packs]
+    per_worker = {"CPU": places.cpus} | ({"GPU": places.gpus} if places.gpus else {})
+    common = {"workers": places.workers, "gpus": places.gpus, "per_worker": per_worker, "scratch": scratch}
+    return {PACK: tune.grid_search([order | common for order in orders])}
+
+
+def order_of(one: Pack, storage: Storage) -> PackOrder:
+    """A pack as it travels."""
+    configs = {cell.identity: cell.config.model_dump_json() for cell in one.cells}
+    return PackOrder(one.identity, one.cells[0].family, configs, storage.uri)
+
+
+def _causes(results: tune.ResultGrid) -> dict[str, str]:
+    """Why packs failed for good, by pack."""
+    return {r.config[PACK]["pack"]: _last_line(r.error) for r in results if r.error is not None and r.config}
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Take a polite SIGTERM, as `ray job stop` and Kubernetes send, for a Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,164 @@
+"""One command from its options to tracked cells: read data, make cells, see what is done, run the rest.
+
+--data ──► data ─┐
+preset, --set ───┴─► cells ──► plan (less what MLflow and the storage have) ──► packs on Ray ──► MLflow
+"""
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import vaesweep
+from vaesweep.data.domains import DataSet
+from vaesweep.errors import UserError
+from vaesweep.families import Family, family
+from vaesweep.sweep.cells import Cell, Sweep, axes_and_base, expand
+from vaesweep.sweep.plan import Plan, make_plan
+from vaesweep.sweep.storage import FINISHED, Storage, finished_name
+from vaesweep.sweep.tracking import Known, Store, Tracker
+from vaesweep.sweep.vocabulary import Outcome, Tag, store_uri
+from vaesweep.training import finished
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for; the names are the command line's."""
+
+    preset: str
+    data: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    out: Path = Path("results")
+    storage: str = ""
+    address: str | None = None
+    pack_size: int | None = None
+    workers: int = 1
+    gpus: float = 0.0
+    command: str = ""
+
+
+class Session:
+    """A sweep with its options. Everything that can be wrong is refused before Ray starts."""
+
+    def __init__(self, sweep: Sweep, options: Options) -> None:
+        self.sweep, self.options = sweep, options
+        self.family: Family = family(sweep.family)
+        self.preset = sweep.preset(options.preset, options.data)
+        configs = expand(self.family, self.preset, options.settings)
+        if len({self.family.loading(config) for config, _ in configs}) > 1:
+            raise UserError(
+                "the cells of a sweep share one data set: settings that change what is loaded cannot be axes"
+            )
+        self.data: DataSet = self.family.load(options.data, configs[0][0])
+        self.fingerprint = self.data.fingerprint()
+        self.cells = [Cell(config, self.family.name, self.fingerprint, place) for config, place in configs]
+        self.storage = Storage(options.storage or str(options.out / "cells"))
+
+    def plan(self, slots: int) -> Plan:
+        """What is left to do, given what MLflow and the storage have; `slots` packs run at once."""
+        outcomes = {cell: known.outcome for cell, known in self.known.items()}
+        for cell in self.recovered():
+            outcomes.setdefault(cell, None)
+            outcomes[cell] = outcomes[cell] or Outcome.FINISHED
+        return make_plan(self.cells, outcomes, self.options.pack_size, slots)
+
+    def recovered(self) -> list[str]:
+        """Cells with a finished file that MLflow does not know as finished."""
+        files = set(self.storage.names(FINISHED))
+        ended = {cell for cell, known in self.known.items() if known.outcome in (Outcome.FINISHED, Outcome.DIVERGED)}
+        mine = (cell.identity for cell in self.cells)
+        return [cell for cell in mine if cell not in ended and finished_name(cell) in files]
+
+    @cached_property
+    def known(self) -> dict[str, Known]:
+        """The runs that MLflow has, by cell; none where there is no store yet."""
+        uri = store_uri()
+        if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+            return {}
+        return self.store.cells()
+
+    @cached_property
+    def store(self) -> Store:
+        """The sweep's experiment in the tracking store, made if need be."""
+        return Store(store_uri(), self.sweep.name)
+
+    def record(self, plan: Plan) -> dict[str, Any]:
+        """What the parent run remembers of the sweep, for the analysis to read."""
+        axes, _ = axes_and_base(self.preset, self.options.settings)
+        return {
+            "sweep": plan.sweep_identity(self.sweep.name),
+            "name": self.sweep.name,
+            "family": self.family.name,
+            "preset": self.options.preset,
+            "command": self.options.command,
+            "axes": {key: list(values) for key, values in axes.items()},
+            "cells": [{"cell": cell.identity, "values": dict(cell.values)} for cell in self.cells],
+            "domains": [{"name": d.name, "role": str(d.role), "rows": len(d)} for d in self.data.domains],
+            "data": {"spec": self.options.data, "fingerprint": self.fingerprint, "summary": self.data.summary},
+        }
+
+    def tracker(self, plan: Plan) -> tuple[Tracker, str]:
+        """The writer of this sweep's runs, and the identity of its parent run."""
+        common = {Tag.FAMILY: self.family.name, Tag.CODE: code_version(), Tag.DATA: self.fingerprint}
+        tags = {str(key): value for key, value in common.items()}
+        identity = plan.sweep_identity(self.sweep.name)
+        parent = self.store.open_sweep(self.record(plan), tags)
+        own = {cell.identity: tags | {str(Tag.SWEEP): identity} for cell in self.cells}
+        for pack in plan.packs:
+            for cell in pack.cells:
+                own[cell.identity][str(Tag.PACK)] = pack.identity
+        return Tracker(self.store, parent, self.cells, self.known, own), parent
+
+    def hand_over_recovered(self, tracker: Tracker) -> int:
+        """Complete the runs of cells that were finished but not fully tracked; how many."""
+        cells = self.recovered()
+        for cell in cells:
+            data = self.storage.read(finished_name(cell))
+            tracker.ended(finished.from_bytes(data, f"{self.storage.uri}/{finished_name(cell)}"), data)
+        return len(cells)
+
+
+def describe(session: Session, plan: Plan, console: Console) -> None:
+    """Say what was read and what is to do."""
+    for line in session.data.summary:
+        console.print(f"data: {line}", highlight=False, soft_wrap=True)
+    sizes = sorted((len(pack.cells) for pack in plan.packs), reverse=True)
+    left = f"{plan.left()} to train in {len(sizes)} packs of {_range(sizes)}" if sizes else "none to train"
+    console.print(f"{session.sweep.name}: {len(plan.cells)} cells, {len(plan.done)} done, {left}", highlight=False)
+
+
+def code_version() -> str:
+    """The package's version, with the commit where it runs from a checkout; `+` marks uncommitted changes."""
+    folder = Path(vaesweep.__file__).parent
+    try:
+        commit = _git(folder, "rev-parse", "--short=12", "HEAD")
+        dirty = "+" if _git(folder, "status", "--porcelain", "--untracked-files=no", "--", str(folder)) else ""
+    except (OSError, subprocess.SubprocessError):
+        return vaesweep.__version__
+    return f"{vaesweep.__version__} {commit}{dirty}"
+
+
+def _git(folder: Path, *words: str) -> str:
+    environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
+    done = subprocess.run(
+        ["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=10, env=environment
+    )
+    return done.stdout.strip()
+
+
+def _range(sizes: Sequence[int]) -> str:
+    return f"{sizes[0]}" if sizes[0] == sizes[-1] else f"{sizes[-1]} to {sizes[0]}"
+
+
+def check_counts(options: Options) -> None:
+    """Refuse counts that cannot be."""
+    for name, value, least in (("--pack-size", options.pack_size, 1), ("--workers", options.workers, 1)):
+        if value is not None and value < least:
+            raise UserError(f"{name} {value}: must be at least {least}")
+    if options.gpus < 0 or (options.gpus > 1 and options.gpus != int(options.gpus)):
+        raise UserError(f"--gpus {options.gpus:g}: a pack takes a fraction of one GPU, or a whole number of them")
