@@ -1,7 +1,8 @@
 """What every rate control is: a frozen configuration and pure functions of an explicit state.
 
-`state = advance(numbers, state, rate, step, pace)`, `beta(numbers, state, step)`; every tensor has one entry a cell. A control holds nothing
-between steps: the state is the caller's, to keep in a checkpoint. Nothing here synchronises with the device.
+`state = advance(numbers, state, rate, step, pace)`, `beta(numbers, state, step)`; every tensor has one entry a cell. A
+control holds nothing between steps: the state is the caller's, to keep in a checkpoint. Nothing here synchronises with
+the device.
 """
 
 from abc import ABC, abstractmethod

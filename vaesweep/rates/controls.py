@@ -92,9 +92,9 @@ class TargetRate(RateControl):
     R > R*(1+ε), β ← β/(1+δ) where R < R*/(1+ε), else β stays; β never leaves [`floor`, `ceiling`]. R is an exponential
     moving average with memory `smoothing`, corrected for its start.
 
-    A controller that moves faster than the model learns oscillates. Where a schedule lowers the learning rate, the power
-    of (1+δ) is lowered with it (`pace`): otherwise β winds up while the model stands still. Measured on the synthetic
-    audiograms with a cosine schedule, that brings the largest miss of twelve targets from 9 % to 3 %.
+    A controller that moves faster than the model learns oscillates. Where a schedule lowers the learning rate, the
+    power of (1+δ) is lowered with it (`pace`): otherwise β winds up while the model stands still. Measured on the
+    synthetic audiograms with a cosine schedule, that brought the largest miss of twelve targets from 9 % to 3 %.
 
     A target is saturated, that is out of reach, while β has stood at a bound for `patience` steps in a row with the
     rate on the wrong side of the band. It is settled once the rate has been within `tolerance` of the target for

@@ -50,7 +50,8 @@ class Watcher:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._bars.stop()
+        if self._console.is_terminal:
+            self._bars.stop()
 
     def event(self, event: Event) -> None:
         """A worker has told something."""

@@ -32,6 +32,7 @@ from vaesweep.sweep.tracking import Tracker
 from vaesweep.sweep.worker import Event, PackOrder
 from vaesweep.training import finished
 
+WAITING_BYTES = 2**28  # memory of a process that builds a trainer and waits
 OBJECT_STORE_BYTES = 300 * 2**20  # of a local Ray: the data once, and events
 
 
@@ -170,7 +171,8 @@ class _Desk(tune.Callback):
 
 def _with_resources(places: Places, data: DataSet) -> Any:
     nested = places.workers > 1
-    own = {"cpu": 0} if nested else {"cpu": places.cpus, "gpu": places.gpus}
+    # A trial that only waits for its workers takes no CPU of theirs, but Ray wants it to take something.
+    own = {"cpu": 0, "memory": WAITING_BYTES} if nested else {"cpu": places.cpus, "gpu": places.gpus}
     return tune.with_resources(tune.with_parameters(trainable(places.workers), data=data), own)
 
 

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field, replace
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from vaesweep.errors import UserError
 from vaesweep.training.stack import Layout
 
 FORMAT = 1
+DAMAGE = (ValueError, KeyError, TypeError, SafetensorError)  # what reading a file that is none of ours may raise
 
 
 @dataclass
@@ -78,11 +80,14 @@ class PackState:
     def from_bytes(cls, data: bytes, where: str) -> "PackState":
         """Read a file's content back; `where` names it in the error that a damaged one gives."""
         about = header(data, where)
-        layout = tuple((name, tuple(shape)) for name, shape in about["layout"])
-        empty = torch.empty(0)
-        shell = cls(tuple(about["cells"]), layout, about["step"], empty, empty, empty, empty, {}, {})
-        shell.evaluated = tuple(about["evaluated"])
-        return _from_tensors(safetensors.torch.load(data), shell)
+        try:
+            layout = tuple((name, tuple(shape)) for name, shape in about["layout"])
+            empty = torch.empty(0)
+            shell = cls(tuple(about["cells"]), layout, about["step"], empty, empty, empty, empty, {}, {})
+            shell.evaluated = tuple(about["evaluated"])
+            return _from_tensors(safetensors.torch.load(data), shell)
+        except DAMAGE as error:
+            raise _damaged(where) from error
 
 
 def merge(states: Sequence[PackState]) -> PackState:
@@ -99,13 +104,16 @@ def header(data: bytes, where: str) -> dict:
     try:
         length = int.from_bytes(data[:8], "little")
         about = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["vaesweep"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{where} is not a vaesweep checkpoint, or is damaged; delete it to train its cells anew"
-        ) from error
-    if about["format"] != FORMAT:
-        raise UserError(f"{where} has checkpoint format {about['format']}, this vaesweep reads {FORMAT}; delete it")
+        found = about["format"]
+    except DAMAGE as error:
+        raise _damaged(where) from error
+    if found != FORMAT:
+        raise UserError(f"{where} has checkpoint format {found}, this vaesweep reads {FORMAT}; delete it")
     return about
+
+
+def _damaged(where: str) -> UserError:
+    return UserError(f"{where} is not a vaesweep checkpoint, or is damaged; delete it to train its cells anew")
 
 
 def _from_tensors(tensors: Mapping[str, Tensor], rest: PackState) -> PackState:
