@@ -1,0 +1,140 @@
+"""Plateau and early stopping judge unweighted quantities, wait for the rate control, and keep cells apart."""
+
+import math
+
+import pytest
+import torch
+
+from vaesweep.training.config import Constant, Cosine, EarlyStopping, Plateau, TrainingConfig
+from vaesweep.training.watch import Watch, WatchState
+
+CPU = torch.device("cpu")
+WATCHED = ["distortion", "elbo"]
+
+
+def valid(distortion: list[float], rate: list[float] | None = None) -> dict[str, torch.Tensor]:
+    d, r = torch.tensor(distortion), torch.tensor(rate or [0.0] * len(distortion))
+    return {"distortion": d, "rate": r, "elbo": -(d + r)}
+
+
+def yes(cells: int) -> torch.Tensor:
+    return torch.ones(cells, dtype=torch.bool)
+
+
+def judged(watch: Watch, curves: list[list[float]], settled: list[list[bool]] | None = None) -> list[WatchState]:
+    """The state after each evaluation; `curves` is one list of distortions a cell."""
+    state, states = watch.start(len(curves), CPU), []
+    for k, values in enumerate(zip(*curves, strict=True)):
+        ready = torch.tensor([cell[k] for cell in settled]) if settled else yes(len(curves))
+        state = watch.judge(state, valid(list(values)), ready)
+        states.append(state)
+    return states
+
+
+def plateau(patience: int = 2, **more: object) -> Watch:
+    return Watch(TrainingConfig(schedule=Plateau(factor=0.5, patience=patience, tolerance=0.1, **more)))
+
+
+def stopping(patience: int = 2, **more: object) -> Watch:
+    rule = EarlyStopping(patience=patience, tolerance=0.1, **more)
+    return Watch(TrainingConfig(schedule=Constant(), early_stopping=rule))
+
+
+def test_a_plateau_halves_the_learning_rate_each_time_patience_runs_out() -> None:
+    watch = plateau(patience=2)
+    states = judged(watch, [[9.0] * 7])
+    assert [float(watch.factor(s, 0)) for s in states] == [1, 1, 0.5, 0.5, 0.25, 0.25, 0.125]
+
+
+def test_an_improvement_larger_than_the_tolerance_starts_patience_anew() -> None:
+    watch = stopping(patience=2)
+    improving = judged(watch, [[9.0, 9.0, 8.8, 8.8, 8.6, 8.6]])
+    assert not any(bool(watch.stopped(s)) for s in improving)
+    creeping = judged(watch, [[9.0, 8.95, 8.91, 8.905]])  # less than 0.1 from the best, all of them
+    assert [bool(watch.stopped(s)) for s in creeping] == [False, False, True, True]
+
+
+def test_cells_are_judged_apart() -> None:
+    watch = stopping(patience=2)
+    last = judged(watch, [[9.0, 9.0, 9.0], [9.0, 8.0, 7.0], [9.0, 9.0, 8.0]])[-1]
+    assert watch.stopped(last).tolist() == [True, False, False]
+    halved = plateau(patience=2)
+    assert halved.factor(judged(halved, [[9.0, 9.0, 9.0], [9.0, 8.0, 7.0]])[-1], 0).tolist() == [0.5, 1.0]
+
+
+def test_nothing_is_counted_before_the_rate_control_has_settled() -> None:
+    watch = stopping(patience=2)
+    settled = [[False] * 4 + [True] * 3]
+    states = judged(watch, [[9.0] * 7], settled)
+    assert [bool(watch.stopped(s)) for s in states] == [False] * 6 + [True]
+
+
+def test_a_best_value_from_before_settling_does_not_count() -> None:
+    # While β rose the distortion was lower than it can ever be again; that is no reason to stop.
+    watch = stopping(patience=2)
+    states = judged(watch, [[1.0, 9.0, 8.0, 7.0, 6.0]], [[False, True, True, True, True]])
+    assert not any(bool(watch.stopped(s)) for s in states)
+
+
+def test_a_control_that_moves_again_starts_patience_anew() -> None:
+    watch = stopping(patience=2)
+    states = judged(watch, [[9.0] * 6], [[True, True, False, True, True, True]])
+    assert [bool(watch.stopped(s)) for s in states] == [False] * 5 + [True]
+
+
+@pytest.mark.parametrize("make", [plateau, stopping])
+def test_the_watched_quantity_is_the_one_named(make: object) -> None:
+    # Distortion falls by as much as the rate rises: the ELBO stands still.
+    key = "plateau.waited" if make is plateau else "stop.waited"
+    for watched, waited in (("distortion", 0.0), ("elbo", 3.0)):
+        watch = make(patience=9, watch=watched)  # type: ignore[operator]
+        state = watch.start(1, CPU)
+        for d in (9.0, 8.0, 7.0, 6.0):
+            state = watch.judge(state, valid([d], [10 - d]), yes(1))
+        assert float(state[key]) == waited, watched
+
+
+@pytest.mark.parametrize("watched", WATCHED)
+def test_a_re_weighted_loss_is_never_looked_at(watched: str) -> None:
+    watch = stopping(patience=3, watch=watched)
+    state = watch.start(1, CPU)
+    for k in range(4):
+        more = {"objective": torch.tensor([100.0 - 10 * k]), "beta.z": torch.tensor([float(k)])}
+        state = watch.judge(state, valid([9.0], [1.0]) | more, yes(1))
+    assert bool(watch.stopped(state)), "it stood still, whatever β made of it"
+
+
+def test_a_value_that_is_not_a_number_is_no_improvement() -> None:
+    watch = stopping(patience=2)
+    assert bool(watch.stopped(judged(watch, [[9.0, math.nan, math.nan]])[-1]))
+
+
+def test_judging_leaves_the_old_state_as_it_was() -> None:
+    watch = stopping()
+    state = watch.start(2, CPU)
+    before = {name: value.clone() for name, value in state.items()}
+    watch.judge(state, valid([1.0, 2.0]), yes(2))
+    assert all(torch.equal(state[name], before[name]) for name in before)
+
+
+def test_the_state_before_training_can_be_saved() -> None:
+    state = plateau().start(3, CPU)
+    pointers = {value.data_ptr() for value in state.values()}
+    assert len(pointers) == len(state), "no two share their memory, which safetensors refuses"
+
+
+def test_without_rules_nobody_stops_and_the_learning_rate_stays() -> None:
+    watch = Watch(TrainingConfig(schedule=Constant()))
+    last = judged(watch, [[9.0] * 50])[-1]
+    assert not watch.stopped(last).any()
+    assert float(watch.factor(last, 10_000)) == 1.0
+
+
+def test_cosine_goes_from_all_to_its_final_share_and_never_up() -> None:
+    watch = Watch(TrainingConfig(steps=100, schedule=Cosine(final_share=0.1)))
+    state = watch.start(1, CPU)
+    factors = [float(watch.factor(state, step)) for step in range(101)]
+    assert factors[0] == 1.0
+    assert factors[50] == pytest.approx(0.55)
+    assert factors[100] == pytest.approx(0.1)
+    assert factors == sorted(factors, reverse=True)
