@@ -82,9 +82,10 @@ def axes_and_base(preset: Preset, settings: Settings) -> tuple[dict[str, Sequenc
     for key, values in axes.items():
         if not values:
             raise UserError(f"axis {key}: an empty list leaves nothing to run; give it at least one value")
-        if len(set(map(json.dumps, values))) != len(values):
+        if any(one == other for one, other in itertools.combinations(values, 2)):
             raise UserError(f"axis {key}: the same value stands in its list twice; a cell is run once")
-    kinds = [key.removesuffix("kind") for key in single if key.endswith(".kind")]
+    new = [key for key in single if key.endswith(".kind") and preset.base.get(key) != single[key]]
+    kinds = [key.removesuffix("kind") for key in new]
     gone = [key for key in axes if key in single or any(key.startswith(k) and key not in settings for k in kinds)]
     return {key: values for key, values in axes.items() if key not in gone}, combine(preset.base, single)
 

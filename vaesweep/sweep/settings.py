@@ -1,6 +1,7 @@
 """Dotted settings: `training.steps=2000` put into a configuration, typed, and refused with a suggestion if unknown."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
@@ -14,6 +15,19 @@ ConfigT = TypeVar("ConfigT", bound=BaseModel)
 Settings = Mapping[str, Any]  # by dotted key
 
 
+class _Values(yaml.SafeLoader):
+    """YAML as people write numbers: `1e-3` is one, where YAML 1.1 takes it for a word; nothing is a date."""
+
+    yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+_EXPONENTIAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
+_Values.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENTIAL, list("-+.0123456789"))
+
+
 def parse(words: Iterable[str]) -> dict[str, Any]:
     """`key=value` words to values: numbers, true/false, null, strings and `[lists]`, written as in YAML."""
     found: dict[str, Any] = {}
@@ -22,7 +36,7 @@ def parse(words: Iterable[str]) -> dict[str, Any]:
         if not equals or not key.strip():
             raise UserError(f"--set {word}: write dotted.key=value, such as training.steps=2000")
         try:
-            found[key.strip()] = yaml.safe_load(text)
+            found[key.strip()] = yaml.load(text, _Values)
         except yaml.YAMLError:
             raise UserError(f"--set {word}: {text!r} is not a number, a word or a [list]") from None
     return found
