@@ -77,7 +77,14 @@ def parser(sweep: Sweep, about: str | None) -> argparse.ArgumentParser:
         metavar="SHARE",
         help="GPUs that each worker takes, such as 0.25 (%(default)s)",
     )
-    return made  # fmt: skip
+    add(
+        "--checkpoint-every",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="a process that dies costs at most what it did since, and one evaluation interval (%(default)s)",
+    )
+    return made
 
 
 def options_from(sweep: Sweep, arguments: argparse.Namespace, words: Sequence[str] | None) -> Options:
@@ -93,6 +100,7 @@ def options_from(sweep: Sweep, arguments: argparse.Namespace, words: Sequence[st
         pack_size=arguments.pack_size,
         workers=arguments.workers,
         gpus=arguments.gpus,
+        checkpoint_seconds=arguments.checkpoint_every,
         command=command,
     )
     check_counts(options)
@@ -128,13 +136,14 @@ def _run(sweep: Sweep, options: Options, console: Console, *, plan_only: bool) -
 
 def _train(session: Session, plan: Plan, places: "Places", tracker: Tracker, console: Console) -> Mapping[str, str]:
     """Train what is left; causes of cells that failed. The packs are made anew for the cluster that there is."""
-    from vaesweep.sweep.runner import connected, run_packs
+    from vaesweep.sweep.runner import connected, order_of, run_packs
 
     with connected(session.options.address, session.options.workers) as resources:
         slots = places.slots(resources)
         packs = session.plan(slots).packs
         with Watcher(console, packs, len(plan.done), len(plan.cells)) as watcher:
-            outcomes = run_packs(packs, session.data, session.storage, places, slots, tracker, watcher)
+            orders = [order_of(pack, session.storage, session.options.checkpoint_seconds) for pack in packs]
+            outcomes = run_packs(orders, session.data, session.storage, places, slots, tracker, watcher)
     if outcomes.interrupted:
         console.print("stopping: writing what is known", highlight=False)
         raise KeyboardInterrupt

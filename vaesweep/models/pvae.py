@@ -41,8 +41,8 @@ class PointNetPlus(nn.Module):
 
     The product x_d · e_d carries no identity where x_d = 0, the mean of standardised data, so e_d goes in beside it.
     The layer h is linear in x_d before its activation: W[x_d e_d; e_d] + b = x_d (W₁ e_d) + (W₂ e_d + b). Both
-    brackets are per dimension, not per datum, which turns a matrix product a datum and dimension into one multiply-add; an
-    unobserved dimension multiplies both by zero.
+    brackets are per dimension, not per datum, which turns a matrix product a datum and dimension into one
+    multiply-add; an unobserved dimension multiplies both by zero.
     """
 
     def __init__(self, dims: int, embedding: int, features: int) -> None:

@@ -90,7 +90,7 @@ def local_cpus(workers: int) -> int:
 
 
 def run_packs(
-    packs: Sequence[Pack],
+    orders: Sequence[PackOrder],
     data: DataSet,
     storage: Storage,
     places: Places,
@@ -105,7 +105,7 @@ def run_packs(
         notes = f"{storage.uri}/ray" if "://" in storage.uri else scratch
         tuner = tune.Tuner(
             _with_resources(places, data),
-            param_space=_space(packs, storage, places, notes),
+            param_space=_space(orders, places, notes),
             tune_config=tune.TuneConfig(max_concurrent_trials=slots),
             run_config=tune.RunConfig(
                 name="packs",
@@ -122,11 +122,11 @@ def run_packs(
         except KeyboardInterrupt:
             interrupted = True
     failed = {}
-    for one in packs:
-        for cell in one.cells:
-            if not desk.collect(cell.identity) and not interrupted:
-                failed[cell.identity] = causes.get(one.identity, "its process ended without a word")
-                tracker.failed(cell.identity, failed[cell.identity])
+    for order in orders:
+        for cell in order.configs:
+            if not desk.collect(cell) and not interrupted:
+                failed[cell] = causes.get(order.pack, "its process ended without a word")
+                tracker.failed(cell, failed[cell])
     if interrupted:
         tracker.interrupted()
     return Outcomes(len(desk.collected), failed, interrupted)
@@ -176,17 +176,17 @@ def _with_resources(places: Places, data: DataSet) -> Any:
     return tune.with_resources(tune.with_parameters(trainable(places.workers), data=data), own)
 
 
-def _space(packs: Sequence[Pack], storage: Storage, places: Places, scratch: str) -> dict[str, Any]:
-    orders = [{"pack": p.identity, "order": order_of(p, storage).to_json()} for p in packs]
+def _space(orders: Sequence[PackOrder], places: Places, scratch: str) -> dict[str, Any]:
+    packs = [{"pack": order.pack, "order": order.to_json()} for order in orders]
     per_worker = {"CPU": places.cpus} | ({"GPU": places.gpus} if places.gpus else {})
     common = {"workers": places.workers, "gpus": places.gpus, "per_worker": per_worker, "scratch": scratch}
-    return {PACK: tune.grid_search([order | common for order in orders])}
+    return {PACK: tune.grid_search([one | common for one in packs])}
 
 
-def order_of(one: Pack, storage: Storage) -> PackOrder:
+def order_of(one: Pack, storage: Storage, checkpoint_seconds: float) -> PackOrder:
     """A pack as it travels."""
     configs = {cell.identity: cell.config.model_dump_json() for cell in one.cells}
-    return PackOrder(one.identity, one.cells[0].family, configs, storage.uri)
+    return PackOrder(one.identity, one.cells[0].family, configs, storage.uri, checkpoint_seconds)
 
 
 def _causes(results: tune.ResultGrid) -> dict[str, str]:

@@ -39,6 +39,7 @@ class Options:
     pack_size: int | None = None
     workers: int = 1
     gpus: float = 0.0
+    checkpoint_seconds: float = 30.0
     command: str = ""
 
 
@@ -160,5 +161,7 @@ def check_counts(options: Options) -> None:
     for name, value, least in (("--pack-size", options.pack_size, 1), ("--workers", options.workers, 1)):
         if value is not None and value < least:
             raise UserError(f"{name} {value}: must be at least {least}")
+    if options.checkpoint_seconds < 0:
+        raise UserError(f"--checkpoint-every {options.checkpoint_seconds:g}: must be 0 seconds or more")
     if options.gpus < 0 or (options.gpus > 1 and options.gpus != int(options.gpus)):
         raise UserError(f"--gpus {options.gpus:g}: a pack takes a fraction of one GPU, or a whole number of them")

@@ -227,6 +227,8 @@ class Tracker:
         tags = {Tag.OUTCOME: str(Outcome.DIVERGED if diverged else Outcome.FINISHED)}
         if diverged:
             tags[Tag.CAUSE] = f"step {cell.diverged}: the objective or its gradient was not finite"
+        elif cell.cell in self._known:
+            tags[Tag.CAUSE] = ""  # of an earlier failure, which counts no longer
         if cell.saturated:
             tags[Tag.SATURATED] = " ".join(cell.saturated)
         self._store.tag(run, {str(key): value for key, value in tags.items()})
