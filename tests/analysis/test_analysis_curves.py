@@ -12,6 +12,7 @@ from vaesweep.analysis.curves import (
     HIGHEST_ELBO,
     LOWEST_DISTORTION,
     default_window,
+    hidden_by_interval,
     monotone_within_interval,
     moving_average,
     optimum,
@@ -180,3 +181,11 @@ def test_the_default_window_grows_with_the_sweep() -> None:
 def test_a_window_of_no_cells_is_refused(sweep_of: SweepOf) -> None:
     with pytest.raises(UserError, match="1 or more"):
         rd_curve(cells_table(sweep_of([1.0], 1)), window=0)
+
+
+def test_a_trend_is_hidden_where_seeds_differ_by_more_than_the_curve_falls(sweep_of: SweepOf) -> None:
+    agreeing = rd_curve(cells_table(sweep_of(TARGETS, 3)))
+    assert not hidden_by_interval(agreeing, "toy.test")
+    table = cells_table(sweep_of(TARGETS, 3))
+    table["distortion"] += 1000.0 * table["seed"].astype(float)
+    assert hidden_by_interval(rd_curve(table), "toy.test")

@@ -98,6 +98,13 @@ def monotone_within_interval(curve: pd.DataFrame, domain: str) -> bool:
     return bool((rise <= 1e-9 * np.abs(distortion[1:])).all())
 
 
+def hidden_by_interval(curve: pd.DataFrame, domain: str) -> bool:
+    """Whether `domain`'s intervals are mostly wider than all that its distortion does, so that no trend can be read."""
+    points = curve[(curve["domain"] == domain) & (curve["kind"] == CURVE)]
+    width = (points["distortion_high"] - points["distortion_low"]).median()
+    return bool(width > np.ptp(points["distortion"].to_numpy(float))) if len(points) > 1 else False
+
+
 def optimum(curve: pd.DataFrame, domain: str, kind: str) -> pd.Series | None:
     """The row of one optimum of one domain, `None` where the domain has no finished cell."""
     found = curve[(curve["domain"] == domain) & (curve["kind"] == kind)]

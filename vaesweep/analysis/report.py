@@ -13,6 +13,7 @@ from vaesweep.analysis.curves import (
     CURVE,
     HIGHEST_ELBO,
     LOWEST_DISTORTION,
+    hidden_by_interval,
     monotone_within_interval,
     rd_curve,
 )
@@ -110,14 +111,17 @@ def _rate(optimum: pd.Series) -> str:
 def _monotony(curve: pd.DataFrame) -> Iterator[str]:
     lines = curve[curve["kind"] == CURVE].groupby("domain", sort=False).size()
     domains = list(lines.index[lines > 1])
-    rising = [domain for domain in domains if not monotone_within_interval(curve, domain)]
-    falling = [domain for domain in domains if domain not in rising]
+    hidden = [domain for domain in domains if hidden_by_interval(curve, domain)]
+    rising = [domain for domain in domains if not monotone_within_interval(curve, domain) and domain not in hidden]
+    falling = [domain for domain in domains if domain not in rising + hidden]
     interval = curve.loc[curve["kind"] == CURVE, "distortion_low"].notna().any()
     limit = "interval over seeds" if interval else "one seed, so no interval"
     if falling:
         yield f"distortion falls with rate on {', '.join(falling)} ({limit})"
     if rising:
         yield f"distortion rises somewhere with rate on {', '.join(rising)} ({limit})"
+    if hidden:
+        yield f"seeds differ by more than distortion changes with rate on {', '.join(hidden)}: no trend can be read"
 
 
 def _gaps_at_optimum(table: pd.DataFrame, curve: pd.DataFrame) -> Iterator[str]:

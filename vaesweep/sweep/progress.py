@@ -18,7 +18,8 @@ from rich.progress import (
 from vaesweep.sweep.cells import Pack
 from vaesweep.sweep.worker import Event
 
-LOG_SECONDS = 10.0  # between lines where there is no terminal
+LOG_SECONDS = 10.0  # between lines where there is no terminal, at first
+LOG_SHARE = 0.05  # later lines come after this share of the time spent, so that a long sweep stays readable
 
 
 class Watcher:
@@ -29,7 +30,8 @@ class Watcher:
         self._steps: dict[str, int] = {}
         self._all_steps = {p.identity: p.cells[0].config.training.steps for p in packs}
         self._numbers = {p.identity: number for number, p in enumerate(packs, 1)}
-        self._started, self._spoken = time.monotonic(), 0.0
+        self._started = time.monotonic()
+        self._spoken = self._started - LOG_SECONDS
         self._latest: dict[str, str] = {}
         self._bars = Progress(
             TextColumn("{task.description:<9}"),
@@ -73,9 +75,12 @@ class Watcher:
         note = f"{self._diverged} diverged" if self._diverged else ""
         self._bars.update(self._cells, completed=self._done, note=note)
 
+    def _pause(self, now: float) -> float:
+        return max(LOG_SECONDS, LOG_SHARE * (now - self._started))
+
     def _speak(self) -> None:
         now = time.monotonic()
-        if self._console.is_terminal or now - self._spoken < LOG_SECONDS:
+        if self._console.is_terminal or now - self._spoken < self._pause(now):
             return
         self._spoken = now
         share = sum(self._steps.values()) / max(1, sum(self._all_steps.values()))
