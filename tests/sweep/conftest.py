@@ -1,0 +1,81 @@
+"""What tests of a sweep share: a small data set, small cells, and a record of what a worker tells."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vaesweep.data.domains import DataSet
+from vaesweep.families import family
+from vaesweep.families.pvae import PartialVaeCell
+from vaesweep.sweep.cells import Cell
+from vaesweep.sweep.settings import build
+from vaesweep.sweep.tracking import Store
+from vaesweep.sweep.worker import Event
+
+SMALL = {"model.hidden": 8, "model.features": 8, "model.latents": 2, "data.draws": 1}
+STEPS = {"training.steps": 12, "training.evaluate_every": 3, "training.batch_size": 16}
+
+
+@pytest.fixture(scope="session")
+def audiograms() -> DataSet:
+    """A few hundred synthetic audiograms."""
+    return family("pvae").example()
+
+
+@pytest.fixture(scope="session")
+def small_cell(audiograms: DataSet) -> Any:
+    """Makes a cell of a tiny model that trains for twelve steps, four of them evaluated."""
+
+    def make(settings: Mapping[str, Any] | None = None) -> Cell:
+        config = build(PartialVaeCell, SMALL | STEPS | dict(settings or {}))
+        return Cell(config, "pvae", audiograms.fingerprint(), settings or {})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def store_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite store with one experiment, since to make one takes seconds; tests add experiments, or copy it."""
+    file = tmp_path_factory.mktemp("tracking") / "mlflow.db"
+    Store(f"sqlite:///{file}", "first")
+    return file
+
+
+class Killed(Exception):
+    """Stands for the end of a process."""
+
+
+@dataclass
+class Driver:
+    """Hears a worker's events, as JSON takes them, and kills the worker after `patience` of them."""
+
+    patience: int = 1_000_000
+    events: list[Event] = field(default_factory=list)
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(Event.from_json(event.to_json()))
+        if len(self.events) >= self.patience:
+            raise Killed
+
+    def points(self) -> list[tuple[str, int]]:
+        """(cell, step) of all points told."""
+        return [(cell, step) for event in self.events for step, cells, _ in event.points for cell in cells]
+
+    def finished(self) -> Sequence[str]:
+        """Cells said to have ended, as often as it was said."""
+        return [cell for event in self.events for cell in event.finished]
+
+
+@pytest.fixture
+def driver() -> type[Driver]:
+    """The class, since a test has several."""
+    return Driver
+
+
+@pytest.fixture
+def killed() -> type[Killed]:
+    """What a `Driver` raises when its patience is spent."""
+    return Killed

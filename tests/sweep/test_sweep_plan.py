@@ -1,0 +1,90 @@
+"""Plans: what is left, in which packs, and about how long it takes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from vaesweep.data.domains import DataSet
+from vaesweep.sweep.cells import Cell
+from vaesweep.sweep.plan import LARGEST_PACK, estimate_seconds, make_plan
+from vaesweep.sweep.vocabulary import Outcome
+
+
+@pytest.fixture
+def cells(small_cell: Callable[..., Cell]) -> list[Cell]:
+    return [small_cell({"seed": seed}) for seed in range(7)]
+
+
+def sizes(plan: Any) -> list[int]:
+    return [len(pack.cells) for pack in plan.packs]
+
+
+def test_everything_is_left_where_nothing_is_known(cells: list[Cell]) -> None:
+    plan = make_plan(cells, {}, None, 1)
+    assert (plan.done, plan.left(), sizes(plan)) == (frozenset(), 7, [7])
+
+
+@pytest.mark.parametrize(
+    ("outcome", "again"), [(Outcome.FINISHED, 0), (Outcome.DIVERGED, 0), (Outcome.FAILED, 1), (None, 1)]
+)
+def test_only_finished_and_diverged_cells_are_settled(cells: list[Cell], outcome: Outcome | None, again: int) -> None:
+    plan = make_plan(cells[:1], {cells[0].identity: outcome}, None, 1)
+    assert plan.left() == again
+
+
+def test_outcomes_of_other_sweeps_cells_count_for_nothing(cells: list[Cell]) -> None:
+    plan = make_plan(cells[:3], {cells[5].identity: Outcome.FINISHED}, None, 1)
+    assert (len(plan.done), plan.left()) == (0, 3)
+
+
+def test_a_plan_with_nothing_left_has_no_packs(cells: list[Cell]) -> None:
+    assert make_plan(cells, {cell.identity: Outcome.FINISHED for cell in cells}, None, 2).packs == ()
+
+
+@pytest.mark.parametrize(("slots", "expected"), [(1, [7]), (2, [4, 3]), (3, [2, 3, 2]), (100, [1] * 7)])
+def test_cells_are_spread_over_the_places_that_work_at_once(cells: list[Cell], slots: int, expected: list[int]) -> None:
+    assert sorted(sizes(make_plan(cells, {}, None, slots))) == sorted(expected)
+
+
+def test_a_pack_size_that_was_asked_for_is_kept(cells: list[Cell]) -> None:
+    assert max(sizes(make_plan(cells, {}, 3, 1))) == 3
+
+
+def test_no_pack_is_larger_than_what_pays(small_cell: Callable[..., Cell]) -> None:
+    many = [small_cell({"seed": seed}) for seed in range(LARGEST_PACK + 1)]
+    assert sorted(sizes(make_plan(many, {}, None, 1))) == [64, 65]
+
+
+def test_the_sweeps_identity_is_that_of_its_name_and_cells_in_any_order(cells: list[Cell]) -> None:
+    one, other = make_plan(cells, {}, None, 1), make_plan(cells[::-1], {}, 2, 3)
+    assert one.sweep_identity("a") == other.sweep_identity("a")
+    assert one.sweep_identity("a") != one.sweep_identity("b")
+    assert one.sweep_identity("a") != make_plan(cells[1:], {}, None, 1).sweep_identity("a")
+
+
+def test_an_estimate_grows_with_the_steps(small_cell: Callable[..., Cell], audiograms: DataSet) -> None:
+    """A hundred times the steps and evaluations in about a hundred times the time.
+
+    Both numbers come of the same eight measured steps, whose times on a busy machine differ by up to a factor of two or
+    three: hence the wide bounds.
+    """
+
+    def seconds(steps: int) -> float:
+        sized = {"training.steps": steps, "training.evaluate_every": 100, "training.batch_size": 16}
+        return estimate_seconds(make_plan([small_cell(sized)], {}, None, 1), audiograms, 1)
+
+    few, many = seconds(1_000), seconds(100_000)
+    assert few > 0
+    assert 20 < many / few < 500
+
+
+def test_an_estimate_fills_the_places_that_work_at_once(small_cell: Callable[..., Cell], audiograms: DataSet) -> None:
+    plan = make_plan([small_cell({"training.steps": 10_000, "seed": seed}) for seed in range(4)], {}, 1, 1)
+    alone, two = estimate_seconds(plan, audiograms, 1), estimate_seconds(plan, audiograms, 2)
+    assert 0.2 < two / alone < 0.9  # a half, but for the measurement's noise
+
+
+def test_nothing_left_takes_no_time(cells: list[Cell], audiograms: DataSet) -> None:
+    plan = make_plan(cells, {cell.identity: Outcome.FINISHED for cell in cells}, None, 2)
+    assert estimate_seconds(plan, audiograms, 2) == 0

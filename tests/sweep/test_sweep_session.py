@@ -1,0 +1,266 @@
+"""A session: what is refused, what is done already, what is handed over without training, and what a person sees."""
+
+import io
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mlflow.tracking import MlflowClient
+from rich.console import Console
+
+import vaesweep
+from vaesweep.analysis import runs
+from vaesweep.errors import UserError
+from vaesweep.sweep import progress
+from vaesweep.sweep import session as room
+from vaesweep.sweep.cells import Preset, Sweep
+from vaesweep.sweep.progress import Watcher, duration
+from vaesweep.sweep.runner import Places, order_of
+from vaesweep.sweep.session import Options, Session, check_counts, code_version, describe
+from vaesweep.sweep.storage import FINISHED
+from vaesweep.sweep.vocabulary import Kind, Outcome, Tag, store_uri
+from vaesweep.sweep.worker import Event, run_order
+
+TINY = {
+    "training.steps": 4,
+    "training.evaluate_every": 2,
+    "training.batch_size": 16,
+    "model.hidden": 4,
+    "model.features": 4,
+    "data.draws": 1,
+}
+SWEEP = Sweep("session", "pvae", lambda data: {"tiny": Preset(TINY, {"seed": [0, 1, 2]})}, "tiny")
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    # Absolute, since MLflow keeps a process's connections by URI, and a relative one means another file here.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/results/mlflow.db")
+
+
+@pytest.fixture
+def tracked(store_file: Path, tmp_path: Path) -> str:
+    """The URI of this test's own store, which is there already."""
+    (tmp_path / "results").mkdir()
+    shutil.copy(store_file, tmp_path / "results")
+    return store_uri()
+
+
+def session(**options: Any) -> Session:
+    """A session as a new command makes it."""
+    return Session(SWEEP, Options(**({"preset": "tiny", "data": "synthetic"} | options)))
+
+
+def train(made: Session, packs: int | None = None) -> None:
+    """What Ray would have done with the first `packs` packs of a plan, as far as files go."""
+    for pack in made.plan(3).packs[:packs]:
+        run_order(order_of(pack, made.storage, 30.0), made.data, lambda event: None, torch.device("cpu"))
+
+
+def hand_over(made: Session) -> int:
+    tracker, parent = made.tracker(made.plan(1))
+    with tracker:
+        count = made.hand_over_recovered(tracker)
+    made.store.end(parent, "FINISHED")
+    return count
+
+
+def spoken(act: Callable[[Console], None], width: int = 200) -> str:
+    console = Console(file=io.StringIO(), force_terminal=False, width=width)
+    act(console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+# What is done
+
+
+def test_a_first_plan_has_everything_before_it_and_touches_nothing(tmp_path: Path) -> None:
+    plan = session().plan(2)
+    assert (len(plan.cells), plan.left(), len(plan.packs)) == (3, 3, 2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_finished_files_count_as_done_though_mlflow_knows_nothing_of_them() -> None:
+    train(session(), packs=2)
+    plan = session().plan(3)
+    assert (len(plan.done), plan.left()) == (2, 1)
+
+
+def test_finished_files_are_handed_over_without_training(tracked: str) -> None:
+    train(session())
+    assert hand_over(session()) == 3
+    found = runs.read("session", tracked)
+    assert set(found.cells["outcome"]) == {Outcome.FINISHED}
+    assert found.finals["cell"].nunique() == 3
+
+
+def test_what_was_handed_over_is_not_handed_over_again(tracked: str) -> None:
+    train(session())
+    hand_over(session())
+    later = session()
+    assert later.recovered() == []
+    assert later.plan(1).left() == 0
+    assert hand_over(later) == 0
+
+
+def test_what_mlflow_has_is_done_though_the_files_are_gone(tracked: str) -> None:
+    train(session())
+    hand_over(session())
+    later = session(storage="elsewhere")
+    assert later.storage.names(FINISHED) == []
+    assert later.plan(1).left() == 0
+
+
+def test_a_damaged_finished_file_is_refused_by_its_name(tmp_path: Path, tracked: str) -> None:
+    train(session(), packs=1)
+    (file,) = (tmp_path / "results" / "cells" / "finished").iterdir()
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(UserError, match=f"{file}.* is damaged; delete it to train its cell anew"):
+        hand_over(session())
+
+
+def test_the_sweeps_record_names_its_cells_axes_and_domains() -> None:
+    made = session(command="sweeps/session.py")
+    record = made.record(made.plan(1))
+    assert record["axes"] == {"seed": [0, 1, 2]}
+    assert [cell["values"] for cell in record["cells"]] == [{"seed": 0}, {"seed": 1}, {"seed": 2}]
+    assert [domain["role"] for domain in record["domains"]][:3] == ["train", "valid", "test"]
+    assert record["data"]["fingerprint"] == made.data.fingerprint()
+
+
+def test_a_cells_run_names_the_code_and_the_data(tracked: str) -> None:
+    train(session(), packs=1)
+    made = session()
+    hand_over(made)
+    client = MlflowClient(tracking_uri=tracked)
+    (run,) = client.search_runs([made.store.id], f"tags.`{Tag.KIND}` = '{Kind.CELL}'")
+    assert run.data.tags[Tag.CODE] == code_version()
+    assert run.data.tags[Tag.DATA] == made.fingerprint
+
+
+def test_cells_may_not_differ_in_the_data_they_load() -> None:
+    with pytest.raises(UserError, match="the cells of a sweep share one data set"):
+        session(settings={"data.seed": [0, 1]})
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"pack_size": 0}, "--pack-size 0: must be at least 1"),
+        ({"workers": 0}, "--workers 0: must be at least 1"),
+        ({"checkpoint_seconds": -1.0}, "--checkpoint-every -1: must be 0 seconds or more"),
+        ({"gpus": -1.0}, "--gpus -1: a pack takes a fraction of one GPU, or a whole number of them"),
+        ({"gpus": 1.5}, "--gpus 1.5: a pack takes a fraction of one GPU, or a whole number of them"),
+    ],
+)
+def test_counts_that_cannot_be_are_refused(options: dict[str, Any], line: str) -> None:
+    with pytest.raises(UserError) as caught:
+        check_counts(Options("tiny", "synthetic", **options))
+    assert str(caught.value) == line
+
+
+@pytest.mark.parametrize("gpus", [0.0, 0.25, 1.0, 2.0])
+def test_a_share_of_a_gpu_or_whole_gpus_are_taken(gpus: float) -> None:
+    check_counts(Options("tiny", "synthetic", gpus=gpus))
+
+
+@pytest.mark.parametrize(
+    ("places", "resources", "slots"),
+    [
+        (Places(), {"CPU": 2.0}, 2),
+        (Places(workers=2), {"CPU": 5.0}, 2),
+        (Places(gpus=0.25), {"CPU": 16.0, "GPU": 1.0}, 4),
+        (Places(gpus=0.1), {"CPU": 16.0, "GPU": 1.0}, 10),
+        (Places(gpus=1.0), {"CPU": 2.0, "GPU": 8.0}, 2),
+        (Places(gpus=1.0), {"CPU": 2.0}, 1),  # an autoscaler may bring the first
+    ],
+)
+def test_slots_are_what_the_scarcest_resource_holds(places: Places, resources: dict[str, float], slots: int) -> None:
+    assert places.slots(resources) == slots
+
+
+# What a person sees
+
+
+def test_the_description_says_what_was_read_and_what_is_to_do() -> None:
+    made = session()
+    text = spoken(lambda console: describe(made, made.plan(2), console))
+    assert text.startswith("data: ")
+    assert text.endswith("session: 3 cells, 0 done, 3 to train in 2 packs of 1 to 2\n")
+
+
+def test_the_description_says_that_nothing_is_left() -> None:
+    train(session())
+    made = session()
+    text = spoken(lambda console: describe(made, made.plan(2), console))
+    assert text.endswith("session: 3 cells, 3 done, none to train\n")
+
+
+def watched(packs: Any, events: list[Event], endings: list[bool]) -> str:
+    def watch(console: Console) -> None:
+        with Watcher(console, packs, 0, 3) as watcher:
+            for diverged in endings:
+                watcher.ended(diverged=diverged)
+            for event in events:
+                watcher.event(event)
+
+    return spoken(watch, width=60)
+
+
+def test_a_log_gets_a_line_with_cells_steps_and_rates(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    packs = session().plan(1).packs
+    metrics = {"valid/rate": [0.5, 2.0, 1.0], "valid/elbo": [-30.0, -20.0, -10.0]}
+    text = watched(packs, [Event(packs[0].identity, 2, 4, [(2, ["a", "b", "c"], metrics)])], [False])
+    assert re.fullmatch(
+        r"0 s: 1/3 cells, 50% of the steps, about 0 s left \(pack 1: rate 0\.5 to 2 nats, median -ELBO 20\)\n", text
+    )
+
+
+def test_a_log_gets_no_bars_and_a_line_only_now_and_then() -> None:
+    packs = session().plan(1).packs
+    text = watched(packs, [Event(packs[0].identity, step, 4) for step in (1, 2, 3)], [])
+    assert len(text.splitlines()) <= 1
+    assert "\x1b" not in text
+
+
+def test_events_of_a_pack_that_was_retried_do_not_turn_progress_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
+    packs = session().plan(1).packs
+    text = watched(packs, [Event(packs[0].identity, step, 4) for step in (3, 1)], [])
+    assert [re.search(r"(\d+)% of", line).group(1) for line in text.splitlines()] == ["75", "75"]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(-1, "0 s"), (45, "45 s"), (90, "2 min"), (720, "12 min"), (11_100, "3 h 05 min")]
+)
+def test_durations_read_as_people_say_them(seconds: float, words: str) -> None:
+    assert duration(seconds) == words
+
+
+# The code's version
+
+
+def test_the_codes_version_names_the_commit() -> None:
+    folder = Path(vaesweep.__file__).parent
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True)
+    version = code_version()
+    assert version.startswith(vaesweep.__version__)
+    if commit.returncode == 0:
+        assert re.fullmatch(r"[0-9a-f]{12}\+?", version.removeprefix(f"{vaesweep.__version__} "))
+        assert commit.stdout.startswith(version.removeprefix(f"{vaesweep.__version__} ").removesuffix("+"))
+
+
+@pytest.mark.parametrize("fault", [FileNotFoundError("git"), subprocess.CalledProcessError(128, "git")])
+def test_the_codes_version_does_without_git(monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise fault
+
+    monkeypatch.setattr(room.subprocess, "run", fail)
+    assert code_version() == vaesweep.__version__

@@ -1,0 +1,339 @@
+"""A pack on a device, without Ray: whatever happens on the way, the finished files are those of an undisturbed run."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vaesweep.data.domains import DataSet
+from vaesweep.errors import UserError
+from vaesweep.sweep.cells import Cell, Pack
+from vaesweep.sweep.storage import CHECKPOINTS, FINISHED, Storage, finished_name
+from vaesweep.sweep.worker import PackOrder, checkpoint_header, drop_spent_checkpoints, latest_states, run_order
+from vaesweep.training import finished
+from vaesweep.training.finished import FinishedCell
+
+CPU = torch.device("cpu")
+STEPS = (3, 6, 9, 12)
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    return Storage(str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def cells(small_cell: Callable[..., Cell]) -> list[Cell]:
+    """Two seeds at two target rates."""
+    target = {"rates.total.kind": "target"}
+    return [small_cell(target | {"rates.total.target": rate, "seed": seed}) for rate in (0.5, 2.0) for seed in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    cells: list[Cell], audiograms: DataSet, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, FinishedCell]:
+    """The finished cells of one run in one go."""
+    place = Storage(str(tmp_path_factory.mktemp("undisturbed")))
+    run_order(order(cells, place), audiograms, lambda event: None, CPU)
+    return read(place, cells)
+
+
+def order(cells: Sequence[Cell], storage: Storage, checkpoint_seconds: float = 0.0) -> PackOrder:
+    """The cells as one pack that checkpoints and tells at every evaluation."""
+    configs = {cell.identity: cell.config.model_dump_json() for cell in cells}
+    made = PackOrder(Pack(tuple(cells)).identity, "pvae", configs, storage.uri, checkpoint_seconds, report_seconds=0)
+    return PackOrder.from_json(made.to_json())
+
+
+def read(storage: Storage, cells: Iterable[Cell]) -> dict[str, FinishedCell]:
+    return {
+        cell.identity: finished.from_bytes(storage.read(finished_name(cell.identity)), cell.identity) for cell in cells
+    }
+
+
+def steps_of_checkpoints(storage: Storage) -> list[int]:
+    return sorted(checkpoint_header(storage, name)["step"] for name in storage.names(CHECKPOINTS))
+
+
+def assert_identical(found: dict[str, FinishedCell], expected: dict[str, FinishedCell]) -> None:
+    """Bit for bit: the same cells with the same weights, histories and final metrics."""
+    assert found.keys() == expected.keys()
+    for name, one in found.items():
+        other = expected[name]
+        assert one.evaluated == other.evaluated
+        assert one.metrics == other.metrics
+        assert (one.step, one.diverged, one.saturated) == (other.step, other.diverged, other.saturated)
+        for mine, theirs in ((one.weights, other.weights), (one.history, other.history)):
+            assert mine.keys() == theirs.keys()
+            assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+
+
+def assert_close(found: dict[str, FinishedCell], expected: dict[str, FinishedCell]) -> None:
+    """Equal up to float32 rounding: a pack of another size may order a sum in another way.
+
+    A step's relative rounding is about 1e-7 and is not damped over twelve steps of Adam; 1e-4 leaves it room and is far
+    below what one step more or less would change (checked below).
+    """
+    assert found.keys() == expected.keys()
+    for name, one in found.items():
+        assert one.evaluated == expected[name].evaluated
+        for key, value in one.weights.items():
+            torch.testing.assert_close(value, expected[name].weights[key], rtol=1e-4, atol=1e-5)
+        for key, number in one.metrics.items():
+            assert number == pytest.approx(expected[name].metrics[key], rel=1e-4, abs=1e-5)
+
+
+# An undisturbed run
+
+
+def test_every_cell_of_the_order_gets_its_finished_file(
+    cells: list[Cell], audiograms: DataSet, storage: Storage, undisturbed: dict[str, FinishedCell]
+) -> None:
+    for cell in cells:
+        found = undisturbed[cell.identity]
+        assert found.cell == cell.identity
+        assert found.config == cell.config.model_dump(mode="json")
+        assert (found.step, found.evaluated, found.diverged) == (12, STEPS, None)
+        assert {name.rsplit("/", 1)[0] for name in found.metrics} == {domain.name for domain in audiograms.domains}
+        assert all(history.shape == (4,) for history in found.history.values())
+
+
+def test_events_carry_every_point_and_every_ending_once(
+    cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any
+) -> None:
+    heard = driver()
+    run_order(order(cells, storage), audiograms, heard, CPU)
+    names = [cell.identity for cell in cells]
+    assert sorted(heard.points()) == sorted((name, step) for name in names for step in STEPS)
+    assert sorted(heard.finished()) == sorted(names)
+    ended = read(storage, cells)
+    for event in heard.events:
+        assert event.steps == 12
+        for step, who, metrics in event.points:
+            for i, name in enumerate(who):
+                at = STEPS.index(step)
+                assert {key: values[i] for key, values in metrics.items()} == {
+                    key: float(history[at]) for key, history in ended[name].history.items()
+                }
+
+
+def test_a_patient_worker_tells_all_points_in_fewer_events(
+    cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any
+) -> None:
+    heard = driver()
+    run_order(replace(order(cells, storage), report_seconds=3600), audiograms, heard, CPU)
+    assert len(heard.events) == 1
+    assert len(heard.points()) == len(cells) * len(STEPS)
+
+
+def test_a_finished_run_leaves_no_checkpoint(cells: list[Cell], audiograms: DataSet, storage: Storage) -> None:
+    run_order(order(cells, storage), audiograms, lambda event: None, CPU)
+    assert storage.names(CHECKPOINTS) == []
+
+
+def test_a_checkpoint_replaces_the_one_before(
+    cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any, killed: type[Exception]
+) -> None:
+    with pytest.raises(killed):
+        run_order(order(cells, storage), audiograms, driver(patience=3), CPU)
+    assert steps_of_checkpoints(storage) == [6]
+
+
+def test_a_young_run_writes_no_checkpoint(
+    cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any, killed: type[Exception]
+) -> None:
+    with pytest.raises(killed):
+        run_order(order(cells, storage, checkpoint_seconds=3600), audiograms, driver(patience=4), CPU)
+    assert storage.names(CHECKPOINTS) == []
+
+
+# An interrupted run
+
+
+@pytest.mark.parametrize("patience", [1, 2, 3, 4])
+def test_a_run_that_was_killed_ends_as_if_it_had_not_been(
+    cells: list[Cell],
+    audiograms: DataSet,
+    storage: Storage,
+    driver: Any,
+    killed: type[Exception],
+    undisturbed: dict[str, FinishedCell],
+    patience: int,
+) -> None:
+    with pytest.raises(killed):
+        run_order(order(cells, storage), audiograms, driver(patience), CPU)
+    run_order(order(cells, storage), audiograms, lambda event: None, CPU)
+    assert_identical(read(storage, cells), undisturbed)
+
+
+def test_a_run_killed_at_every_report_still_arrives(
+    cells: list[Cell],
+    audiograms: DataSet,
+    storage: Storage,
+    driver: Any,
+    killed: type[Exception],
+    undisturbed: dict[str, FinishedCell],
+) -> None:
+    kills = 0
+    while len(storage.names(FINISHED)) < len(cells):
+        # Two events a life: the first tells of an evaluation that the checkpoint, written after it, must outlive.
+        with pytest.raises(killed):
+            run_order(order(cells, storage), audiograms, driver(patience=2), CPU)
+        kills += 1
+        assert kills < 10
+    assert kills > 1
+    assert_identical(read(storage, cells), undisturbed)
+
+
+def test_a_resumed_run_does_not_repeat_what_the_checkpoint_holds(
+    cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any, killed: type[Exception]
+) -> None:
+    with pytest.raises(killed):
+        run_order(order(cells, storage), audiograms, driver(patience=3), CPU)
+    heard = driver()
+    run_order(order(cells, storage), audiograms, heard, CPU)
+    assert {step for _, step in heard.points()} == {9, 12}
+
+
+def test_finished_cells_are_told_of_but_not_trained_again(
+    cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any, undisturbed: dict[str, FinishedCell]
+) -> None:
+    run_order(order(cells[:2], storage), audiograms, lambda event: None, CPU)
+    before = {name: storage.read(name) for name in storage.names(FINISHED)}
+    heard = driver()
+    run_order(order(cells, storage), audiograms, heard, CPU)
+    assert {name for name, _ in heard.points()} == {cell.identity for cell in cells[2:]}
+    assert sorted(heard.finished()) == sorted(cell.identity for cell in cells)
+    assert all(storage.read(name) == content for name, content in before.items())
+
+
+def test_an_order_with_nothing_left_only_says_so(
+    cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any
+) -> None:
+    run_order(order(cells, storage), audiograms, lambda event: None, CPU)
+    heard = driver()
+    run_order(order(cells, storage), audiograms, heard, CPU)
+    (event,) = heard.events
+    assert sorted(event.finished) == sorted(cell.identity for cell in cells)
+    assert event.points == []
+
+
+def test_cells_resume_from_checkpoints_of_packs_that_were_grouped_otherwise(
+    cells: list[Cell],
+    audiograms: DataSet,
+    storage: Storage,
+    driver: Any,
+    killed: type[Exception],
+    undisturbed: dict[str, FinishedCell],
+) -> None:
+    for group, patience in ((cells[:1], 2), (cells[1:3], 3)):  # to step 3 and to step 6; the last cell not at all
+        with pytest.raises(killed):
+            run_order(order(group, storage), audiograms, driver(patience), CPU)
+    assert steps_of_checkpoints(storage) == [3, 6]
+    heard = driver()
+    run_order(order(cells, storage), audiograms, heard, CPU)
+    told = {cell.identity: sorted(s for name, s in heard.points() if name == cell.identity) for cell in cells}
+    assert list(told.values()) == [[6, 9, 12], [9, 12], [9, 12], [3, 6, 9, 12]]
+    assert_close(read(storage, cells), undisturbed)
+
+
+def test_a_pack_taken_apart_resumes_in_parts(
+    cells: list[Cell],
+    audiograms: DataSet,
+    storage: Storage,
+    driver: Any,
+    killed: type[Exception],
+    undisturbed: dict[str, FinishedCell],
+) -> None:
+    with pytest.raises(killed):
+        run_order(order(cells, storage), audiograms, driver(patience=3), CPU)
+    for cell in cells:
+        heard = driver()
+        run_order(order([cell], storage), audiograms, heard, CPU)
+        assert {step for _, step in heard.points()} == {9, 12}
+    assert_close(read(storage, cells), undisturbed)
+
+
+def test_of_several_checkpoints_of_a_cell_the_furthest_counts(
+    cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any, killed: type[Exception]
+) -> None:
+    for group, patience in ((cells[:2], 2), (cells[:1], 2)):  # the second goes on from the first, to step 6
+        with pytest.raises(killed):
+            run_order(order(group, storage), audiograms, driver(patience), CPU)
+    states = latest_states(storage, [cell.identity for cell in cells])
+    assert {cell: state.step for state in states for cell in state.cells} == {
+        cells[0].identity: 6,
+        cells[1].identity: 3,
+    }
+
+
+def test_a_diverging_cell_leaves_its_neighbours_as_they_are(
+    small_cell: Callable[..., Cell], audiograms: DataSet, storage: Storage, driver: Any
+) -> None:
+    sound, mad = small_cell({"training.learning_rate": 1e-3}), small_cell({"training.learning_rate": 1e30})
+    run_order(order([sound, mad], storage), audiograms, driver(), CPU)
+    found = read(storage, [sound, mad])
+    assert found[mad.identity].diverged is not None
+    assert found[mad.identity].metrics == {}
+    assert found[sound.identity].diverged is None
+    alone = Storage(f"{storage.uri}/alone")
+    run_order(order([sound], alone), audiograms, lambda event: None, CPU)
+    assert_close({sound.identity: found[sound.identity]}, read(alone, [sound]))
+
+
+def test_another_step_would_be_noticed(
+    cells: list[Cell], small_cell: Callable[..., Cell], audiograms: DataSet, storage: Storage, undisturbed: Any
+) -> None:
+    """The tolerance of `assert_close` is no blanket: eleven steps instead of twelve fail it."""
+    short = small_cell({**cells[0].values, "training.steps": 11})
+    run_order(order([short], storage), audiograms, lambda event: None, CPU)
+    (found,) = read(storage, [short]).values()
+    expected = undisturbed[cells[0].identity]
+    assert any(not torch.allclose(v, expected.weights[k], rtol=1e-4, atol=1e-5) for k, v in found.weights.items())
+
+
+# Checkpoints that serve nobody, or are no checkpoints
+
+
+def test_checkpoints_whose_cells_have_all_ended_are_dropped_and_others_kept(
+    cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any, killed: type[Exception]
+) -> None:
+    for group in (cells[:2], cells[2:]):
+        with pytest.raises(killed):
+            run_order(order(group, storage), audiograms, driver(patience=2), CPU)
+    for cell in cells[:2]:  # in packs of their own, so that the pair's checkpoint stays behind
+        run_order(order([cell], storage), audiograms, lambda event: None, CPU)
+    assert len(storage.names(CHECKPOINTS)) == 2
+    drop_spent_checkpoints(storage)
+    (kept,) = storage.names(CHECKPOINTS)
+    assert sorted(checkpoint_header(storage, kept)["cells"]) == sorted(cell.identity for cell in cells[2:])
+
+
+@pytest.mark.parametrize("keep", [0, 5, 100, 0.999], ids=["empty", "5 bytes", "100 bytes", "all but its end"])
+def test_a_damaged_checkpoint_is_refused_by_its_name(
+    cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any, killed: type[Exception], keep: float
+) -> None:
+    with pytest.raises(killed):
+        run_order(order(cells, storage), audiograms, driver(patience=2), CPU)
+    (name,) = storage.names(CHECKPOINTS)
+    content = storage.read(name)
+    storage.write(name, content[: int(keep * len(content)) if keep < 1 else int(keep)])
+    with pytest.raises(UserError) as caught:
+        run_order(order(cells, storage), audiograms, driver(), CPU)
+    assert f"{storage.uri}/{name}" in str(caught.value)
+    assert "delete it" in str(caught.value)
+
+
+def test_a_checkpoint_of_another_format_is_refused_by_its_name(
+    cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any, killed: type[Exception]
+) -> None:
+    with pytest.raises(killed):
+        run_order(order(cells, storage), audiograms, driver(patience=2), CPU)
+    (name,) = storage.names(CHECKPOINTS)
+    storage.write(name, storage.read(name).replace(b'\\"format\\": 1', b'\\"format\\": 9'))
+    with pytest.raises(UserError, match="has checkpoint format 9"):
+        run_order(order(cells, storage), audiograms, driver(), CPU)
