@@ -142,7 +142,7 @@ def test_cells_of_one_seed_see_the_same_rows_and_noise_in_any_pack(problem: Prob
         seen.append(spy.drawn)
     of_seed_0, alone, of_seed_1, both = seen
     assert of_seed_0 == alone
-    assert len(alone) == STEPS
+    assert len(alone) == len({noise for _, noise in alone}) == STEPS, "each step draws anew"
     assert not set(alone) & set(of_seed_1)
     assert both[0::2] == of_seed_0, "one draw a seed and step, whatever the number of cells"
     assert both[1::2] == of_seed_1
