@@ -1,6 +1,6 @@
 """The command line that every script in `sweeps/` shares: options, the run, and the curve at its end.
 
-Exit codes: 0 all is well, 1 cells failed, 2 bad input (one line on standard error), 130 interrupted by Ctrl-C.
+Exit codes: 0 all is well, 1 cells or tracking failed, 2 bad input (one line on standard error), 130 interrupted.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from vaesweep.sweep.cells import Sweep
 from vaesweep.sweep.plan import Plan, estimate_seconds
 from vaesweep.sweep.progress import Watcher, duration
 from vaesweep.sweep.session import Options, Session, check_counts, describe
-from vaesweep.sweep.tracking import Tracker
+from vaesweep.sweep.tracking import Tracker, TrackingError
 from vaesweep.sweep.vocabulary import store_uri
 from vaesweep.sweep.worker import drop_spent_checkpoints
 
@@ -38,6 +38,9 @@ def main(sweep: Sweep, about: str | None = None, words: Sequence[str] | None = N
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
+    except TrackingError as error:
+        print(f"error: tracking failed: {error}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
@@ -119,19 +122,19 @@ def _run(sweep: Sweep, options: Options, console: Console, *, plan_only: bool) -
         _say_plan(session, plan, places.slots(here), console)
         return OK
     tracker, parent = session.tracker(plan)
-    status = "FAILED"
     try:
         with tracker:
             if recovered := session.hand_over_recovered(tracker):
                 console.print(f"{recovered} cells were finished before and are only tracked now", highlight=False)
             failed = _train(session, plan, places, tracker, console) if plan.packs else {}
-        status = "FAILED" if failed else "FINISHED"
-        return _finish(session, plan, failed, console)
-    except KeyboardInterrupt:
-        status = "KILLED"
+        code = _finish(session, plan, failed, console)
+    except TrackingError:
+        raise  # the store does not answer: the parent run stays open for the next try
+    except BaseException as error:
+        session.store.end(parent, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
-    finally:
-        session.store.end(parent, status)
+    session.store.end(parent, "FAILED" if failed else "FINISHED")
+    return code
 
 
 def _train(session: Session, plan: Plan, places: "Places", tracker: Tracker, console: Console) -> Mapping[str, str]:

@@ -28,7 +28,7 @@ from vaesweep.sweep.backends import EVENT, PACK, RETRIES, trainable, worker_envi
 from vaesweep.sweep.cells import Pack
 from vaesweep.sweep.progress import Watcher
 from vaesweep.sweep.storage import Storage, finished_name
-from vaesweep.sweep.tracking import Tracker
+from vaesweep.sweep.tracking import Tracker, one_line
 from vaesweep.sweep.worker import Event, PackOrder
 from vaesweep.training import finished
 
@@ -191,12 +191,7 @@ def order_of(one: Pack, storage: Storage, checkpoint_seconds: float) -> PackOrde
 
 def _causes(results: tune.ResultGrid) -> dict[str, str]:
     """Why packs failed for good, by pack."""
-    return {r.config[PACK]["pack"]: _last_line(r.error) for r in results if r.error is not None and r.config}
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return {r.config[PACK]["pack"]: one_line(r.error) for r in results if r.error is not None and r.config}
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ from vaesweep.sweep.vocabulary import CONFIG_FILE, MODEL_FILE, SWEEP_FILE, Kind,
 from vaesweep.training.finished import FinishedCell  # noqa: E402
 
 BATCH = 1000  # the most metrics that one log_batch call may hold
+AGAIN = "when the store is back, the same command completes the runs without training again"
 LINGER_SECONDS = 5.0  # points wait this long for company
 
 Point = tuple[str, int, float]  # metric, step, value
@@ -129,11 +130,15 @@ class Store:
                 return
 
 
+class TrackingError(RuntimeError):
+    """The tracking store failed; what it lacks is in the finished files."""
+
+
 class Tracker:
     """Writes cells' runs from a thread of its own; the driver only puts things into its queue.
 
-    Use as a context: leaving it waits until everything is written. An error of the store is raised there, and by the
-    next call before it.
+    Use as a context: leaving it waits until everything is written. A store that fails does not stop the training, whose
+    finished files hold all that MLflow lacks; it is a `TrackingError` when the context is left.
     """
 
     def __init__(
@@ -162,30 +167,24 @@ class Tracker:
     def __exit__(self, *_: object) -> None:
         self._queue.put(None)
         self._thread.join()
-        self._raise()
+        if self._error:
+            raise TrackingError(f"{one_line(self._error)}; no finished cell is lost: {AGAIN}") from self._error
 
     def points(self, step: int, cells: Sequence[str], metrics: Mapping[str, Sequence[float]]) -> None:
         """New points of several cells at one step."""
-        self._raise()
         self._queue.put(("points", step, list(cells), metrics))
 
     def ended(self, cell: FinishedCell, file: bytes) -> None:
         """A cell has its finished file: complete its run from it and close the run."""
-        self._raise()
         self._queue.put(("ended", cell, file))
 
     def failed(self, cell: str, cause: str) -> None:
         """A cell could not be trained to its end; the same command will try it again."""
-        self._raise()
         self._queue.put(("failed", cell, cause))
 
     def interrupted(self) -> None:
         """Everything that still runs was stopped and can be resumed."""
         self._queue.put(("interrupted",))
-
-    def _raise(self) -> None:
-        if self._error:
-            raise self._error
 
     def _work(self) -> None:
         handlers: dict[str, Callable[..., None]] = {
@@ -208,8 +207,9 @@ class Tracker:
                     self._flush()
                     due = time.monotonic() + LINGER_SECONDS
             self._flush()
-        except Exception as error:  # whatever it is, the driver must hear of it
+        except Exception as error:  # whatever it is, training goes on and the driver hears of it at the end
             self._error = error
+            logging.getLogger(__name__).warning("tracking has stopped, training goes on: %s", one_line(error))
 
     def _points(self, step: int, cells: Sequence[str], metrics: Mapping[str, Sequence[float]]) -> None:
         for i, cell in enumerate(cells):
@@ -284,6 +284,12 @@ class Tracker:
     def _flush(self) -> None:
         for cell in list(self._waiting):
             self._flush_cell(cell)
+
+
+def one_line(error: BaseException) -> str:
+    """The last line of an error's message that says anything, or its kind."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 def _prepare_local(uri: str, experiment: str) -> str | None:
