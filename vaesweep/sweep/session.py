@@ -107,6 +107,7 @@ class Session:
         """The writer of this sweep's runs, and the identity of its parent run."""
         common = {Tag.FAMILY: self.family.name, Tag.CODE: code_version(), Tag.DATA: self.fingerprint}
         tags = {str(key): value for key, value in common.items()}
+        tags |= {"mlflow.source.name": f"sweeps/{self.sweep.name}.py", "mlflow.source.type": "LOCAL"}
         identity = plan.sweep_identity(self.sweep.name)
         parent = self.store.open_sweep(self.record(plan), tags)
         own = {cell.identity: tags | {str(Tag.SWEEP): identity} for cell in self.cells}

@@ -30,6 +30,7 @@ from vaesweep.training.finished import FinishedCell  # noqa: E402
 
 BATCH = 1000  # the most metrics that one log_batch call may hold
 AGAIN = "when the store is back, the same command completes the runs without training again"
+UI_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows runs and curves, not traces
 LINGER_SECONDS = 5.0  # points wait this long for company
 
 Point = tuple[str, int, float]  # metric, step, value
@@ -53,7 +54,7 @@ class Store:
         found = self._client.get_experiment_by_name(experiment)
         if found is not None and found.lifecycle_stage == "deleted":
             self._client.restore_experiment(found.experiment_id)
-        self.id = found.experiment_id if found else self._client.create_experiment(experiment, location)
+        self.id = found.experiment_id if found else self._client.create_experiment(experiment, location, UI_KIND)
 
     def cells(self) -> dict[str, Known]:
         """The run of every cell of the experiment, whichever sweep first ran it."""

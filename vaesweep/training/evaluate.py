@@ -22,11 +22,12 @@ def evaluate(
     """
     rows = problem.quick_rows(domain) if quick else problem.domains[domain]
     mine = world.share(rows)
+    stop = max(mine.stop, mine.start + 1)  # a worker without a share looks at one row, and lets it count nothing
     sums: dict[str, Tensor] = {}
-    for start in range(mine.start, mine.stop, chunk):
-        batch = problem.evaluation_batch(domain, slice(start, min(start + chunk, mine.stop)))
+    for start in range(mine.start, stop, chunk):
+        batch = problem.evaluation_batch(domain, slice(start, min(start + chunk, stop)))
         for name, value in stack.apply(_measure(problem), batch, shared=True).items():
-            total = value.double().sum(-1)
+            total = value.double().sum(-1) if mine.stop > mine.start else torch.zeros_like(value[..., 0]).double()
             sums[name] = sums[name] + total if name in sums else total
     together = world.sum(torch.stack(list(sums.values())))
     return _metrics(problem, dict(zip(sums, together / rows, strict=True)))

@@ -175,7 +175,7 @@ class _Pack:
         norm, alive = adam.clip(gradient, self.clip_norm, alive)
         state.failed = torch.where(alive | (state.failed != RUNNING), state.failed, state.step)
         pace = self.watch.factor(state.watch, state.step)
-        rate = self.learning_rate * pace.to(self.learning_rate.dtype) * alive
+        rate = torch.where(alive, self.learning_rate * pace.to(self.learning_rate.dtype), 0.0)
         adam.update(state.flat, state.first, state.second, gradient, rate, state.step)
         rates = dict(zip(self.problem.rate_names, measured[1:].nan_to_num(), strict=True))
         state.control = self.policy.advance(state.control, rates, now, pace)
@@ -218,6 +218,7 @@ class _Pack:
         betas = self.policy.weights(state.control, now).beta
         metrics |= {f"train/beta.{name}": beta for name, beta in betas.items()}
         metrics["train/learning_rate"] = self.learning_rate * self.watch.factor(state.watch, state.step)
+        metrics["train/settled"] = self.policy.settled(state.control, now).double()
         for name, flag in self.policy.saturated(state.control).items():
             metrics[f"train/saturated.{name}"] = flag.double()
         names, table = list(metrics), torch.stack([value.double() for value in metrics.values()]).cpu()
