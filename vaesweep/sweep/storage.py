@@ -45,7 +45,8 @@ class Storage:
     def read(self, name: str, length: int | None = None) -> bytes:
         """The content of `name`, or its first `length` bytes."""
         with self._fs.open_input_file(f"{self._root}/{name}") as file:
-            return bytes(file.read(length))
+            # A damaged header may ask for more than there is memory: pyarrow makes room before it reads.
+            return bytes(file.read(None if length is None else min(length, file.size())))
 
     def names(self, folder: str) -> list[str]:
         """All complete files of a folder, `folder/name.safetensors`; none if it is not there."""
