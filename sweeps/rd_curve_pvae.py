@@ -17,7 +17,7 @@ CONTROL = {"rates.total.kind": "target"}
 
 
 def presets(data: str) -> dict[str, Preset]:
-    """`smoke` in two minutes, `laptop` in ten, `paper` as the thesis has it (line 770); all on two cores."""
+    """`smoke` and `laptop` take minutes on two cores; `paper` is as the thesis has it (line 770)."""
     seeds = PAPER_SEEDS_SYNTHETIC if data.startswith("synthetic") else PAPER_SEEDS_REAL
     return {
         "smoke": Preset(

@@ -1,21 +1,17 @@
 """Frozen configurations, and which of their numbers may differ between cells that train as one pack.
 
-A field annotated `PackedFloat`, `PackedInt` or `OptionalPackedFloat` is a number that enters training as a tensor with
-one entry a cell; every other field shapes the computation and must agree over the pack.
+A field annotated with `Packed()` is a number that enters training as a tensor with one entry a cell; every other field
+shapes the computation and must agree over the pack.
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 
 class Packed:
-    """Marks a field as one number a cell."""
-
-
-PackedFloat = Annotated[float, Packed()]
-PackedInt = Annotated[int, Packed()]
+    """Marks a field as one number a cell: `target: Annotated[float, Packed(), Field(gt=0)]`."""
 
 
 class Frozen(BaseModel):

@@ -112,21 +112,33 @@ def options_from(sweep: Sweep, arguments: argparse.Namespace, words: Sequence[st
 
 def _run(sweep: Sweep, options: Options, console: Console, *, plan_only: bool) -> int:
     session = Session(sweep, options)
-    from vaesweep.sweep.runner import Places, local_cpus  # Ray takes seconds to import: after the checks
+    from vaesweep.sweep.runner import Places, connected, local_cpus  # Ray takes seconds to import: after the checks
 
-    places = Places(workers=options.workers, gpus=options.gpus)
+    places = Places(workers=options.workers, gpus=options.gpus, address=options.address)
     here = {"CPU": float(local_cpus(options.workers)), "GPU": options.gpus * options.workers}
     plan = session.plan(places.slots(here))
-    describe(session, plan, console)
+    if plan_only or not plan.packs:
+        describe(session, plan, console)
     if plan_only:
         _say_plan(session, plan, places.slots(here), console)
         return OK
+    if not plan.packs:
+        return _tracked(session, plan, places, 0, console)
+    with connected(places) as resources:
+        slots = places.slots(resources)
+        plan = session.plan(slots)  # packs for the cluster that there is
+        describe(session, plan, console)
+        return _tracked(session, plan, places, slots, console)
+
+
+def _tracked(session: Session, plan: Plan, places: "Places", slots: int, console: Console) -> int:
+    """Train what is left, track it, and draw the curve; the parent run says how it ended."""
     tracker, parent = session.tracker(plan)
     try:
         with tracker:
             if recovered := session.hand_over_recovered(tracker):
                 console.print(f"{recovered} cells were finished before and are only tracked now", highlight=False)
-            failed = _train(session, plan, places, tracker, console) if plan.packs else {}
+            failed = _train(session, plan, places, slots, tracker, console) if plan.packs else {}
         code = _finish(session, plan, failed, console)
     except TrackingError:
         raise  # the store does not answer: the parent run stays open for the next try
@@ -137,16 +149,15 @@ def _run(sweep: Sweep, options: Options, console: Console, *, plan_only: bool) -
     return code
 
 
-def _train(session: Session, plan: Plan, places: "Places", tracker: Tracker, console: Console) -> Mapping[str, str]:
-    """Train what is left; causes of cells that failed. The packs are made anew for the cluster that there is."""
-    from vaesweep.sweep.runner import connected, order_of, run_packs
+def _train(
+    session: Session, plan: Plan, places: "Places", slots: int, tracker: Tracker, console: Console
+) -> Mapping[str, str]:
+    """Train the packs of a plan; causes of cells that failed."""
+    from vaesweep.sweep.runner import order_of, run_packs
 
-    with connected(session.options.address, session.options.workers) as resources:
-        slots = places.slots(resources)
-        packs = session.plan(slots).packs
-        with Watcher(console, packs, len(plan.done), len(plan.cells)) as watcher:
-            orders = [order_of(pack, session.storage, session.options.checkpoint_seconds) for pack in packs]
-            outcomes = run_packs(orders, session.data, session.storage, places, slots, tracker, watcher)
+    orders = [order_of(pack, session.storage, session.options.checkpoint_seconds) for pack in plan.packs]
+    with Watcher(console, plan.packs, len(plan.done), len(plan.cells)) as watcher:
+        outcomes = run_packs(orders, session.data, session.storage, places, slots, tracker, watcher)
     if outcomes.interrupted:
         console.print("stopping: writing what is known", highlight=False)
         raise KeyboardInterrupt
@@ -159,7 +170,8 @@ def _say_plan(session: Session, plan: Plan, slots: int, console: Console) -> Non
         console.print(f"  pack {number}: {len(pack.cells)} cells, {training.steps} steps", highlight=False)
     if plan.packs:
         seconds = estimate_seconds(plan, session.data, slots)
-        at_once = f"{min(slots, len(plan.packs))} packs at a time" if len(plan.packs) > 1 else "one pack"
+        many = min(slots, len(plan.packs))
+        at_once = f"{many} packs at a time" if many > 1 else "one pack at a time"
         console.print(f"about {duration(seconds)} of training on this machine, {at_once}", highlight=False)
     console.print(f"runs go to {store_uri()}, tables and figure to {session.options.out}", highlight=False)
 

@@ -18,7 +18,7 @@ State = dict[str, Tensor]  # what a control remembers, each [cell]
 
 
 class RateControl(Frozen, ABC):
-    """A kind of control over one rate's weight β. A new kind is one subclass; its numbers are `PackedFloat` fields.
+    """A kind of control over one rate's weight β. A new kind is one subclass; its numbers are `Packed` fields.
 
     The functions are class methods on purpose: they see a pack's stacked numbers, never one cell's fields.
     """

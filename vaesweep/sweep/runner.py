@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,12 @@ class Places:
     workers: int = 1
     cpus: float = 1.0
     gpus: float = 0.0
+    address: str | None = None
+
+    @property
+    def cluster(self) -> str | None:
+        """The cluster that is there already, by the address given or RAY_ADDRESS; else a Ray of this command's own."""
+        return self.address or os.environ.get("RAY_ADDRESS") or None
 
     def slots(self, resources: Mapping[str, float]) -> int:
         """How many packs the given resources hold at once, at least one."""
@@ -62,26 +69,36 @@ class Outcomes:
 
 
 @contextlib.contextmanager
-def connected(address: str | None, workers: int) -> Iterator[dict[str, float]]:
-    """The resources of a Ray cluster: that at `address` or RAY_ADDRESS, or a local one of this command's own."""
-    address = address or os.environ.get("RAY_ADDRESS")
+def connected(places: Places) -> Iterator[dict[str, float]]:
+    """The resources of the cluster that `places` names, or of a local Ray that ends with this context."""
     environment = {"env_vars": worker_environment()}
+    common = {"runtime_env": environment, "log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        if address:
-            ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR)
+        if places.cluster:
+            _knock(places.cluster)
+            ray.init(address=places.cluster, **common)
         else:
-            ray.init(
-                address="local", num_cpus=local_cpus(workers), include_dashboard=False, log_to_driver=False,
-                object_store_memory=OBJECT_STORE_BYTES, logging_level=logging.ERROR, runtime_env=environment,
-            )  # fmt: skip
-    except ConnectionError as error:
-        raise UserError(
-            f"--address {address}: no Ray cluster answers there ({error}); start one with ray start"
-        ) from None
+            cpus = local_cpus(places.workers)
+            ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **common)
+    except (OSError, RuntimeError, ValueError) as error:
+        where = "--address" if places.address else "RAY_ADDRESS"
+        reason = f"{where} {places.cluster}: no Ray cluster answers there" if places.cluster else "Ray does not start"
+        raise UserError(f"{reason} ({one_line(error)})") from None
     try:
-        yield ray.cluster_resources()
+        resources = ray.cluster_resources()
+        if not places.cluster and places.gpus * places.workers > resources.get("GPU", 0):
+            found = f"{resources.get('GPU', 0):g} GPUs"
+            raise UserError(f"--gpus {places.gpus:g}: this machine has {found}; use fewer, or a cluster by --address")
+        yield resources
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise at once if nobody listens at `host:port`; Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=15).close()
 
 
 def local_cpus(workers: int) -> int:
@@ -101,8 +118,8 @@ def run_packs(
     """Train all packs; returns when each has ended, failed for good, or the user has pressed Ctrl-C."""
     desk = _Desk(storage, tracker, watcher)
     with tempfile.TemporaryDirectory(prefix="vaesweep-") as scratch:
-        # Tune keeps its own notes there, which nobody reads; on a cluster every node must reach them.
-        notes = f"{storage.uri}/ray" if "://" in storage.uri else scratch
+        # Tune and Train keep notes, which nobody reads; on a cluster every node must reach them.
+        notes = f"{storage.uri}/ray" if places.cluster else scratch
         tuner = tune.Tuner(
             _with_resources(places, data),
             param_space=_space(orders, places, notes),

@@ -62,10 +62,9 @@ class Session:
 
     def plan(self, slots: int) -> Plan:
         """What is left to do, given what MLflow and the storage have; `slots` packs run at once."""
-        outcomes = {cell: known.outcome for cell, known in self.known.items()}
+        outcomes: dict[str, Outcome | None] = {cell: known.outcome for cell, known in self.known.items()}
         for cell in self.recovered():
-            outcomes.setdefault(cell, None)
-            outcomes[cell] = outcomes[cell] or Outcome.FINISHED
+            outcomes[cell] = Outcome.FINISHED
         return make_plan(self.cells, outcomes, self.options.pack_size, slots)
 
     def recovered(self) -> list[str]:
@@ -85,7 +84,7 @@ class Session:
 
     @cached_property
     def store(self) -> Store:
-        """The sweep's experiment in the tracking store, made if need be."""
+        """The sweep's experiment in the tracking store."""
         return Store(store_uri(), self.sweep.name)
 
     def record(self, plan: Plan) -> dict[str, Any]:
@@ -130,7 +129,8 @@ def describe(session: Session, plan: Plan, console: Console) -> None:
     for line in session.data.summary:
         console.print(f"data: {line}", highlight=False, soft_wrap=True)
     sizes = sorted((len(pack.cells) for pack in plan.packs), reverse=True)
-    left = f"{plan.left()} to train in {len(sizes)} packs of {_range(sizes)}" if sizes else "none to train"
+    packs = f"{len(sizes)} packs" if len(sizes) > 1 else "one pack"
+    left = f"{plan.left()} to train in {packs} of {_range(sizes)}" if sizes else "none to train"
     console.print(f"{session.sweep.name}: {len(plan.cells)} cells, {len(plan.done)} done, {left}", highlight=False)
 
 

@@ -5,13 +5,15 @@ Points come from workers as they train; when a cell has ended, its finished file
 """
 
 import logging
-import os
 import queue
 import tempfile
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,10 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow").setLevel(logging.WARNING)
 
 from mlflow.entities import Metric, Param, RunTag  # noqa: E402
+from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 
+from vaesweep.errors import UserError  # noqa: E402
 from vaesweep.packing import leaves  # noqa: E402
 from vaesweep.sweep.cells import Cell  # noqa: E402
 from vaesweep.sweep.vocabulary import CONFIG_FILE, MODEL_FILE, SWEEP_FILE, Kind, Outcome, Tag, final  # noqa: E402
@@ -49,16 +53,28 @@ class Store:
 
     def __init__(self, uri: str, experiment: str) -> None:
         self.uri, self.experiment = uri, experiment
-        location = _prepare_local(uri, experiment)
+        _check_server(uri)
+        _make_folder(uri)
         self._client = MlflowClient(tracking_uri=uri)
-        found = self._client.get_experiment_by_name(experiment)
-        if found is not None and found.lifecycle_stage == "deleted":
-            self._client.restore_experiment(found.experiment_id)
-        self.id = found.experiment_id if found else self._client.create_experiment(experiment, location, UI_KIND)
+        try:
+            self._found = self._client.get_experiment_by_name(experiment)
+        except MlflowException as error:
+            raise UserError(f"the tracking store {uri} does not answer: {one_line(error)}") from None
+
+    @cached_property
+    def id(self) -> str:
+        """The experiment, made or restored if need be."""
+        if self._found is None:
+            return str(self._client.create_experiment(self.experiment, _local_artifacts(self), UI_KIND))
+        if self._found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(self._found.experiment_id)
+        return str(self._found.experiment_id)
 
     def cells(self) -> dict[str, Known]:
         """The run of every cell of the experiment, whichever sweep first ran it."""
         found: dict[str, Known] = {}
+        if self._found is None or self._found.lifecycle_stage == "deleted":
+            return found
         for run in self._search(f"tags.`{Tag.KIND}` = '{Kind.CELL}'"):
             outcome = run.data.tags.get(Tag.OUTCOME)
             known = Known(run.info.run_id, Outcome(outcome) if outcome else None)
@@ -266,6 +282,7 @@ class Tracker:
                 self._written[cell] = set()
             else:
                 self._written[cell] = self._store.reopen(known.run_id)
+                self._store.tag(known.run_id, self._tags[cell])
                 self._runs[cell] = known.run_id
             self._open.add(cell)
         return self._runs[cell]
@@ -293,10 +310,29 @@ def one_line(error: BaseException) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-def _prepare_local(uri: str, experiment: str) -> str | None:
-    """Make the folder of a SQLite store; where its artifacts go, or `None` for a server, which knows itself."""
-    if not uri.startswith("sqlite:///"):
+def _check_server(uri: str) -> None:
+    """Refuse a server that nobody answers for, at once: MLflow itself would try for minutes."""
+    if not uri.startswith(("http://", "https://")):
+        return
+    try:
+        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=15).close()
+    except urllib.error.HTTPError:
+        return  # it answers, whatever it thinks of that page
+    except OSError as error:
+        raise UserError(
+            f"MLFLOW_TRACKING_URI {uri}: no server answers ({error}); start it, or unset it"
+        ) from None
+
+
+def _make_folder(uri: str) -> None:
+    """Make the folder of a SQLite store."""
+    if uri.startswith("sqlite:///"):
+        Path(uri.removeprefix("sqlite:///")).resolve().parent.mkdir(parents=True, exist_ok=True)
+
+
+def _local_artifacts(store: Store) -> str | None:
+    """Where an experiment's artifacts go beside a SQLite store; `None` for a server, which knows itself."""
+    if not store.uri.startswith("sqlite:///"):
         return None
-    folder = Path(uri.removeprefix("sqlite:///")).resolve().parent
-    os.makedirs(folder, exist_ok=True)
-    return (folder / "mlflow-artifacts" / experiment).as_uri()
+    folder = Path(store.uri.removeprefix("sqlite:///")).resolve().parent
+    return (folder / "mlflow-artifacts" / store.experiment).as_uri()

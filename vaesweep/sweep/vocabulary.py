@@ -13,7 +13,7 @@ class Tag(StrEnum):
     KIND = "vaesweep.kind"  # Kind
     SWEEP = "vaesweep.sweep"  # identity of the sweep (parent) or of the sweep that first ran the cell
     CELL = "vaesweep.cell"  # hashed configuration of the cell
-    PACK = "vaesweep.pack"  # the pack that trained it
+    PACK = "vaesweep.pack"  # the pack in which it last trained
     FAMILY = "vaesweep.family"
     CODE = "vaesweep.code"  # package version and git commit
     DATA = "vaesweep.data"  # fingerprint of the data

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vaesweep.packing import Frozen, Packed, PackedInt
+from vaesweep.packing import Frozen, Packed
 from vaesweep.rates import RateConfig
 
 Watched = Literal["distortion", "elbo"]  # of the validation domain, never re-weighted: β moves, these do not
@@ -62,5 +62,5 @@ class TrainingConfig(Frozen):
 class TrainableConfig(RateConfig):
     """What the loop needs to know of any cell; a family adds its model and its data."""
 
-    seed: PackedInt = 0
+    seed: Annotated[int, Packed(), Field(ge=0)] = 0
     training: TrainingConfig = TrainingConfig()
