@@ -153,7 +153,6 @@ def test_an_unknown_kind_is_refused_with_those_that_exist() -> None:
     assert all(kind in line for kind in ("fixed", "linear", "sigmoid", "target"))
 
 
-@pytest.mark.xfail(reason="names the union's branch as if it were a key: rates.total.target.target", strict=True)
 def test_a_branch_without_its_required_number_is_refused_by_that_key() -> None:
     assert refusal({"rates.total.kind": "target"}).startswith("setting rates.total.target: ")
 

@@ -49,7 +49,7 @@ def build(kind: type[ConfigT], settings: Settings) -> ConfigT:
     try:
         return kind.model_validate(_merge(kind().model_dump(), _nested(settings)))
     except ValidationError as error:
-        raise UserError(_explain(error, settings)) from None
+        raise UserError(_explain(kind, error, settings)) from None
 
 
 def combine(*layers: Settings) -> dict[str, Any]:
@@ -97,12 +97,8 @@ def _children(annotation: Any) -> list[tuple[str | None, Any]]:
     if origin is dict:
         return [(None, get_args(annotation)[1])]
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [(name, _annotation(field)) for name, field in annotation.model_fields.items()]
+        return [(name, field.rebuild_annotation()) for name, field in annotation.model_fields.items()]
     return []
-
-
-def _annotation(field: Any) -> Any:
-    return field.annotation
 
 
 def _nested(settings: Settings) -> dict[str, Any]:
@@ -126,16 +122,31 @@ def _merge(default: Any, over: Any) -> Any:
     return default | {key: _merge(default.get(key), value) for key, value in over.items()}
 
 
-def _explain(error: ValidationError, settings: Settings) -> str:
+def _explain(kind: type[BaseModel], error: ValidationError, settings: Settings) -> str:
     first = error.errors()[0]
-    parts = [str(part) for part in first["loc"]]
-    key = next((key for key in settings if _within(key.split("."), parts)), ".".join(parts))
+    key = _dotted(kind, [str(part) for part in first["loc"]])
     value = f"={settings[key]}" if key in settings else ""
     message = first["msg"].removeprefix("Value error, ")
     return f"setting {key}{value}: {message[0].lower()}{message[1:]}"
 
 
-def _within(key: list[str], location: list[str]) -> bool:
-    """Whether a pydantic location, which also names the union's branches, speaks of this key."""
-    rest = iter(location)
-    return all(part in rest for part in key)
+def _dotted(annotation: Any, location: list[str]) -> str:
+    """A pydantic location as a dotted key: without the names of unions' branches, which pydantic puts in between."""
+    key, place = [], annotation
+    for part in location:
+        options = _options(place)
+        if len(options) > 1:
+            place = next((option for option in options if option.model_fields["kind"].default == part), place)
+            continue
+        key.append(part)
+        place = next((child for name, child in _children(place) if name in (part, None)), None)
+    return ".".join(key)
+
+
+def _options(annotation: Any) -> list[type[BaseModel]]:
+    """The configurations that an annotation offers a choice of."""
+    if get_origin(annotation) is Annotated:
+        return _options(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return [o for o in get_args(annotation) if isinstance(o, type) and issubclass(o, BaseModel)]
+    return []

@@ -51,7 +51,9 @@ class Storage:
     def names(self, folder: str) -> list[str]:
         """All complete files of a folder, `folder/name.safetensors`; none if it is not there."""
         selector = fs.FileSelector(f"{self._root}/{folder}", allow_not_found=True)
-        return sorted(f"{folder}/{f.base_name}" for f in self._fs.get_file_info(selector) if f.path.endswith(SUFFIX))
+        return sorted(
+            f"{folder}/{f.base_name}" for f in self._fs.get_file_info(selector) if f.is_file and f.path.endswith(SUFFIX)
+        )
 
     def exists(self, name: str) -> bool:
         """Whether `name` is there."""
