@@ -4,6 +4,7 @@ Sources: β of Higgins et al. 2017 (thesis eq. 2 of study A); sigmoidal warm-up 
 target rate after Dieleman et al. 2021, eq. 7 (thesis section E.2, lines 1297-1307).
 """
 
+from abc import abstractmethod
 from typing import Annotated, Literal
 
 import torch
@@ -24,10 +25,6 @@ class FixedBeta(RateControl):
     value: NonNegative = 1.0
 
     @classmethod
-    def start(cls, numbers: Numbers) -> State:
-        return {}
-
-    @classmethod
     def beta(cls, numbers: Numbers, state: State, step: Tensor) -> Tensor:
         return numbers["value"]
 
@@ -36,53 +33,51 @@ class FixedBeta(RateControl):
         return torch.ones_like(numbers["value"], dtype=torch.bool)
 
 
-class LinearWarmup(RateControl):
-    """β rises in a straight line from `start_value` to `value` over `steps` steps, then stays."""
+class Warmup(RateControl):
+    """β rises from `start_value` to `value` over `steps` steps, then stays; each kind is a shape of the rise."""
 
-    kind: Literal["linear"] = "linear"
     value: NonNegative = 1.0
     start_value: NonNegative = 0.0
     steps: Positive = 1000.0
 
     @classmethod
-    def start(cls, numbers: Numbers) -> State:
-        return {}
+    @abstractmethod
+    def rise(cls, numbers: Numbers, share: Tensor) -> Tensor:
+        """How much of the rise is done after the `share` of the steps, both `[cell]`, from 0 at 0 to 1 at 1."""
 
     @classmethod
     def beta(cls, numbers: Numbers, state: State, step: Tensor) -> Tensor:
-        share = (step / numbers["steps"]).clamp(max=1.0)
-        return numbers["start_value"] + share * (numbers["value"] - numbers["start_value"])
+        done = cls.rise(numbers, (step / numbers["steps"]).clamp(max=1.0))
+        return numbers["start_value"] + done * (numbers["value"] - numbers["start_value"])
 
     @classmethod
     def settled(cls, numbers: Numbers, state: State, step: Tensor) -> Tensor:
         return step >= numbers["steps"]
 
 
-class SigmoidWarmup(RateControl):
-    """β rises from 0 to `value` along a logistic curve centred on half of `steps`.
+class LinearWarmup(Warmup):
+    """β rises in a straight line."""
 
-    The curve is shifted and scaled to be exactly 0 at step 0 and `value` at `steps`, after which β stays;
+    kind: Literal["linear"] = "linear"
+
+    @classmethod
+    def rise(cls, numbers: Numbers, share: Tensor) -> Tensor:
+        return share
+
+
+class SigmoidWarmup(Warmup):
+    """β rises along a logistic curve centred on half of the steps, shifted and scaled to meet both ends exactly.
+
     `steepness` is the logistic's argument at either end (6: the middle half does most of the rise).
     """
 
     kind: Literal["sigmoid"] = "sigmoid"
-    value: NonNegative = 1.0
-    steps: Positive = 1000.0
     steepness: Positive = 6.0
 
     @classmethod
-    def start(cls, numbers: Numbers) -> State:
-        return {}
-
-    @classmethod
-    def beta(cls, numbers: Numbers, state: State, step: Tensor) -> Tensor:
-        share = (step / numbers["steps"]).clamp(max=1.0)
+    def rise(cls, numbers: Numbers, share: Tensor) -> Tensor:
         half = numbers["steepness"] / 2  # logistic(x) = (1 + tanh(x / 2)) / 2, which cancels nothing where x is small
-        return numbers["value"] * (1 + torch.tanh(half * (2 * share - 1)) / torch.tanh(half)) / 2
-
-    @classmethod
-    def settled(cls, numbers: Numbers, state: State, step: Tensor) -> Tensor:
-        return step >= numbers["steps"]
+        return (1 + torch.tanh(half * (2 * share - 1)) / torch.tanh(half)) / 2
 
 
 class TargetRate(RateControl):

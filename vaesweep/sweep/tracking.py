@@ -319,9 +319,7 @@ def _check_server(uri: str) -> None:
     except urllib.error.HTTPError:
         return  # it answers, whatever it thinks of that page
     except OSError as error:
-        raise UserError(
-            f"MLFLOW_TRACKING_URI {uri}: no server answers ({error}); start it, or unset it"
-        ) from None
+        raise UserError(f"MLFLOW_TRACKING_URI {uri}: no server answers ({error}); start it, or unset it") from None
 
 
 def _make_folder(uri: str) -> None:
