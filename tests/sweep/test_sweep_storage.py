@@ -20,6 +20,7 @@ def test_what_was_written_is_read_back(storage: Storage) -> None:
     storage.write("finished/a.safetensors", b"content")
     assert storage.read("finished/a.safetensors") == b"content"
     assert storage.read("finished/a.safetensors", 4) == b"cont"
+    assert storage.read("finished/a.safetensors", 2**60) == b"content"
 
 
 def test_nothing_is_there_before_it_was_written(storage: Storage) -> None:
@@ -71,6 +72,13 @@ def test_drafts_are_not_listed(tmp_path: Path) -> None:
     (tmp_path / "finished" / "b.safetensors.0123.part").write_bytes(b"half")
     (tmp_path / "finished" / "notes.txt").write_bytes(b"somebody's")
     assert storage.names(FINISHED) == ["finished/a.safetensors"]
+
+
+def test_a_folder_of_that_name_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / finished_name("a")).mkdir(parents=True)
+    storage = Storage(str(tmp_path))
+    assert storage.names(FINISHED) == []
+    assert not storage.exists(finished_name("a"))
 
 
 def test_a_write_that_is_cut_short_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

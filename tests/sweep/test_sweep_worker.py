@@ -313,15 +313,30 @@ def test_checkpoints_whose_cells_have_all_ended_are_dropped_and_others_kept(
     assert sorted(checkpoint_header(storage, kept)["cells"]) == sorted(cell.identity for cell in cells[2:])
 
 
-@pytest.mark.parametrize("keep", [0, 5, 100, 0.999], ids=["empty", "5 bytes", "100 bytes", "all but its end"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: b"",
+        lambda content: content[:5],
+        lambda content: content[:100],
+        lambda content: content[:-1],
+        lambda content: b"something else altogether",
+        lambda content: content[:8] + b"x" * (len(content) - 8),
+    ],
+    ids=["empty", "5 bytes", "100 bytes", "all but its end", "text", "a header of nonsense"],
+)
 def test_a_damaged_checkpoint_is_refused_by_its_name(
-    cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any, killed: type[Exception], keep: float
+    cells: list[Cell],
+    audiograms: DataSet,
+    storage: Storage,
+    driver: Any,
+    killed: type[Exception],
+    damage: Callable[[bytes], bytes],
 ) -> None:
     with pytest.raises(killed):
         run_order(order(cells, storage), audiograms, driver(patience=2), CPU)
     (name,) = storage.names(CHECKPOINTS)
-    content = storage.read(name)
-    storage.write(name, content[: int(keep * len(content)) if keep < 1 else int(keep)])
+    storage.write(name, damage(storage.read(name)))
     with pytest.raises(UserError) as caught:
         run_order(order(cells, storage), audiograms, driver(), CPU)
     assert f"{storage.uri}/{name}" in str(caught.value)
