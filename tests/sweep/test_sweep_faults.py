@@ -193,7 +193,6 @@ def test_a_cell_that_cannot_be_trained_is_named_with_its_cause_and_the_others_fi
     assert_complete(command, undisturbed)
 
 
-@pytest.mark.xfail(reason="checkpoints are first read by the workers, which fail and are retried", strict=True)
 def test_a_damaged_checkpoint_is_refused_in_one_line_before_anything_starts(command: Any) -> None:
     folder = command.folder / "results" / "rd_curve_pvae" / "cells" / "checkpoints"
     folder.mkdir(parents=True)

@@ -124,6 +124,7 @@ def _run(sweep: Sweep, options: Options, console: Console, *, plan_only: bool) -
         return OK
     if not plan.packs:
         return _tracked(session, plan, places, 0, console)
+    drop_spent_checkpoints(session.storage)  # which also refuses a damaged one before Ray starts
     with connected(places) as resources:
         slots = places.slots(resources)
         plan = session.plan(slots)  # packs for the cluster that there is

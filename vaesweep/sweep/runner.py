@@ -29,11 +29,14 @@ from vaesweep.sweep.backends import EVENT, PACK, RETRIES, trainable, worker_envi
 from vaesweep.sweep.cells import Pack
 from vaesweep.sweep.progress import Watcher
 from vaesweep.sweep.storage import Storage, finished_name
-from vaesweep.sweep.tracking import Tracker, one_line
+from vaesweep.sweep.tracking import Tracker
 from vaesweep.sweep.worker import Event, PackOrder
 from vaesweep.training import finished
 
 WAITING_BYTES = 2**28  # memory of a process that builds a trainer and waits
+# Tune prints whole tracebacks of trials; we name each failed cell with its cause.
+logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+
 OBJECT_STORE_BYTES = 300 * 2**20  # of a local Ray: the data once, and events
 
 
@@ -83,7 +86,7 @@ def connected(places: Places) -> Iterator[dict[str, float]]:
     except (OSError, RuntimeError, ValueError) as error:
         where = "--address" if places.address else "RAY_ADDRESS"
         reason = f"{where} {places.cluster}: no Ray cluster answers there" if places.cluster else "Ray does not start"
-        raise UserError(f"{reason} ({one_line(error)})") from None
+        raise UserError(f"{reason} ({_last_line(error)})") from None
     try:
         resources = ray.cluster_resources()
         if not places.cluster and places.gpus * places.workers > resources.get("GPU", 0):
@@ -208,7 +211,13 @@ def order_of(one: Pack, storage: Storage, checkpoint_seconds: float) -> PackOrde
 
 def _causes(results: tune.ResultGrid) -> dict[str, str]:
     """Why packs failed for good, by pack."""
-    return {r.config[PACK]["pack"]: one_line(r.error) for r in results if r.error is not None and r.config}
+    return {r.config[PACK]["pack"]: _last_line(r.error) for r in results if r.error is not None and r.config}
+
+
+def _last_line(error: BaseException) -> str:
+    """What a remote traceback ends with: the error itself."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
 
 
 @contextlib.contextmanager

@@ -18,9 +18,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-# Quiet the migrations of a fresh store; errors still show.
+# Quiet the migrations of a fresh store, and tracebacks of errors that are raised to us anyway.
 logging.getLogger("alembic").setLevel(logging.WARNING)
-logging.getLogger("mlflow").setLevel(logging.WARNING)
+logging.getLogger("mlflow").setLevel(logging.CRITICAL)
 
 from mlflow.entities import Metric, Param, RunTag  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
@@ -305,9 +305,9 @@ class Tracker:
 
 
 def one_line(error: BaseException) -> str:
-    """The last line of an error's message that says anything, or its kind."""
+    """The first line of a store's error that says anything, or its kind; SQL and advice come after it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return lines[0] if lines else type(error).__name__
 
 
 def _check_server(uri: str) -> None:

@@ -20,6 +20,8 @@ from vaesweep.training.loop import CellResult, start_state, train_pack
 from vaesweep.training.state import PackState, header, merge
 from vaesweep.training.world import World, current_world
 
+REPLACED_RETRIES = 8  # a second each
+
 
 @dataclass(frozen=True)
 class PackOrder:
@@ -91,12 +93,20 @@ def run_order(order: PackOrder, data: DataSet, report: Report, device: torch.dev
 
 def latest_states(storage: Storage, cells: Sequence[str]) -> list[PackState]:
     """The furthest state that any checkpoint holds of each of `cells`, cells of one file together."""
+    for _ in range(REPLACED_RETRIES):
+        try:
+            return _read_latest(storage, cells)
+        except (
+            FileNotFoundError
+        ):  # a process whose driver was killed lives on for seconds, and has just replaced its own
+            time.sleep(1.0)
+    return _read_latest(storage, cells)
+
+
+def _read_latest(storage: Storage, cells: Sequence[str]) -> list[PackState]:
     best: dict[str, tuple[int, str]] = {}
     for name in storage.names(CHECKPOINTS):
-        try:
-            about = checkpoint_header(storage, name)
-        except FileNotFoundError:  # another pack has just replaced its own
-            continue
+        about = checkpoint_header(storage, name)
         for cell in set(about["cells"]) & set(cells):
             best[cell] = max(best.get(cell, (0, "")), (about["step"], name))
     states = []
