@@ -91,7 +91,7 @@ def test_the_summary_names_optima_gaps_and_outcomes(sweep_of: SweepOf, tmp_path:
     summary = "\n".join(report.write(sweep_of(targets, 3, {"9.0-0": Outcome.DIVERGED}), tmp_path).summary)
     assert "cells: 26 finished, 1 diverged, 0 failed" in summary
     assert "toy.test: highest ELBO -26 at rate 4" in summary
-    assert "gap toy.train → toy.test at the optimum: distortion +1 nats" in summary
+    assert "gap toy.train → toy.test at the optimum of toy.valid: distortion +1 nats" in summary
     assert "distortion rises somewhere with rate on toy.train" in summary
 
 

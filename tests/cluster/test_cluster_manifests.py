@@ -101,9 +101,7 @@ def test_ray_accepts_the_aws_file_and_workers_scale_from_zero(aws: dict[str, Any
     ],
     ids=lambda value: ".".join(value) if isinstance(value, list) else repr(value),
 )
-def test_a_planted_error_in_the_aws_file_is_caught(
-    aws: dict[str, Any], path: list[str], value: object
-) -> None:
+def test_a_planted_error_in_the_aws_file_is_caught(aws: dict[str, Any], path: list[str], value: object) -> None:
     target = aws
     for key in path[:-1]:
         target = target[key]
@@ -128,9 +126,7 @@ def test_the_aws_sync_leaves_results_and_history_behind_and_brings_tracking_home
 
 def test_the_aws_nodes_install_the_folder_they_are_sent(aws: dict[str, Any]) -> None:
     (remote,) = [remote for remote, local in aws["file_mounts"].items() if local == "."]
-    assert any(
-        command.startswith("pip install") and f"-e {remote}" in command for command in aws["setup_commands"]
-    )
+    assert any(command.startswith("pip install") and f"-e {remote}" in command for command in aws["setup_commands"])
 
 
 def test_the_autoscaler_reads_the_rayjob_and_workers_scale_from_zero(rayjob: dict[str, Any]) -> None:
@@ -192,9 +188,7 @@ def test_the_sweep_that_the_job_runs_exists_and_knows_its_options() -> None:
             check=True,
         )
         known = set(re.findall(r"--[a-z][a-z-]*", done.stdout))
-        used = {
-            word for command in commands if command[0] == script for word in command if word.startswith("--")
-        }
+        used = {word for command in commands if command[0] == script for word in command if word.startswith("--")}
         assert used <= known, f"{script} does not know {sorted(used - known)}"
 
 
@@ -227,11 +221,7 @@ def test_images_have_a_python_that_the_project_supports() -> None:
 def test_the_container_copies_files_that_exist_and_does_not_end_as_root() -> None:
     lines = text("Containerfile").splitlines()
     sources = [
-        word
-        for line in lines
-        if line.startswith("COPY")
-        for word in line.split()[1:-1]
-        if not word.startswith("--")
+        word for line in lines if line.startswith("COPY") for word in line.split()[1:-1] if not word.startswith("--")
     ]
     assert "pyproject.toml" in sources
     assert [each for each in sources if not (ROOT / each).exists()] == []

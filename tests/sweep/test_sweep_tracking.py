@@ -14,6 +14,7 @@ import pytest
 import torch
 from mlflow.tracking import MlflowClient
 
+from vaesweep.errors import UserError
 from vaesweep.families.pvae import PartialVaeCell
 from vaesweep.packing import leaves
 from vaesweep.sweep import tracking
@@ -345,10 +346,21 @@ def test_another_sweep_of_the_experiment_has_its_own_run_and_shares_cells(experi
     assert set(store.cells()) == {NAMES[0]}
 
 
-def test_an_experiment_deleted_in_the_ui_is_taken_up_again(experiment: Experiment) -> None:
+def test_an_experiment_in_the_trash_is_refused_until_it_is_brought_back(experiment: Experiment) -> None:
     store = experiment.store()
     experiment.client.delete_experiment(store.id)
+    with pytest.raises(UserError, match=f"mlflow experiments restore --experiment-id {store.id}"):
+        experiment.store()
+    experiment.client.restore_experiment(store.id)
     assert experiment.store().id == store.id
+
+
+def test_a_run_whose_process_died_before_it_had_parameters_gets_them(experiment: Experiment) -> None:
+    store = experiment.store()
+    cell = CELLS[0]
+    run = experiment.client.create_run(store.id).info.run_id
+    store.reopen(run, cell)
+    assert experiment.client.get_run(run).data.params["seed"] == str(cell.config.seed)
 
 
 # Errors of the store

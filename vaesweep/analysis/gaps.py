@@ -22,8 +22,8 @@ def gap_table(table: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     """Mean gap `to` − `from` of every metric, by target rate and `axes`, then averaged over the whole sweep.
 
     `table` is `cells_table`'s, `axes` its other axes. Columns: target_rate, axes…, metric, from, to, gap,
-    low, high, n_seeds. The whole sweep's rows have no target and no axes; there each seed counts once, with
-    its mean over cells.
+    low, high, n_seeds, rate (the mean rate that the cells really have on `from`). The whole sweep's rows have
+    no target and no axes; there each seed counts once, with its mean over cells.
     """
     keys = ["target_rate", *axes]
     groups = [(key, cells) for key, cells in table.groupby(keys, dropna=False) if pd.notna(list(key)).any()]
@@ -31,9 +31,9 @@ def gap_table(table: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
         (*key, *row)
         for key, cells in [*groups, ((np.nan,) * len(keys), table)]
         for start, end in domain_pairs(table)
-        for row in _pair_rows(paired(cells, start, end, axes), start, end)
+        for row in _pair_rows(paired(cells, start, end, axes), start, end, mean_rate(cells, start))
     ]
-    return pd.DataFrame(rows, columns=[*keys, "metric", "from", "to", "gap", "low", "high", "n_seeds"])
+    return pd.DataFrame(rows, columns=[*keys, "metric", "from", "to", "gap", "low", "high", "n_seeds", "rate"])
 
 
 def domain_pairs(table: pd.DataFrame) -> Iterator[tuple[str, str]]:
@@ -59,9 +59,15 @@ def paired(table: pd.DataFrame, start: str, end: str, axes: list[str]) -> pd.Dat
     return difference.assign(seed=here.loc[cells, "seed"])
 
 
-def _pair_rows(differences: pd.DataFrame, start: str, end: str) -> Iterator[tuple[object, ...]]:
+def mean_rate(table: pd.DataFrame, domain: str) -> float:
+    """The mean rate of the finished cells on a domain, nats per datum."""
+    points = finished(table)
+    return float(points.loc[points["domain"] == domain, "rate"].astype(float).mean())
+
+
+def _pair_rows(differences: pd.DataFrame, start: str, end: str, rate: float) -> Iterator[tuple[object, ...]]:
     by_seed = differences.groupby("seed", dropna=False).mean()
     for metric in by_seed.columns:
         gap = t_interval(by_seed[metric].to_numpy(float))
         if gap.n:
-            yield metric, start, end, gap.mean, gap.low, gap.high, gap.n
+            yield metric, start, end, gap.mean, gap.low, gap.high, gap.n, rate

@@ -18,7 +18,7 @@ from vaesweep.sweep import settings
 from vaesweep.sweep.cells import Sweep
 from vaesweep.sweep.plan import Plan, estimate_seconds
 from vaesweep.sweep.progress import Watcher, duration
-from vaesweep.sweep.session import Options, Session, check_counts, describe
+from vaesweep.sweep.session import Options, Session, check_counts, check_writable, describe
 from vaesweep.sweep.tracking import Tracker, TrackingError
 from vaesweep.sweep.vocabulary import store_uri
 from vaesweep.sweep.worker import drop_spent_checkpoints
@@ -122,6 +122,9 @@ def _run(sweep: Sweep, options: Options, console: Console, *, plan_only: bool) -
     if plan_only:
         _say_plan(session, plan, places.slots(here), console)
         return OK
+    check_writable(options.out)
+    if session.storage.folder:
+        check_writable(session.storage.folder)
     if not plan.packs:
         return _tracked(session, plan, places, 0, console)
     drop_spent_checkpoints(session.storage)  # which also refuses a damaged one before Ray starts

@@ -32,7 +32,7 @@ MASKS = 0  # the stream of evaluation masks and noise among the seeds of a domai
 class AudiogramConfig(Frozen):
     """How audiograms become batches. The thesis' missingness (line 642) is drawn once or at every batch."""
 
-    seed: int = Field(0, ge=0, description="of the split, of synthetic data and of fixed masks; not the cell's seed")
+    seed: int = Field(0, ge=0, lt=2**63, description="of split, synthetic data and fixed masks; not the cell's seed")
     missingness: Literal["dynamic", "static"] = "dynamic"
     dequantise: bool = True
     draws: int = Field(4, ge=1, description="masks a datum is evaluated on, where missingness is dynamic")

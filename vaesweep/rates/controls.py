@@ -102,8 +102,8 @@ class TargetRate(RateControl):
     step_size: Positive = 0.01
     dead_band: NonNegative = 0.005
     smoothing: Annotated[float, Packed(), Field(ge=0, lt=1)] = 0.98
-    floor: Positive = 1e-6
-    ceiling: Positive = 1e6
+    floor: Positive = 1e-4
+    ceiling: Positive = 1e4
     tolerance: NonNegative = 0.05
     patience: Positive = 100.0
 

@@ -93,13 +93,16 @@ def axes_and_base(preset: Preset, settings: Settings) -> tuple[dict[str, Sequenc
 def expand(owner: Family, preset: Preset, settings: Settings) -> list[tuple[CellConfig, dict[str, Any]]]:
     """Configurations of all cells of a preset with the user's settings, with their places on the axes."""
     axes, base = axes_and_base(preset, settings)
-    found = []
+    found: dict[str, tuple[CellConfig, dict[str, Any]]] = {}
     for values in itertools.product(*axes.values()):
         place = dict(zip(axes, values, strict=True))
         config = build(owner.config, combine(base, place))
         owner.check(config)
-        found.append((config, place))
-    return found
+        if (key := config.model_dump_json()) in found:
+            again = " ".join(f"{axis}={value}" for axis, value in place.items())
+            raise UserError(f"two places on the axes make one cell, the second is {again}; name each value once")
+        found[key] = (config, place)
+    return list(found.values())
 
 
 def pack(cells: Sequence[Cell], size: int) -> list[Pack]:

@@ -4,8 +4,10 @@
 preset, --set ───┴─► cells ──► plan (less what MLflow and the storage have) ──► packs on Ray ──► MLflow
 """
 
+import math
 import os
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -157,12 +159,21 @@ def _range(sizes: Sequence[int]) -> str:
     return f"{sizes[0]}" if sizes[0] == sizes[-1] else f"{sizes[-1]} to {sizes[0]}"
 
 
+def check_writable(folder: Path) -> None:
+    """Make `folder`, and refuse it where nothing can be written there, before hours of training find out."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written to ({error.strerror}); name another folder") from None
+
+
 def check_counts(options: Options) -> None:
     """Refuse counts that cannot be."""
     for name, value, least in (("--pack-size", options.pack_size, 1), ("--workers", options.workers, 1)):
         if value is not None and value < least:
             raise UserError(f"{name} {value}: must be at least {least}")
-    if options.checkpoint_seconds < 0:
+    if not 0 <= options.checkpoint_seconds < math.inf:
         raise UserError(f"--checkpoint-every {options.checkpoint_seconds:g}: must be 0 seconds or more")
-    if options.gpus < 0 or (options.gpus > 1 and options.gpus != int(options.gpus)):
+    if not 0 <= options.gpus < math.inf or (options.gpus > 1 and options.gpus != int(options.gpus)):
         raise UserError(f"--gpus {options.gpus:g}: a pack takes a fraction of one GPU, or a whole number of them")

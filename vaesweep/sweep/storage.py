@@ -1,6 +1,6 @@
 """Files that outlive a process: checkpoints of packs, and finished cells. A local folder or any URI that pyarrow knows.
 
-    <storage>/checkpoints/<pack>-<step>.safetensors   the latest state of a pack
+    <storage>/checkpoints/<cells>-<step>.safetensors  the latest state of cells that step together
     <storage>/finished/<cell>.safetensors             a finished cell: weights, history, final metrics
 
 A file appears whole or not at all.
@@ -26,6 +26,11 @@ class Storage:
             self._fs, self._root = fs.FileSystem.from_uri(self.uri)
         except (OSError, ValueError) as error:
             raise UserError(f"--storage {uri}: {error}; give a folder, or a URI such as s3://bucket/folder") from None
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder that this is, `None` for anything further away."""
+        return Path(self._root) if isinstance(self._fs, fs.LocalFileSystem) else None
 
     def write(self, name: str, data: bytes) -> None:
         """Put `data` under `name`, atomically."""
@@ -70,6 +75,6 @@ def finished_name(cell: str) -> str:
     return f"{FINISHED}/{cell}{SUFFIX}"
 
 
-def checkpoint_name(pack: str, step: int) -> str:
-    """Where a pack's state after `step` steps lies."""
-    return f"{CHECKPOINTS}/{pack}-{step}{SUFFIX}"
+def checkpoint_name(group: str, step: int) -> str:
+    """Where the state of a group of cells that step together lies after `step` steps."""
+    return f"{CHECKPOINTS}/{group}-{step}{SUFFIX}"

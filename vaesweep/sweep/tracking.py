@@ -60,20 +60,23 @@ class Store:
             self._found = self._client.get_experiment_by_name(experiment)
         except MlflowException as error:
             raise UserError(f"the tracking store {uri} does not answer: {one_line(error)}") from None
+        if self._found is not None and self._found.lifecycle_stage == "deleted":
+            raise UserError(
+                f"experiment {experiment!r} lies in MLflow's trash: bring it back (mlflow experiments restore "
+                f"--experiment-id {self._found.experiment_id}) or empty the trash (mlflow gc)"
+            )
 
     @cached_property
     def id(self) -> str:
-        """The experiment, made or restored if need be."""
+        """The experiment, made if need be."""
         if self._found is None:
             return str(self._client.create_experiment(self.experiment, _local_artifacts(self), UI_KIND))
-        if self._found.lifecycle_stage == "deleted":
-            self._client.restore_experiment(self._found.experiment_id)
         return str(self._found.experiment_id)
 
     def cells(self) -> dict[str, Known]:
         """The run of every cell of the experiment, whichever sweep first ran it."""
         found: dict[str, Known] = {}
-        if self._found is None or self._found.lifecycle_stage == "deleted":
+        if self._found is None:
             return found
         for run in self._search(f"tags.`{Tag.KIND}` = '{Kind.CELL}'"):
             outcome = run.data.tags.get(Tag.OUTCOME)
@@ -92,27 +95,31 @@ class Store:
             own = {Tag.KIND: Kind.SWEEP, Tag.SWEEP: identity, **tags}
             run = self._client.create_run(self.id, tags=own, run_name=f"{record['name']} {record['preset']}")
             run_id = run.info.run_id
-            params = [Param(key, str(record[key])[:500]) for key in ("preset", "command", "family")]
-            self._client.log_batch(run_id, params=params)
         else:
             self._client.update_run(run_id, status="RUNNING")
+        params = [Param(key, str(record[key])) for key in ("preset", "family")]  # the same at every try
+        self._client.log_batch(run_id, params=params)
         self._client.log_dict(run_id, dict(record), SWEEP_FILE)
         return run_id
 
     def open_cell(self, cell: Cell, parent: str, tags: Mapping[str, str]) -> str:
-        """A new run for a cell, with its whole configuration as parameters."""
+        """A new run for a cell, with its configuration as parameters."""
         name = " ".join(f"{key.split('.')[-1]}={value}" for key, value in cell.values.items()) or cell.identity
         own = {Tag.KIND: Kind.CELL, Tag.CELL: cell.identity, Tag.PARENT: parent, Tag.FAMILY: cell.family, **tags}
         run_id = self._client.create_run(self.id, tags=own, run_name=name).info.run_id
-        config = cell.config.model_dump(mode="json")
-        self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in leaves(config)])
+        self._log_configuration(run_id, cell)
         return run_id
 
-    def reopen(self, run_id: str) -> set[tuple[str, int]]:
-        """Mark a run as running again; the points it holds already, as (metric, step)."""
+    def reopen(self, run_id: str, cell: Cell) -> set[tuple[str, int]]:
+        """Mark a cell's run as running again; the points it holds already, as (metric, step)."""
         self._client.update_run(run_id, status="RUNNING")
+        self._log_configuration(run_id, cell)  # in case its process died before it had
         names = self._client.get_run(run_id).data.metrics
         return {(m.key, m.step) for name in names for m in self._client.get_metric_history(run_id, name)}
+
+    def _log_configuration(self, run_id: str, cell: Cell) -> None:
+        config = cell.config.model_dump(mode="json")
+        self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in leaves(config)])
 
     def log(self, run_id: str, points: Sequence[Point]) -> None:
         """Write points, in as few calls as the store allows."""
@@ -248,8 +255,8 @@ class Tracker:
             tags[Tag.CAUSE] = ""  # of an earlier failure, which counts no longer
         if cell.saturated:
             tags[Tag.SATURATED] = " ".join(cell.saturated)
-        self._store.tag(run, {str(key): value for key, value in tags.items()})
         self._end(cell.cell, "FAILED" if diverged else "FINISHED")
+        self._store.tag(run, {str(key): value for key, value in tags.items()})  # last: the outcome is what counts
 
     def _artifacts(self, run: str, cell: FinishedCell, file: bytes) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -261,8 +268,8 @@ class Tracker:
     def _failed(self, cell: str, cause: str) -> None:
         run = self._run(cell)
         self._flush_cell(cell)
-        self._store.tag(run, {Tag.OUTCOME: Outcome.FAILED, Tag.CAUSE: cause})
         self._end(cell, "FAILED")
+        self._store.tag(run, {Tag.OUTCOME: Outcome.FAILED, Tag.CAUSE: cause})
 
     def _interrupted(self) -> None:
         self._flush()
@@ -281,8 +288,10 @@ class Tracker:
                 self._runs[cell] = self._store.open_cell(self._cells[cell], self._parent, self._tags[cell])
                 self._written[cell] = set()
             else:
-                self._written[cell] = self._store.reopen(known.run_id)
-                self._store.tag(known.run_id, self._tags[cell])
+                self._written[cell] = self._store.reopen(known.run_id, self._cells[cell])
+                again = {key: value for key, value in self._tags[cell].items() if key in (Tag.PACK, Tag.CODE)}
+                if Tag.PACK in again:  # it trains on; a cell that is only tracked late keeps what it was trained with
+                    self._store.tag(known.run_id, again)
                 self._runs[cell] = known.run_id
             self._open.add(cell)
         return self._runs[cell]

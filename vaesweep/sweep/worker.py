@@ -3,9 +3,10 @@
 checkpoints, by cell ──► groups of equal step ──► train_pack ──► finished files, checkpoints, events
 """
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from vaesweep.data.domains import DataSet
 from vaesweep.families import CellConfig, family
+from vaesweep.sweep.cells import digest
 from vaesweep.sweep.storage import CHECKPOINTS, Storage, checkpoint_name, finished_name
 from vaesweep.training import finished
 from vaesweep.training.loop import CellResult, start_state, train_pack
@@ -86,7 +88,7 @@ def run_order(order: PackOrder, data: DataSet, report: Report, device: torch.dev
     fresh = start_state(problem, [configs[cell] for cell in left], left)
     world = current_world()
     for state in resumed(fresh, latest_states(storage, left)):
-        listener = _Scribe(order, storage, configs, report, world)
+        listener = _Scribe(order, digest(state.cells), storage, configs, report, world)
         train_pack(problem, [configs[cell] for cell in state.cells], state, listener, world)
         listener.close()
 
@@ -136,17 +138,27 @@ def checkpoint_header(storage: Storage, name: str) -> dict[str, Any]:
 def drop_spent_checkpoints(storage: Storage) -> None:
     """Delete checkpoints all of whose cells have finished files; they serve nobody."""
     for name in storage.names(CHECKPOINTS):
-        if all(storage.exists(finished_name(cell)) for cell in checkpoint_header(storage, name)["cells"]):
-            storage.delete(name)
+        with contextlib.suppress(FileNotFoundError):  # another command has just replaced its own
+            if all(storage.exists(finished_name(cell)) for cell in checkpoint_header(storage, name)["cells"]):
+                storage.delete(name)
 
 
 class _Scribe:
-    """Writes down what the loop tells: files by the leading worker, events at most every `report_seconds`."""
+    """Writes down what the loop tells: files by the leading worker, events at most every `report_seconds`.
+
+    `group` names the cells that step together, and their checkpoints.
+    """
 
     def __init__(
-        self, order: PackOrder, storage: Storage, configs: dict[str, CellConfig], report: Report, world: World
+        self,
+        order: PackOrder,
+        group: str,
+        storage: Storage,
+        configs: Mapping[str, CellConfig],
+        report: Report,
+        world: World,
     ) -> None:
-        self._order, self._storage, self._configs = order, storage, configs
+        self._order, self._group, self._storage, self._configs = order, group, storage, configs
         self._report, self._world = report, world
         self._saved = self._told = time.monotonic()
         self._name: str | None = None
@@ -165,7 +177,7 @@ class _Scribe:
         """Save, if the last time is long enough ago, and drop what the new file replaces."""
         if not self._world.leads or time.monotonic() - self._saved < self._order.checkpoint_seconds:
             return
-        name = checkpoint_name(self._order.pack, state.step)
+        name = checkpoint_name(self._group, state.step)
         self._storage.write(name, state.to_bytes())
         if self._name and self._name != name:
             self._storage.delete(self._name)

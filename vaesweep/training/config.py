@@ -62,5 +62,5 @@ class TrainingConfig(Frozen):
 class TrainableConfig(RateConfig):
     """What the loop needs to know of any cell; a family adds its model and its data."""
 
-    seed: Annotated[int, Packed(), Field(ge=0)] = 0
+    seed: Annotated[int, Packed(), Field(ge=0, lt=2**63)] = 0
     training: TrainingConfig = TrainingConfig()

@@ -57,7 +57,7 @@ def from_bytes(data: bytes, where: str) -> FinishedCell:
     try:
         tensors = safetensors.torch.load(data)
         about = json.loads(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["vaesweep"])
-    except (ValueError, KeyError, safetensors.SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
         raise UserError(f"{where} is damaged; delete it to train its cell anew") from error
     about.pop("format")
     about["saturated"], about["evaluated"] = tuple(about["saturated"]), tuple(about["evaluated"])
