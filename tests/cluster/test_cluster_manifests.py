@@ -22,10 +22,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "cluster"
 MANIFESTS = ["aws.yaml", "kuberay_rayjob.yaml", "kuberay_storage.yaml", "Containerfile", "mlflow_server.sh"]
-PACKAGE_INDEXES = [
-    "--index-url",
-    "--extra-index-url",
-]
+PACKAGE_INDEX_WORDS = ["--index-url", "--extra-index-url", "--find-links", "simple/", "/whl/", "/channels/"]
 # Ray has no error class of its own for a bad file.
 REFUSALS = (jsonschema.ValidationError, ValueError, TypeError, KeyError, AssertionError, NotImplementedError)
 
@@ -233,7 +230,7 @@ def test_the_container_copies_files_that_exist_and_does_not_end_as_root() -> Non
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_no_package_index_and_no_path_of_one_machine_is_named(name: str) -> None:
     content = text(name)
-    assert [each for each in PACKAGE_INDEXES if each in content] == []
+    assert [each for each in PACKAGE_INDEX_WORDS if each in content] == []
     assert re.findall(r"(?<![\w./])/(?:work|root|Users|tmp)/", content) == []
 
 
