@@ -11,7 +11,7 @@ import torch
 from vaesweep.data.domains import DataSet
 from vaesweep.families import family
 from vaesweep.sweep.cells import Cell, Pack, digest, pack
-from vaesweep.sweep.vocabulary import Outcome
+from vaesweep.sweep.vocabulary import SETTLED, Outcome
 from vaesweep.training.loop import Measured, measure_pack, start_state
 
 LARGEST_PACK = 128  # beyond this a step's time on a CPU grows as fast as the pack
@@ -39,8 +39,7 @@ def make_plan(cells: Sequence[Cell], outcomes: Mapping[str, Outcome | None], pac
 
     Without a `pack_size` the cells are spread evenly over `slots` places that work at the same time.
     """
-    settled = (Outcome.FINISHED, Outcome.DIVERGED)
-    done = frozenset(cell.identity for cell in cells if outcomes.get(cell.identity) in settled)
+    done = frozenset(cell.identity for cell in cells if outcomes.get(cell.identity) in SETTLED)
     left = [cell for cell in cells if cell.identity not in done]
     size = pack_size or min(LARGEST_PACK, max(1, -(-len(left) // max(1, slots))))
     return Plan(tuple(cells), done, tuple(pack(left, size)))

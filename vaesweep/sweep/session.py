@@ -24,7 +24,7 @@ from vaesweep.sweep.cells import Cell, Sweep, axes_and_base, expand
 from vaesweep.sweep.plan import Plan, make_plan
 from vaesweep.sweep.storage import FINISHED, Storage, finished_name
 from vaesweep.sweep.tracking import Known, Store, Tracker
-from vaesweep.sweep.vocabulary import Outcome, Tag, store_uri
+from vaesweep.sweep.vocabulary import SETTLED, Outcome, Tag, store_uri
 from vaesweep.training import finished
 
 
@@ -72,7 +72,7 @@ class Session:
     def recovered(self) -> list[str]:
         """Cells with a finished file that MLflow does not know as finished."""
         files = set(self.storage.names(FINISHED))
-        ended = {cell for cell, known in self.known.items() if known.outcome in (Outcome.FINISHED, Outcome.DIVERGED)}
+        ended = {cell for cell, known in self.known.items() if known.outcome in SETTLED}
         mine = (cell.identity for cell in self.cells)
         return [cell for cell in mine if cell not in ended and finished_name(cell) in files]
 

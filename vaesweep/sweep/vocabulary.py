@@ -38,6 +38,8 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
+SETTLED = (Outcome.FINISHED, Outcome.DIVERGED)  # cells that are not run again
+
 SWEEP_FILE = "sweep.json"  # artifact of the parent run: name, preset, command, axes, cells, domains (SweepRecord)
 MODEL_FILE = "model.safetensors"  # artifact of a cell run: the trained weights
 CONFIG_FILE = "config.json"  # artifact of a cell run: its canonical configuration

@@ -14,7 +14,7 @@ from torch import Tensor
 from vaesweep.errors import UserError
 from vaesweep.training.loop import CellResult
 from vaesweep.training.stack import unflatten
-from vaesweep.training.state import FORMAT
+from vaesweep.training.state import FORMAT, header
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ def to_bytes(result: CellResult, family: str, config: dict[str, Any]) -> bytes:
 
 def from_bytes(data: bytes, where: str) -> FinishedCell:
     """Read a finished cell back; `where` names it in the error that a damaged one gives."""
+    about = header(data, where)
     try:
         tensors = safetensors.torch.load(data)
-        about = json.loads(json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]["vaesweep"])
-    except (ValueError, KeyError, TypeError, safetensors.SafetensorError) as error:
+    except safetensors.SafetensorError as error:
         raise UserError(f"{where} is damaged; delete it to train its cell anew") from error
     about.pop("format")
     about["saturated"], about["evaluated"] = tuple(about["saturated"]), tuple(about["evaluated"])
