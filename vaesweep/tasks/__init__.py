@@ -1,0 +1,1 @@
+"""What a trained representation is used for."""

@@ -1,0 +1,107 @@
+"""Predictions by latent variables: many samples of q(z | x_O), as they come or importance-weighted.
+
+    x_O ──► q(z | x_O) ──► z_s ──► p(x | z_s) ──► mixture over s, weights 1/S or
+                                                   w_s ∝ p(x_O | z_s) p(z_s) / q(z_s | x_O)
+
+The plain estimate is the thesis' (section 3.2); the self-normalised weights are those of Mattei and Frellsen (2019),
+with which the mixture tends to p(x_U | x_O) of the model whatever the amortised posterior is. The standard normal
+numbers behind the samples are one scrambled Sobol sequence, the same for every cell and datum, so that models are
+compared on common numbers and predictions do not change from call to call.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.quasirandom import SobolEngine
+
+from vaesweep.distributions import Gaussian, gaussian_kl
+from vaesweep.tasks.predictive import Draws, Predictive
+
+LARGEST_CHUNK = 1 << 13  # samples decoded at once, all cells together: their activations stay in a core's cache
+TAIL = 1e-6  # Sobol points are kept this far from 0 and 1, where the normal quantile is infinite
+
+
+@dataclass(frozen=True)
+class LatentModels:
+    """A stack of trained models as three functions of standardised data, each vectorised over cells.
+
+    `posterior(x, observed)` maps `[cell, row, dim]` to parameters `[cell, row, latent]`, `observation(z)`
+    `[cell, ..., latent]` to `[cell, ..., dim]`, and `prior_log_prob(z)` `[cell, ..., latent]` to `[cell, ...]`.
+    """
+
+    cells: int
+    latents: int
+    posterior: Callable[[Tensor, Tensor], Gaussian]
+    observation: Callable[[Tensor], Gaussian]
+    prior_log_prob: Callable[[Tensor], Tensor]
+
+
+class LatentPredictor:
+    """Predicts with `samples` of the posterior of every model; `mean` and `std` `[dim]` undo the standardisation."""
+
+    def __init__(
+        self, models: LatentModels, mean: Tensor, std: Tensor, *, samples: int, weighted: bool, seed: int = 0
+    ) -> None:
+        self._models, self._mean, self._std, self._weighted = models, mean, std, weighted
+        self._noise = normal_points(samples, models.latents, seed).to(mean)
+        self.cells, self.dims = models.cells, len(mean)
+
+    @property
+    def rows(self) -> int:
+        """See `Predictor`."""
+        return max(1, LARGEST_CHUNK // (self.cells * len(self._noise)))
+
+    def predict(self, x: Tensor, observed: Tensor) -> Predictive:
+        """See `Predictor`. The bound is the samples' estimate of the ELBO, or the importance-weighted bound."""
+        known = self._standardised(x, observed)
+        q = self._models.posterior(known, observed)
+        spread = Gaussian(q.mean.unsqueeze(-2), q.log_std.unsqueeze(-2))
+        z = spread.sample(self._noise)
+        p = self._models.observation(z)
+        densities = p.log_prob(known.unsqueeze(-2)).masked_fill(~observed.unsqueeze(-2), 0.0)
+        log_ratio = densities.sum(-1) + self._models.prior_log_prob(z) - spread.log_prob(z).sum(-1)
+        if self._weighted:
+            weights, bound = log_ratio.softmax(-1), log_ratio.logsumexp(-1) - math.log(len(self._noise))
+        else:
+            weights, bound = torch.full_like(log_ratio, 1 / len(self._noise)), log_ratio.mean(-1)
+        return Predictive(weights, self._mean + self._std * p.mean, self._std * p.log_std.exp(), bound)
+
+    def unexplained(self, x: Tensor, observed: Tensor, predictive: Predictive) -> Tensor:
+        """See `Predictor`: dimensions are independent given z, so the joint density is a mixture of products."""
+        missing = predictive.log_densities(x).masked_fill(observed.unsqueeze(-2), 0.0).sum(-1)
+        return -torch.logsumexp(predictive.weights.log() + missing, dim=-1)
+
+    def information(self, x: Tensor, observed: Tensor, predictive: Predictive, draws: Draws) -> Tensor:
+        """The expected information reward of Ma et al. (2019, eq. 9), every other unobserved dimension the target.
+
+        R(d) = E KL(q(z | x_d, x_O) ‖ q(z | x_O)) − E KL(q(z | x_U, x_O) ‖ q(z | x_U∖d, x_O)), the expectations over
+        `draws` of x_U from the predictive. Latent dimensions that carry nothing cancel.
+        """
+        before = self._posterior(x, observed)
+        every = torch.ones_like(observed)
+        reward = torch.zeros(observed.shape, dtype=x.dtype, device=x.device)
+        for number in range(len(draws)):
+            dream = torch.where(observed, x, predictive.sample(draws, number))
+            full = self._posterior(dream, every)
+            for dim in range(self.dims):
+                this = torch.arange(self.dims, device=x.device) == dim
+                learnt = gaussian_kl(self._posterior(dream, observed | this), before)
+                known = gaussian_kl(full, self._posterior(dream, every & ~this))
+                reward[..., dim] += (learnt - known).sum(-1)
+        return reward.masked_fill(observed, 0.0) / len(draws)
+
+    def _posterior(self, x: Tensor, observed: Tensor) -> Gaussian:
+        return self._models.posterior(self._standardised(x, observed), observed)
+
+    def _standardised(self, x: Tensor, observed: Tensor) -> Tensor:
+        """Standardised `[cell, row, dim]`, zero where nothing is observed."""
+        return ((x - self._mean) / self._std).expand(observed.shape).masked_fill(~observed, 0.0)
+
+
+def normal_points(samples: int, dims: int, seed: int) -> Tensor:
+    """Standard normal numbers `[sample, dim]` that fill the space evenly: a scrambled Sobol sequence of `seed`."""
+    points = SobolEngine(dims, scramble=True, seed=seed).draw(samples, dtype=torch.float64)
+    return torch.special.ndtri(points.clamp(TAIL, 1 - TAIL))
