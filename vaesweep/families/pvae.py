@@ -17,11 +17,13 @@ from vaesweep.data.audiograms import COLUMNS, QUANTUM
 from vaesweep.data.domains import DataSet, Domain, Role, Standardisation
 from vaesweep.distributions import Gaussian
 from vaesweep.elbo import Elbo
+from vaesweep.families.acquisition import Acquirer, AcquisitionConfig, Population, Scale
 from vaesweep.families.base import CellConfig, Family
 from vaesweep.models.pvae import RATE, PartialVae, PartialVaeConfig
 from vaesweep.packing import Frozen
 from vaesweep.training.order import generator
-from vaesweep.training.problem import Batch
+from vaesweep.training.problem import Batch, Uses
+from vaesweep.training.stack import Stack
 
 # Thesis line 770: 0.125 to 1.5 by 0.125, on to 8 by 0.25, on to 15 by 1; 45 targets, in nats per datum.
 PAPER_TARGETS = tuple(float(t) for t in np.concatenate([np.arange(1, 13) / 8, np.arange(7, 33) / 4, np.arange(9, 16)]))
@@ -44,6 +46,7 @@ class PartialVaeCell(CellConfig):
     family: Literal["pvae"] = "pvae"
     model: PartialVaeConfig = PartialVaeConfig()
     data: AudiogramConfig = AudiogramConfig()
+    acquisition: AcquisitionConfig = AcquisitionConfig()
 
 
 class PartialVaeProblem:
@@ -65,6 +68,9 @@ class PartialVaeProblem:
         self._train = data.domain(Role.TRAIN).name
         self.valid = data.domain(Role.VALID).name
         self.train_rows = len(self._x[self._train])
+        raw = [Population(domain.name, self._physical(domain)) for domain in data.domains]
+        self._scale = Scale(self._mean, self._std)
+        self._acquirer = Acquirer(config.acquisition, config.model.latents, self._scale, raw, self.valid)
 
     def build(self) -> PartialVae:
         """A freshly initialised partial VAE."""
@@ -107,9 +113,17 @@ class PartialVaeProblem:
             for part in ("observed", "unobserved")
         }
 
+    def use(self, stack: Stack, rows: int | None = None) -> Uses:
+        """Acquire audiograms by the rules of the configuration; the standardisation stays with the weights."""
+        found = self._acquirer.use(stack, rows)
+        scale = {f"standardisation/{name}": getattr(self._scale, name) for name in ("mean", "std")}
+        return Uses(found.metrics, found.kept | {name: one.expand(len(stack), -1) for name, one in scale.items()})
+
     def _standardised(self, domain: Domain) -> Tensor:
-        raw = torch.tensor(domain.arrays["x"], dtype=torch.float32, device=self.device)
-        return (raw - self._mean) / self._std
+        return (self._physical(domain) - self._mean) / self._std
+
+    def _physical(self, domain: Domain) -> Tensor:
+        return torch.tensor(domain.arrays["x"], dtype=torch.float32, device=self.device)
 
     def _noise(self, rows: int, generator: torch.Generator) -> Tensor:
         return torch.randn(rows, self._config.model.latents, generator=generator, device=self.device)

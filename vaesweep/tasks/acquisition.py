@@ -95,15 +95,10 @@ class Trace:
     effective_samples: Tensor
     variance: Tensor
 
-    @property
-    def area_rmse(self) -> Tensor:
-        """Area under the information curve (eq. 6), measurement·dB, `[cell, row]`."""
-        return self.rmse[..., 1:].sum(-1)
 
-    @property
-    def area_nll(self) -> Tensor:
-        """Area under the information curve of eq. 5, measurement·nats, `[cell, row]`."""
-        return self.nll[..., 1:].sum(-1)
+def area(curve: Tensor) -> Tensor:
+    """Area under an information curve `[..., M + 1]`, the sum over m = 1 … M (eq. 6): measurement·dB, or ·nats."""
+    return curve[..., 1:].sum(-1)
 
 
 @torch.no_grad()

@@ -19,7 +19,10 @@ from vaesweep.training.state import FORMAT, header
 
 @dataclass(frozen=True)
 class FinishedCell:
-    """A finished cell as read back. `history` has `[evaluation]` a metric, at the steps `evaluated`."""
+    """A finished cell as read back. `history` has `[evaluation]` a metric, at the steps `evaluated`.
+
+    `kept` is what the family's users need beside the weights (`Problem.use`).
+    """
 
     cell: str
     family: str
@@ -31,6 +34,7 @@ class FinishedCell:
     evaluated: tuple[int, ...]
     history: dict[str, Tensor]
     weights: dict[str, Tensor]
+    kept: dict[str, Tensor]
 
 
 def to_bytes(result: CellResult, family: str, config: dict[str, Any]) -> bytes:
@@ -49,6 +53,7 @@ def to_bytes(result: CellResult, family: str, config: dict[str, Any]) -> bytes:
     weights = unflatten(result.state.flat[0].cpu(), result.state.layout)
     tensors = {f"model/{name}": value.contiguous() for name, value in weights.items()}
     tensors |= {f"history/{name}": value[0].contiguous() for name, value in result.state.history.items()}
+    tensors |= {f"kept/{name}": value.contiguous() for name, value in result.kept.items()}
     return safetensors.torch.save(tensors, {"vaesweep": json.dumps(about)})
 
 
@@ -61,6 +66,9 @@ def from_bytes(data: bytes, where: str) -> FinishedCell:
         raise UserError(f"{where} is damaged; delete it to train its cell anew") from error
     about.pop("format")
     about["saturated"], about["evaluated"] = tuple(about["saturated"]), tuple(about["evaluated"])
-    history = {n.removeprefix("history/"): t for n, t in tensors.items() if n.startswith("history/")}
-    weights = {n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")}
-    return FinishedCell(**about, history=history, weights=weights)
+    weights, history, kept = (_under(f"{part}/", tensors) for part in ("model", "history", "kept"))
+    return FinishedCell(**about, weights=weights, history=history, kept=kept)
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

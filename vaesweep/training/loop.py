@@ -8,7 +8,8 @@ stopping, divergence, last step) are evaluated on every domain and retired from 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -20,19 +21,23 @@ from vaesweep.training import adam
 from vaesweep.training.config import TrainableConfig
 from vaesweep.training.evaluate import elbo_metrics, evaluate
 from vaesweep.training.order import NOISE, Order, generator
-from vaesweep.training.problem import Batch, Problem
+from vaesweep.training.problem import Batch, Problem, Uses
 from vaesweep.training.stack import Stack, initial_rows, layout_of
 from vaesweep.training.state import PackState
 from vaesweep.training.watch import Watch
 from vaesweep.training.world import World
 
 CALIBRATION_STEPS = 8
+CALIBRATION_ROWS = (16, 48)  # data of a domain that trained models are put to use on, twice
 RUNNING = -1  # in PackState.failed: no step has failed
 
 
 @dataclass(frozen=True)
 class CellResult:
-    """What became of one cell: its final metrics by `domain/metric`, or the step at which it diverged."""
+    """What became of one cell: its final metrics by `domain/metric`, or the step at which it diverged.
+
+    `kept` are tensors that its users need beside the weights (`Problem.use`).
+    """
 
     cell: str
     step: int
@@ -40,6 +45,7 @@ class CellResult:
     diverged: int | None
     saturated: tuple[str, ...]
     state: PackState  # of this cell alone: weights, history
+    kept: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Listener(Protocol):
@@ -116,7 +122,16 @@ def measure_pack(
     marks.append(clock())
     quick = marks[3] - marks[2]
     rows = sum(problem.domains.values()) / problem.quick_rows(problem.valid)
-    return Measured((marks[2] - marks[1]) / CALIBRATION_STEPS, quick, quick * rows)
+    few, more = (_seconds(partial(problem.use, pack.stack, rows=n), clock) for n in CALIBRATION_ROWS)
+    largest = max(problem.quick_rows(domain) for domain in problem.domains)
+    a_row = max(0.0, more - few) / (CALIBRATION_ROWS[1] - CALIBRATION_ROWS[0])
+    return Measured((marks[2] - marks[1]) / CALIBRATION_STEPS, quick, quick * rows + few + a_row * largest)
+
+
+def _seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:
+    start = clock()
+    work()
+    return clock() - start
 
 
 class _Pack:
@@ -244,23 +259,36 @@ class _Pack:
         return ended.nonzero().flatten().tolist()
 
     def results(self, done: Sequence[int]) -> list[CellResult]:
-        """Evaluate the cells at the positions `done` on every domain."""
-        state = self.state.select(done)
-        stack = Stack(self.problem.build(), state.flat)
+        """Evaluate the cells at the positions `done` on every domain, and put them to use; not those that diverged."""
+        flags = self.policy.saturated(self.state.control)
+        sound = [i for i in done if int(self.state.failed[i]) == RUNNING]
+        found = self.judged(sound) if sound else Uses()
+        ended = []
+        for i in done:
+            at = sound.index(i) if i in sound else None
+            ended.append(
+                CellResult(
+                    cell=self.state.cells[i],
+                    step=self.state.step,
+                    metrics={} if at is None else {name: float(value[at]) for name, value in found.metrics.items()},
+                    diverged=int(self.state.failed[i]) if at is None else None,
+                    saturated=tuple(name for name, flag in flags.items() if bool(flag[i])),
+                    state=self.state.select([i]),
+                    kept={} if at is None else {name: value[at] for name, value in found.kept.items()},
+                )
+            )
+        return ended
+
+    def judged(self, cells: Sequence[int]) -> Uses:
+        """Final metrics of the cells at some positions, and what their users need, on the CPU."""
+        stack = Stack(self.problem.build(), self.state.select(cells).flat)
         metrics: dict[str, Tensor] = {}
         for domain in self.problem.domains:
             found = evaluate(stack, self.problem, domain, self.training.batch_size, self.world)
             metrics |= {f"{domain}/{name}": value.cpu() for name, value in found.items()}
-        configs = [self.configs[i] for i in done]
-        flags = RatePolicy(configs, self.problem.rate_names, self.problem.device).saturated(state.control)
-        return [self._result(state.select([i]), i, metrics, flags) for i in range(len(done))]
-
-    def _result(self, state: PackState, i: int, metrics: dict[str, Tensor], flags: dict[str, Tensor]) -> CellResult:
-        failed = int(state.failed[0])
-        diverged = None if failed == RUNNING else failed
-        final = {} if diverged is not None else {name: float(value[i]) for name, value in metrics.items()}
-        saturated = tuple(name for name, flag in flags.items() if bool(flag[i]))
-        return CellResult(state.cells[0], state.step, final, diverged, saturated, state)
+        uses = self.problem.use(stack)
+        metrics |= {name: value.cpu() for name, value in uses.metrics.items()}
+        return Uses(metrics, {name: value.cpu() for name, value in uses.kept.items()})
 
 
 def _parts(result: tuple[Elbo, object], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

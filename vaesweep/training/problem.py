@@ -5,14 +5,29 @@ data order and noise whatever pack they are in.
 """
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from vaesweep.elbo import Elbo
 
+if TYPE_CHECKING:
+    from vaesweep.training.stack import Stack
+
 Batch = dict[str, Tensor]  # keyword arguments of the model's forward, each [batch, ...]
+
+
+@dataclass(frozen=True)
+class Uses:
+    """What trained models are worth in use, beyond their ELBO: `metrics` by `domain/metric`, each `[cell]`.
+
+    `kept` are tensors `[cell, ...]` by name that stay with a cell's weights: what its users need beside them.
+    """
+
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+    kept: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Problem(Protocol):
@@ -41,3 +56,6 @@ class Problem(Protocol):
 
     def summarise(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The family's own metrics from the means of `measure`'s quantities, each `[cell]`."""
+
+    def use(self, stack: "Stack", rows: int | None = None) -> Uses:
+        """Put trained models to their downstream uses, on at most `rows` data of a domain where it is given."""

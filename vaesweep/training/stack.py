@@ -16,13 +16,25 @@ from vaesweep.training.problem import Batch
 Layout = tuple[tuple[str, tuple[int, ...]], ...]  # names and shapes, in the buffer's order
 
 
+class _Bound(nn.Module):
+    """A model whose call is any function of it: `functional_call` swaps parameters only around a module's forward."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """`function(model, *arguments)`."""
+        return function(self.model, *arguments)
+
+
 class Stack:
     """The stacked parameters of a pack. `flat` is `[cell, parameter]`."""
 
     def __init__(self, model: nn.Module, flat: Tensor) -> None:
         if any(True for _ in model.buffers()):
             raise TypeError(f"{type(model).__name__} has buffers; a packed model may hold parameters only")
-        self._skeleton = model.to("meta")
+        self._skeleton = _Bound(model.to("meta"))
         self.layout = layout_of(model)
         self.flat = flat
         self._views = {name: view.detach().requires_grad_() for name, view in unflatten(flat, self.layout).items()}
@@ -36,10 +48,25 @@ class Stack:
         `batch` entries are `[cell, batch, ...]`, or `[batch, ...]` where all cells see the same (`shared`).
         """
 
-        def one(parameters: dict[str, Tensor], batch: Batch) -> Any:
-            return function(functional_call(self._skeleton, parameters, (), batch), batch)
+        def one(model: nn.Module, batch: Batch) -> Any:
+            return function(model(**batch), batch)
 
-        return vmap(one, in_dims=(0, None if shared else 0))(self._views, batch)
+        return self._each(one, (batch,), 0 if not shared else None)
+
+    def call(self, function: Callable[..., Any], *arguments: Tensor) -> Any:
+        """`function(model, *arguments)` of each cell, stacked; arguments and results are `[cell, ...]`."""
+        return self._each(function, arguments, 0)
+
+    def part(self, cells: slice) -> "Stack":
+        """The stack of some of the cells."""
+        return Stack(self._skeleton.model, self.flat[cells])
+
+    def _each(self, function: Callable[..., Any], arguments: tuple[Any, ...], in_dim: int | None) -> Any:
+        def one(parameters: dict[str, Tensor], *arguments: Any) -> Any:
+            named = {f"model.{name}": value for name, value in parameters.items()}
+            return functional_call(self._skeleton, named, (function, *arguments))
+
+        return vmap(one, in_dims=(0, *[in_dim] * len(arguments)))(self._views, *arguments)
 
     def gradient(self, objective: Tensor) -> Tensor:
         """Gradient of a scalar that is a sum over cells: `[cell, parameter]`, each row its own cell's."""
