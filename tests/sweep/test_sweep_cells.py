@@ -11,7 +11,7 @@ import pytest
 from vaesweep.errors import UserError
 from vaesweep.families import family
 from vaesweep.families.pvae import PartialVaeCell
-from vaesweep.sweep.cells import Cell, Pack, Preset, Sweep, axes_and_base, digest, expand, pack
+from vaesweep.sweep.cells import Cell, Pack, Preset, Sweep, axes_and_single, digest, expand, pack
 from vaesweep.sweep.settings import build
 
 TARGET = "rates.total.target"
@@ -100,18 +100,34 @@ def test_all_values_of_all_axes_are_combined_once() -> None:
 
 
 def test_a_list_makes_its_key_an_axis() -> None:
-    axes, _ = axes_and_base(PRESET, {"training.learning_rate": [1e-3, 1e-2]})
+    axes, _ = axes_and_single(PRESET, {"training.learning_rate": [1e-3, 1e-2]})
     assert axes == {TARGET: [0.5, 1.0, 2.0], "seed": [0, 1], "training.learning_rate": [1e-3, 1e-2]}
 
 
 def test_a_list_replaces_the_presets_axis() -> None:
-    assert axes_and_base(PRESET, {"seed": [7]})[0]["seed"] == [7]
+    assert axes_and_single(PRESET, {"seed": [7]})[0]["seed"] == [7]
 
 
 def test_a_single_value_collapses_an_axis() -> None:
-    axes, base = axes_and_base(PRESET, {"seed": 7})
+    axes, single = axes_and_single(PRESET, {"seed": 7})
     assert list(axes) == [TARGET]
-    assert base["seed"] == 7
+    assert single == {"seed": 7}
+
+
+def test_variants_are_one_more_axis_of_named_settings() -> None:
+    preset = Preset(PRESET.base, {"seed": [0, 1]}, {"plain": {}, "wide": {"model.hidden": 32, "training.steps": 20}})
+    found = cells_of({}, preset)
+    assert [dict(one.values) for one in found] == [
+        {"variant": name, "seed": seed} for name, seed in itertools.product(["plain", "wide"], [0, 1])
+    ]
+    assert [one.config.model.hidden for one in found if one.values["variant"] == "wide"] == [32, 32]
+    assert {one.config.training.steps for one in found if one.values["variant"] == "plain"} == {10}
+
+
+def test_what_the_user_sets_stands_above_a_variant() -> None:
+    preset = Preset(PRESET.base, {"seed": [0]}, {"wide": {"model.hidden": 32}, "short": {"training.steps": 5}})
+    found = cells_of({"training.steps": 7, "variant": "short"}, preset)
+    assert [(one.config.training.steps, dict(one.values)) for one in found] == [(7, {"seed": 0})]
 
 
 def test_a_list_takes_the_place_of_what_the_preset_fixed() -> None:

@@ -108,10 +108,12 @@ def test_the_strength_is_the_penalty_beside_the_mean_squared_error() -> None:
     torch.testing.assert_close(gradient, torch.zeros_like(gradient), rtol=0, atol=1e-9)
 
 
-def test_what_never_varied_in_validation_has_no_say_later() -> None:
+@pytest.mark.parametrize("rounding", [0.0, 1e-7])
+def test_what_never_varied_in_validation_has_no_say_later(rounding: float) -> None:
     seen = drawn(3)
-    seen = replace(seen, bound=torch.full_like(seen.bound, -1234.567))
+    seen = replace(seen, bound=-1234.567 * (1 + rounding * seen.bound))
     model = StoppingModel.fit(seen)
+    assert bool((model.coefficients[:, GIVEN : GIVEN + 2] == 0).all())
     before = model.estimate(seen)
     assert bool(before.isfinite().all())
     other = seen.variance.clone()
@@ -255,6 +257,13 @@ def test_of_equally_good_thresholds_the_nearest_is_taken() -> None:
     moved = shifted_threshold(rmse.double() + 2, rmse, THRESHOLD, 1, 1)
     top = torch.where(rmse < THRESHOLD, rmse, -torch.inf)[..., 1:-1].cummin(-1).values.flatten(1).amax(-1)
     assert bool(((top + 2 < moved) & (moved <= THRESHOLD + 2)).all())
+
+
+def test_the_nearest_is_taken_among_thresholds_that_lie_apart() -> None:
+    done, undone = [9.0, 1, 0], [9.0, 9, 0]
+    rmse = torch.tensor([[done, undone, done, undone]])
+    estimated = torch.tensor([[[9.0, 1.0, 0], [9, 2.0, 0], [9, 3.0, 0], [9, 4.0, 0]]])  # best in (1, 2] and in (3, 4]
+    assert shifted_threshold(estimated, rmse, THRESHOLD, 1, 1).item() == 4
 
 
 def test_the_dearer_an_early_stop_the_later_it_comes() -> None:

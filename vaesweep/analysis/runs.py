@@ -10,7 +10,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -50,6 +50,7 @@ class SweepRecord:
     axes: dict[str, list[Any]]
     cells: dict[str, dict[str, Any]]
     domains: tuple[DomainRecord, ...]
+    data: str = ""  # what `--data` named
 
     @classmethod
     def from_json(cls, text: str) -> "SweepRecord":
@@ -60,6 +61,7 @@ class SweepRecord:
                 **{key: str(raw[key]) for key in ("sweep", "name", "family", "preset", "command")},
                 axes=dict(raw["axes"]),
                 cells={cell["cell"]: dict(cell["values"]) for cell in raw["cells"]},
+                data=str(raw.get("data", {}).get("spec", "")),
                 domains=tuple(DomainRecord(domain["name"], Role(domain["role"])) for domain in raw["domains"]),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -70,9 +72,9 @@ class SweepRecord:
 class Runs:
     """One sweep as tracked.
 
-    `run_id` is the parent run's. `cells` has one row a listed cell: cell, outcome (finished, diverged,
-    failed, running or missing), cause, saturated (names of the rates whose target was out of reach), and a
-    column for every axis, every target and the seed. `finals` has one row a final number: cell, domain,
+    `run_id` is the parent run's, `run_ids` maps a cell to its own. `cells` has one row a listed cell: cell, outcome
+    (finished, diverged, failed, running or missing), cause, saturated (names of the rates whose target was out of
+    reach), and a column for every axis, every target and the seed. `finals` has one row a final number: cell, domain,
     metric, value.
     """
 
@@ -80,6 +82,7 @@ class Runs:
     run_id: str
     cells: pd.DataFrame
     finals: pd.DataFrame
+    run_ids: dict[str, str] = field(default_factory=dict)
 
 
 def read(experiment: str, tracking_uri: str | None = None, sweep: str | None = None) -> Runs:
@@ -87,7 +90,7 @@ def read(experiment: str, tracking_uri: str | None = None, sweep: str | None = N
 
     Raises `UserError` when the store, the experiment, the sweep or every one of its cells is missing.
     """
-    client = _client(tracking_uri)
+    client = client_of(tracking_uri)
     experiment_id = _experiment_id(client, experiment)
     parent = _parent(client, experiment, experiment_id, sweep)
     record = SweepRecord.from_json(_artifact_text(client, parent.info.run_id, SWEEP_FILE))
@@ -97,17 +100,18 @@ def read(experiment: str, tracking_uri: str | None = None, sweep: str | None = N
             f"experiment {experiment!r} holds none of the {len(record.cells)} cells of sweep {record.sweep}; "
             "run the sweep first, or wait for its first cell"
         )
-    return Runs(record, parent.info.run_id, _cells_frame(record, found), _finals_frame(found))
+    ids = {cell: run.info.run_id for cell, run in found.items()}
+    return Runs(record, parent.info.run_id, _cells_frame(record, found), _finals_frame(found), ids)
 
 
 def log_files(run_id: str, paths: Iterable[Path], tracking_uri: str | None = None) -> None:
     """Log files as artifacts of a run, at the top of its artifact folder."""
-    client = _client(tracking_uri)
+    client = client_of(tracking_uri)
     for path in paths:
         client.log_artifact(run_id, str(path))
 
 
-def _client(tracking_uri: str | None) -> MlflowClient:
+def client_of(tracking_uri: str | None) -> MlflowClient:
     """A quiet client. A SQLite file that is not there is refused, since MLflow would make an empty one."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)

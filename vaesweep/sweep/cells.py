@@ -12,13 +12,19 @@ from vaesweep.families import CellConfig, Family
 from vaesweep.packing import structure
 from vaesweep.sweep.settings import Settings, build, combine
 
+VARIANT = "variant"  # the axis of a preset's variants
+
 
 @dataclass(frozen=True)
 class Preset:
-    """A size of a sweep: settings of every cell, and axes whose values are all combined. Keys are dotted."""
+    """A size of a sweep: settings of every cell, and axes whose values are all combined. Keys are dotted.
+
+    `variants` is one more axis: named bundles of settings, of which a cell has one.
+    """
 
     base: Settings = field(default_factory=dict)
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    variants: Mapping[str, Settings] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,9 +78,10 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
-def axes_and_base(preset: Preset, settings: Settings) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
-    """The preset with what the user set: a list makes its key an axis, a single value fixes it."""
-    axes = {key: list(values) for key, values in preset.axes.items()}
+def axes_and_single(preset: Preset, settings: Settings) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
+    """The preset's axes with what the user set, and his single values: a list makes its key an axis."""
+    axes: dict[str, Sequence[Any]] = {VARIANT: list(preset.variants)} if preset.variants else {}
+    axes |= {key: list(values) for key, values in preset.axes.items()}
     single = {key: value for key, value in settings.items() if not isinstance(value, list)}
     for key, value in settings.items():
         if isinstance(value, list):
@@ -87,22 +94,34 @@ def axes_and_base(preset: Preset, settings: Settings) -> tuple[dict[str, Sequenc
     new = [key for key in single if key.endswith(".kind") and preset.base.get(key) != single[key]]
     kinds = [key.removesuffix("kind") for key in new]
     gone = [key for key in axes if key in single or any(key.startswith(k) and key not in settings for k in kinds)]
-    return {key: values for key, values in axes.items() if key not in gone}, combine(preset.base, single)
+    return {key: values for key, values in axes.items() if key not in gone}, single
 
 
 def expand(owner: Family, preset: Preset, settings: Settings) -> list[tuple[CellConfig, dict[str, Any]]]:
     """Configurations of all cells of a preset with the user's settings, with their places on the axes."""
-    axes, base = axes_and_base(preset, settings)
+    axes, single = axes_and_single(preset, settings)
     found: dict[str, tuple[CellConfig, dict[str, Any]]] = {}
     for values in itertools.product(*axes.values()):
         place = dict(zip(axes, values, strict=True))
-        config = build(owner.config, combine(base, place))
+        chosen = combine(single, place)
+        bundle = _variant(preset, chosen.pop(VARIANT, None))
+        config = build(owner.config, combine(preset.base, bundle, chosen))
         owner.check(config)
         if (key := config.model_dump_json()) in found:
             again = " ".join(f"{axis}={value}" for axis, value in place.items())
             raise UserError(f"two places on the axes make one cell, the second is {again}; name each value once")
         found[key] = (config, place)
     return list(found.values())
+
+
+def _variant(preset: Preset, name: str | None) -> Settings:
+    if name is None:
+        return {}
+    if name not in preset.variants:
+        raise UserError(
+            f"variant {name}: there is no such variant here; there are {', '.join(preset.variants) or 'none'}"
+        )
+    return preset.variants[name]
 
 
 def pack(cells: Sequence[Cell], size: int) -> list[Pack]:

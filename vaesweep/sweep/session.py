@@ -20,7 +20,7 @@ import vaesweep
 from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
 from vaesweep.families import Family, family
-from vaesweep.sweep.cells import Cell, Sweep, axes_and_base, expand
+from vaesweep.sweep.cells import Cell, Sweep, axes_and_single, expand
 from vaesweep.sweep.plan import Plan, make_plan
 from vaesweep.sweep.storage import FINISHED, Storage, finished_name
 from vaesweep.sweep.tracking import Known, Store, Tracker
@@ -91,7 +91,7 @@ class Session:
 
     def record(self, plan: Plan) -> dict[str, Any]:
         """What the parent run remembers of the sweep, for the analysis to read."""
-        axes, _ = axes_and_base(self.preset, self.options.settings)
+        axes, _ = axes_and_single(self.preset, self.options.settings)
         return {
             "sweep": plan.sweep_identity(self.sweep.name),
             "name": self.sweep.name,

@@ -1,0 +1,59 @@
+"""Trained cells read back from MLflow: weights, history, and what their users need beside them."""
+
+import tempfile
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from vaesweep.analysis.runs import client_of
+from vaesweep.errors import UserError
+from vaesweep.sweep.vocabulary import MODEL_FILE, Kind, Outcome, Tag
+from vaesweep.training import finished
+from vaesweep.training.finished import FinishedCell
+
+MANY = 100  # experiments looked through for a cell
+
+
+def load(run: str, tracking_uri: str | None = None) -> FinishedCell:
+    """The trained cell of a run, named by its MLflow run id or by its cell's identity (`cells.csv`).
+
+    Raises `UserError` where there is no such run, or its cell has not finished.
+    """
+    client = client_of(tracking_uri)
+    found = _by_id(client, run) or _by_cell(client, run)
+    if found is None:
+        raise UserError(f"run {run}: this tracking store has no run and no cell of that name; `vaesweep ui` shows them")
+    outcome = found.data.tags.get(Tag.OUTCOME, "not ended")
+    if outcome != Outcome.FINISHED:
+        raise UserError(f"run {run}: its cell has {outcome}, so there is no model; name a finished one")
+    return model_of(client, found.info.run_id)
+
+
+def model_of(client: MlflowClient, run_id: str) -> FinishedCell:
+    """The model artifact of a finished cell's run."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            data = Path(client.download_artifacts(run_id, MODEL_FILE, folder)).read_bytes()
+        except (OSError, MlflowException) as error:
+            raise UserError(
+                f"run {run_id} has no readable {MODEL_FILE} ({' '.join(str(error).split())[:200]})"
+            ) from error
+    return finished.from_bytes(data, f"{MODEL_FILE} of run {run_id}")
+
+
+def _by_id(client: MlflowClient, run: str) -> Run | None:
+    try:
+        found = client.get_run(run)
+    except MlflowException:
+        return None
+    return found if found.data.tags.get(Tag.KIND) == Kind.CELL else None
+
+
+def _by_cell(client: MlflowClient, cell: str) -> Run | None:
+    """The newest run of a cell that has finished, else the newest."""
+    experiments = [experiment.experiment_id for experiment in client.search_experiments(max_results=MANY)]
+    wanted = f"tags.`{Tag.KIND}` = '{Kind.CELL}' and tags.`{Tag.CELL}` = '{cell}'"
+    runs = client.search_runs(experiments, wanted, order_by=["attributes.start_time DESC"]) if cell.isalnum() else []
+    return next((run for run in runs if run.data.tags.get(Tag.OUTCOME) == Outcome.FINISHED), next(iter(runs), None))
