@@ -24,6 +24,9 @@ def cell(
     return Cell(build(PartialVaeCell, settings or {}), "pvae", data, values or {})
 
 
+BASE = {"training.steps": 10}
+
+
 def cells_of(settings: Mapping[str, Any], preset: Preset = PRESET) -> list[Cell]:
     return [Cell(config, "pvae", "data", place) for config, place in expand(family("pvae"), preset, settings)]
 
@@ -115,7 +118,7 @@ def test_a_single_value_collapses_an_axis() -> None:
 
 
 def test_variants_are_one_more_axis_of_named_settings() -> None:
-    preset = Preset(PRESET.base, {"seed": [0, 1]}, {"plain": {}, "wide": {"model.hidden": 32, "training.steps": 20}})
+    preset = Preset(BASE, {"seed": [0, 1]}, {"plain": {}, "wide": {"model.hidden": 32, "training.steps": 20}})
     found = cells_of({}, preset)
     assert [dict(one.values) for one in found] == [
         {"variant": name, "seed": seed} for name, seed in itertools.product(["plain", "wide"], [0, 1])
@@ -125,7 +128,7 @@ def test_variants_are_one_more_axis_of_named_settings() -> None:
 
 
 def test_what_the_user_sets_stands_above_a_variant() -> None:
-    preset = Preset(PRESET.base, {"seed": [0]}, {"wide": {"model.hidden": 32}, "short": {"training.steps": 5}})
+    preset = Preset(BASE, {"seed": [0]}, {"wide": {"model.hidden": 32}, "short": {"training.steps": 5}})
     found = cells_of({"training.steps": 7, "variant": "short"}, preset)
     assert [(one.config.training.steps, dict(one.values)) for one in found] == [(7, {"seed": 0})]
 
