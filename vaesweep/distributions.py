@@ -28,6 +28,41 @@ class Gaussian:
         scaled = (z - self.mean) * (-self.log_std).exp()
         return -0.5 * (scaled.square() + LOG_TWO_PI) - self.log_std
 
+    def draw(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """A sample as of `sample`, and its log density, elementwise: by the chain rule, given the dimensions before."""
+        return self.sample(noise), -0.5 * (noise.square() + LOG_TWO_PI) - self.log_std
+
+
+@dataclass(frozen=True)
+class TriangularGaussian:
+    """A Gaussian with full covariance L Lᵀ: `mean` and `log_std` `[..., dim]`, `below` `[..., dim, dim]`.
+
+    `log_std` is the logarithm of the diagonal of L, `below` what lies below it; the rest of `below` must be zero.
+    """
+
+    mean: Tensor
+    log_std: Tensor
+    below: Tensor
+
+    def draw(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """As `Gaussian.draw`: the sample and log q(z_i | z_1 … z_i-1) of every dimension i."""
+        z = self.mean + self.log_std.exp() * noise + torch.einsum("...ij,...j->...i", self.below, noise)
+        return z, -0.5 * (noise.square() + LOG_TWO_PI) - self.log_std
+
+    @property
+    def factor(self) -> Tensor:
+        """L, lower triangular `[..., dim, dim]`."""
+        return self.below + torch.diag_embed(self.log_std.exp())
+
+
+def samples(q: Gaussian | TriangularGaussian, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """Many samples of each `[..., sample, dim]` and their log densities `[..., sample]`, by `noise` `[sample, dim]`."""
+    spread = noise * q.log_std.exp().unsqueeze(-2)
+    if isinstance(q, TriangularGaussian):
+        spread = spread + noise @ q.below.mT
+    log_prob = -0.5 * (noise.square() + LOG_TWO_PI).sum(-1) - q.log_std.sum(-1, keepdim=True)
+    return q.mean.unsqueeze(-2) + spread, log_prob
+
 
 def standard_gaussian(like: Tensor) -> Gaussian:
     """The standard normal prior in the shape of `like`."""
@@ -40,6 +75,25 @@ def gaussian_kl(q: Gaussian, p: Gaussian) -> Tensor:
     log_ratio = q.log_std - p.log_std
     shift = (q.mean - p.mean) * (-p.log_std).exp()
     return 0.5 * ((2 * log_ratio).exp() + shift.square() - 1) - log_ratio
+
+
+def standard_kl(q: Gaussian | TriangularGaussian) -> Tensor:
+    """Analytic KL(q || N(0, I)) in nats, unreduced: the terms of the dimensions, which sum to it."""
+    spread = (2 * q.log_std).exp()
+    if isinstance(q, TriangularGaussian):
+        spread = spread + q.below.square().sum(-1)
+    return 0.5 * (spread + q.mean.square() - 1) - q.log_std
+
+
+def total_kl(q: Gaussian | TriangularGaussian, p: Gaussian | TriangularGaussian) -> Tensor:
+    """Analytic KL(q || p) in nats, `[...]`, of two Gaussians of one kind."""
+    if isinstance(q, Gaussian) and isinstance(p, Gaussian):
+        return gaussian_kl(q, p).sum(-1)
+    if not (isinstance(q, TriangularGaussian) and isinstance(p, TriangularGaussian)):
+        raise TypeError("the KL between a diagonal and a full Gaussian is not needed here")
+    both = torch.cat([q.factor, (q.mean - p.mean).unsqueeze(-1)], dim=-1)
+    scaled = torch.linalg.solve_triangular(p.factor, both, upper=False)
+    return 0.5 * (scaled.square().sum((-2, -1)) - q.mean.shape[-1]) + (p.log_std - q.log_std).sum(-1)
 
 
 def sampled_kl(q: Gaussian, p: Gaussian, z: Tensor) -> Tensor:

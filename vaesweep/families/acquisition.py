@@ -8,6 +8,7 @@ weights: information curves, the area of every datum, the greedy order, the stop
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -15,7 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from vaesweep.data.audiograms import THRESHOLDS
-from vaesweep.distributions import Gaussian, standard_gaussian
+from vaesweep.distributions import Gaussian, TriangularGaussian
 from vaesweep.models.pvae import PartialVae
 from vaesweep.packing import Frozen
 from vaesweep.tasks.acquisition import (
@@ -29,7 +30,7 @@ from vaesweep.tasks.acquisition import (
     area,
     single_best_order,
 )
-from vaesweep.tasks.latent import LatentModels, LatentPredictor
+from vaesweep.tasks.latent import LatentModels, LatentPredictor, Posterior
 from vaesweep.tasks.predictive import Draws
 from vaesweep.tasks.stopping import (
     Outcome,
@@ -76,19 +77,20 @@ class Scale:
 def predictor(stack: Stack, latents: int, scale: Scale, *, samples: int, weighted: bool) -> LatentPredictor:
     """Predictions in dB and years by a stack of trained partial VAEs."""
 
-    def posterior(x: Tensor, observed: Tensor) -> Gaussian:
-        return Gaussian(*stack.call(_posterior, x, observed))
+    def posterior(x: Tensor, observed: Tensor) -> Posterior:
+        parameters = stack.call(_posterior, x, observed)
+        return Gaussian(*parameters) if len(parameters) == 2 else TriangularGaussian(*parameters)
 
     def observation(z: Tensor) -> Gaussian:
         return Gaussian(*stack.call(_observation, z))
 
-    models = LatentModels(len(stack), latents, posterior, observation, _prior_log_prob)
+    models = LatentModels(len(stack), latents, posterior, observation, partial(stack.call, _prior))
     return LatentPredictor(models, scale.mean, scale.std, samples=samples, weighted=weighted)
 
 
-def _posterior(model: PartialVae, x: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+def _posterior(model: PartialVae, x: Tensor, observed: Tensor) -> tuple[Tensor, ...]:
     q = model.posterior(x, observed)
-    return q.mean, q.log_std
+    return (q.mean, q.log_std, q.below) if isinstance(q, TriangularGaussian) else (q.mean, q.log_std)
 
 
 def _observation(model: PartialVae, z: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,8 +98,8 @@ def _observation(model: PartialVae, z: Tensor) -> tuple[Tensor, Tensor]:
     return p.mean, p.log_std
 
 
-def _prior_log_prob(z: Tensor) -> Tensor:
-    return standard_gaussian(z).log_prob(z).sum(-1)
+def _prior(model: PartialVae, z: Tensor) -> Tensor:
+    return model.prior.total(z)
 
 
 @dataclass(frozen=True)

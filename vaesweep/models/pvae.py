@@ -1,22 +1,27 @@
 """The partial VAE: an autoencoder of data of which any subset of dimensions is observed.
 
-Thesis section 2.5 (eq. 2.6) and study A, section 3.2 (eq. 1); the PointNet Plus embedding of Ma et al. 2019:
+Thesis section 2.5 (eq. 2.6) and study A, section 3.2 (eq. 1):
 
-    x_d, observed ──► h(x_d · e_d, e_d) ──► Σ over observed d ──► MLP ──► q(z | x_O) ──► z ──► MLP ──► p(x | z)
+    x_O ──► embedding ──► MLP ──► q(z | x_O) ──► z ──► MLP (+ linear path) ──► p(x | z)
 
-Each dimension d has a learnt identity vector e_d. The sum makes the encoding invariant to order and number of what is
-observed. A datum with nothing observed says nothing about z: its posterior is the prior, by construction.
+The defaults are the thesis' model: PointNet Plus embedding (Ma et al. 2019), diagonal Gaussian posterior, standard
+normal prior. A datum with nothing observed says nothing about z: under that prior its posterior is the prior, by
+construction. What goes beyond the thesis (docs/acquisition.md tells what each gave): other embeddings, a posterior
+with full covariance, a learnt mixture as the prior, a linear path from z to the observation.
 """
 
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from vaesweep.distributions import Gaussian, gaussian_kl, sampled_kl, standard_gaussian
+from vaesweep.distributions import Gaussian, TriangularGaussian, standard_kl
 from vaesweep.elbo import Elbo
 from vaesweep.likelihoods import partial_distortion
+from vaesweep.models.embeddings import Attention, Concatenation, PointNetPlus
+from vaesweep.models.priors import MixturePrior, StandardPrior
 from vaesweep.packing import Frozen
 
 RATE = "z"
@@ -30,53 +35,46 @@ class PartialVaeConfig(Frozen):
     features: int = Field(32, ge=1, description="width of an observed dimension's embedding, which is summed")
     hidden: int = Field(64, ge=1, description="width of the encoder's and decoder's layers")
     layers: int = Field(2, ge=1, description="hidden layers of the encoder and of the decoder each")
+    embed: Literal["sum", "attention", "concatenation"] = Field("sum", description="how a partial datum is encoded")
+    posterior: Literal["diagonal", "full"] = Field("diagonal", description="covariance of q(z | x)")
+    prior: Literal["standard", "mixture"] = "standard"
+    prior_components: int = Field(10, ge=1, description="of a mixture prior")
+    linear_path: bool = Field(False, description="adds a linear map of z to what the decoder gives")
     minimum_std: float = Field(
         0.02, gt=0, description="floor of the observation's standard deviation, standardised units"
     )
-    analytic_kl: bool = Field(True, description="closed form; otherwise one Monte Carlo sample")
-
-
-class PointNetPlus(nn.Module):
-    """Embeds observed dimensions and sums them: `x`, `observed` `[batch, dim]` to `[batch, features]`.
-
-    The product x_d · e_d carries no identity where x_d = 0, the mean of standardised data, so e_d goes in beside it.
-    The layer h is linear in x_d before its activation: W[x_d e_d; e_d] + b = x_d (W₁ e_d) + (W₂ e_d + b). Both
-    brackets are per dimension, not per datum, which turns a matrix product a datum and dimension into one
-    multiply-add; an unobserved dimension multiplies both by zero.
-    """
-
-    def __init__(self, dims: int, embedding: int, features: int) -> None:
-        super().__init__()
-        self.identity = nn.Parameter(torch.randn(dims, embedding))
-        self.slope = nn.Linear(embedding, features, bias=False)
-        self.offset = nn.Linear(embedding, features)
-
-    def forward(self, x: Tensor, observed: Tensor) -> Tensor:
-        """Unobserved entries of `x` are ignored, whatever they hold."""
-        known = torch.stack([x.masked_fill(~observed, 0.0), observed.to(x.dtype)], dim=-1)
-        line = torch.stack([self.slope(self.identity), self.offset(self.identity)], dim=-2)
-        return torch.relu(torch.einsum("bdk,dkh->dbh", known, line)).sum(0)
+    analytic_kl: bool = Field(True, description="closed form where the prior has one; else one Monte Carlo sample")
 
 
 class PartialVae(nn.Module):
-    """A partial VAE of `dims` dimensions with Gaussian posterior, standard normal prior and Gaussian observation."""
+    """A partial VAE of `dims` dimensions with Gaussian posterior and Gaussian observation."""
 
     def __init__(self, dims: int, config: PartialVaeConfig) -> None:
         super().__init__()
         self.config = config
-        self.embed = PointNetPlus(dims, config.embedding, config.features)
-        self.encoder = mlp(config.features, config.hidden, 2 * config.latents, config.layers)
+        self.embed = embedding(dims, config)
+        self.encoder = mlp(self.embed.width, config.hidden, posterior_size(config), config.layers)
         self.decoder = mlp(config.latents, config.hidden, 2 * dims, config.layers)
+        if config.linear_path:
+            self.path = nn.Linear(config.latents, 2 * dims, bias=False)
+        standard = config.prior == "standard"
+        self.prior = StandardPrior() if standard else MixturePrior(config.latents, config.prior_components)
 
-    def posterior(self, x: Tensor, observed: Tensor) -> Gaussian:
-        """q(z | x_O), each parameter `[batch, latent]`; exactly the prior where nothing is observed."""
-        mean, log_std = self.encoder(self.embed(x, observed)).chunk(2, dim=-1)
-        informed = observed.any(-1, keepdim=True).to(x.dtype)
-        return Gaussian(mean * informed, log_std * informed)
+    def posterior(self, x: Tensor, observed: Tensor) -> Gaussian | TriangularGaussian:
+        """q(z | x_O), `[batch, latent]`; exactly the prior where nothing is observed and the prior is standard."""
+        parameters = self.encoder(self.embed(x, observed))
+        if self.config.prior == "standard":
+            parameters = parameters * observed.any(-1, keepdim=True).to(x.dtype)
+        latents = self.config.latents
+        mean, log_std = parameters[..., :latents], parameters[..., latents : 2 * latents]
+        if self.config.posterior == "diagonal":
+            return Gaussian(mean, log_std)
+        return TriangularGaussian(mean, log_std, strictly_lower(parameters[..., 2 * latents :], latents))
 
     def observation(self, z: Tensor) -> Gaussian:
         """p(x | z), each parameter `[..., dim]`, standardised units; the variance is learnt, with a floor."""
-        mean, raw = self.decoder(z).chunk(2, dim=-1)
+        decoded = self.decoder(z) + self.path(z) if self.config.linear_path else self.decoder(z)
+        mean, raw = decoded.chunk(2, dim=-1)
         return Gaussian(mean, (nn.functional.softplus(raw) + self.config.minimum_std).log())
 
     def forward(self, x: Tensor, observed: Tensor, noise: Tensor) -> tuple[Elbo, Gaussian]:
@@ -86,12 +84,32 @@ class PartialVae(nn.Module):
         `[batch]` over observed dimensions, the one rate `z` is `[batch, latent]`.
         """
         q = self.posterior(x, observed)
-        z = q.sample(noise)
+        z, log_q = q.draw(noise)
         observation = self.observation(z)
-        prior = standard_gaussian(z)
-        rate = gaussian_kl(q, prior) if self.config.analytic_kl else sampled_kl(q, prior, z)
-        distortion = partial_distortion(x, observed, observation)
-        return Elbo(distortion, {RATE: rate}), observation
+        analytic = self.config.analytic_kl and self.config.prior == "standard"
+        rate = standard_kl(q) if analytic else log_q - self.prior.log_prob(z)
+        return Elbo(partial_distortion(x, observed, observation), {RATE: rate}), observation
+
+
+def embedding(dims: int, config: PartialVaeConfig) -> PointNetPlus | Attention | Concatenation:
+    """The embedding that `config` names."""
+    if config.embed == "concatenation":
+        return Concatenation(dims)
+    kind = PointNetPlus if config.embed == "sum" else Attention
+    return kind(dims, config.embedding, config.features)
+
+
+def posterior_size(config: PartialVaeConfig) -> int:
+    """How many numbers the encoder gives: means, logarithms of diagonals, and what lies below them."""
+    latents = config.latents
+    return 2 * latents + (latents * (latents - 1) // 2 if config.posterior == "full" else 0)
+
+
+def strictly_lower(values: Tensor, size: int) -> Tensor:
+    """Matrices `[..., size, size]` with `values` `[..., size (size - 1) / 2]` below the diagonal, zero elsewhere."""
+    rows, columns = torch.tril_indices(size, size, -1, device=values.device)
+    places = nn.functional.one_hot(rows * size + columns, size * size).to(values.dtype)
+    return (values @ places).unflatten(-1, (size, size))
 
 
 def mlp(inputs: int, hidden: int, outputs: int, layers: int) -> nn.Sequential:

@@ -17,11 +17,13 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from vaesweep.distributions import Gaussian, gaussian_kl
+from vaesweep.distributions import Gaussian, TriangularGaussian, samples, total_kl
 from vaesweep.tasks.predictive import Draws, Predictive
 
 LARGEST_CHUNK = 1 << 13  # samples decoded at once, all cells together: their activations stay in a core's cache
 TAIL = 1e-6  # Sobol points are kept this far from 0 and 1, where the normal quantile is infinite
+
+Posterior = Gaussian | TriangularGaussian
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class LatentModels:
 
     cells: int
     latents: int
-    posterior: Callable[[Tensor, Tensor], Gaussian]
+    posterior: Callable[[Tensor, Tensor], Posterior]
     observation: Callable[[Tensor], Gaussian]
     prior_log_prob: Callable[[Tensor], Tensor]
 
@@ -57,12 +59,10 @@ class LatentPredictor:
     def predict(self, x: Tensor, observed: Tensor) -> Predictive:
         """See `Predictor`. The bound is the samples' estimate of the ELBO, or the importance-weighted bound."""
         known = self._standardised(x, observed)
-        q = self._models.posterior(known, observed)
-        spread = Gaussian(q.mean.unsqueeze(-2), q.log_std.unsqueeze(-2))
-        z = spread.sample(self._noise)
+        z, log_q = samples(self._models.posterior(known, observed), self._noise)
         p = self._models.observation(z)
         densities = p.log_prob(known.unsqueeze(-2)).masked_fill(~observed.unsqueeze(-2), 0.0)
-        log_ratio = densities.sum(-1) + self._models.prior_log_prob(z) - spread.log_prob(z).sum(-1)
+        log_ratio = densities.sum(-1) + self._models.prior_log_prob(z) - log_q
         if self._weighted:
             weights, bound = log_ratio.softmax(-1), log_ratio.logsumexp(-1) - math.log(len(self._noise))
         else:
@@ -88,12 +88,11 @@ class LatentPredictor:
             full = self._posterior(dream, every)
             for dim in range(self.dims):
                 this = torch.arange(self.dims, device=x.device) == dim
-                learnt = gaussian_kl(self._posterior(dream, observed | this), before)
-                known = gaussian_kl(full, self._posterior(dream, every & ~this))
-                reward[..., dim] += (learnt - known).sum(-1)
+                learnt = total_kl(self._posterior(dream, observed | this), before)
+                reward[..., dim] += learnt - total_kl(full, self._posterior(dream, every & ~this))
         return reward.masked_fill(observed, 0.0) / len(draws)
 
-    def _posterior(self, x: Tensor, observed: Tensor) -> Gaussian:
+    def _posterior(self, x: Tensor, observed: Tensor) -> Posterior:
         return self._models.posterior(self._standardised(x, observed), observed)
 
     def _standardised(self, x: Tensor, observed: Tensor) -> Tensor:

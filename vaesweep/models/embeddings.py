@@ -1,0 +1,77 @@
+"""Encodings of a datum of which any dimensions are observed: `x`, `observed` `[batch, dim]` to `[batch, width]`.
+
+    sum            h(x_d · e_d, e_d) summed over observed d: PointNet Plus, Ma et al. (2019), the thesis' choice
+    attention      the same features, averaged with weights that learnt queries give them
+    concatenation  [x · observed, observed]: for a fixed and small number of dimensions
+
+All ignore what `x` holds where nothing is observed.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+HEADS = 4
+
+
+class PointNetPlus(nn.Module):
+    """Embeds observed dimensions and sums them: to `[batch, features]`.
+
+    Each dimension d has a learnt identity vector e_d. The product x_d · e_d carries no identity where x_d = 0, the mean
+    of standardised data, so e_d goes in beside it. The layer h is linear in x_d before its activation:
+    W[x_d e_d; e_d] + b = x_d (W₁ e_d) + (W₂ e_d + b). Both brackets are per dimension, not per datum, which turns a
+    matrix product a datum and dimension into one multiply-add; an unobserved dimension multiplies both by zero.
+    """
+
+    def __init__(self, dims: int, embedding: int, features: int) -> None:
+        super().__init__()
+        self.identity = nn.Parameter(torch.randn(dims, embedding))
+        self.slope = nn.Linear(embedding, features, bias=False)
+        self.offset = nn.Linear(embedding, features)
+        self.width = features
+
+    def forward(self, x: Tensor, observed: Tensor) -> Tensor:
+        """The sum over observed dimensions."""
+        return self.each(x, observed).sum(0)
+
+    def each(self, x: Tensor, observed: Tensor) -> Tensor:
+        """The features of every dimension, `[dim, batch, features]`, zero where unobserved."""
+        known = torch.stack([x.masked_fill(~observed, 0.0), observed.to(x.dtype)], dim=-1)
+        line = torch.stack([self.slope(self.identity), self.offset(self.identity)], dim=-2)
+        return torch.relu(torch.einsum("bdk,dkh->dbh", known, line))
+
+
+class Attention(nn.Module):
+    """Averages the features of observed dimensions, `HEADS` times, each with weights of its own: `[batch, 4 features]`.
+
+    How many dimensions are observed would be lost in an average, so it goes into the last feature of every head.
+    """
+
+    def __init__(self, dims: int, embedding: int, features: int) -> None:
+        super().__init__()
+        self.embed = PointNetPlus(dims, embedding, features)
+        self.queries = nn.Linear(features, HEADS)
+        self.values = nn.Linear(features, features)
+        self.width = HEADS * features + 1
+
+    def forward(self, x: Tensor, observed: Tensor) -> Tensor:
+        """The averages of all heads, and the share of dimensions that is observed."""
+        features = self.embed.each(x, observed)
+        seen = observed.T.unsqueeze(-1)
+        scores = (self.queries(features) / math.sqrt(features.shape[-1])).masked_fill(~seen, -1e9)
+        weights = scores.softmax(0) * seen
+        averaged = torch.einsum("dbh,dbf->bhf", weights, self.values(features)).flatten(1)
+        return torch.cat([averaged, observed.to(x.dtype).mean(-1, keepdim=True)], dim=-1)
+
+
+class Concatenation(nn.Module):
+    """What is observed, zero elsewhere, beside what is observed: `[batch, 2 dim]`."""
+
+    def __init__(self, dims: int) -> None:
+        super().__init__()
+        self.width = 2 * dims
+
+    def forward(self, x: Tensor, observed: Tensor) -> Tensor:
+        """Both halves."""
+        return torch.cat([x.masked_fill(~observed, 0.0), observed.to(x.dtype)], dim=-1)
