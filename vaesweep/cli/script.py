@@ -6,13 +6,17 @@ Exit codes: 0 all is well, 1 cells or tracking failed, 2 bad input (one line on 
 import argparse
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from vaesweep.analysis import report, runs
+from vaesweep.analysis.report import Report
+from vaesweep.analysis.runs import Runs
+from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
 from vaesweep.sweep import settings
 from vaesweep.sweep.cells import Sweep
@@ -29,12 +33,18 @@ if TYPE_CHECKING:
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
-def main(sweep: Sweep, about: str | None = None, words: Sequence[str] | None = None) -> int:
+Further = Callable[[Runs, DataSet, Path], Report]  # what an experiment reports beside the rate-distortion curve
+
+
+def main(
+    sweep: Sweep, about: str | None = None, words: Sequence[str] | None = None, further: Further | None = None
+) -> int:
     """Run a sweep as its command line says; the process's exit code."""
     console = Console()
     try:
         arguments = parser(sweep, about).parse_args(words)
-        return _run(sweep, options_from(sweep, arguments, words), console, plan_only=arguments.plan)
+        options = options_from(sweep, arguments, words)
+        return _run(sweep, options, console, further, plan_only=arguments.plan)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -110,7 +120,7 @@ def options_from(sweep: Sweep, arguments: argparse.Namespace, words: Sequence[st
     return options
 
 
-def _run(sweep: Sweep, options: Options, console: Console, *, plan_only: bool) -> int:
+def _run(sweep: Sweep, options: Options, console: Console, further: Further | None, *, plan_only: bool) -> int:
     session = Session(sweep, options)
     from vaesweep.sweep.runner import Places, connected, local_cpus  # Ray takes seconds to import: after the checks
 
@@ -126,16 +136,18 @@ def _run(sweep: Sweep, options: Options, console: Console, *, plan_only: bool) -
     if session.storage.folder:
         check_writable(session.storage.folder)
     if not plan.packs:
-        return _tracked(session, plan, places, 0, console)
+        return _tracked(session, plan, places, 0, console, further)
     drop_spent_checkpoints(session.storage)  # which also refuses a damaged one before Ray starts
     with connected(places) as resources:
         slots = places.slots(resources)
         plan = session.plan(slots)  # packs for the cluster that there is
         describe(session, plan, console)
-        return _tracked(session, plan, places, slots, console)
+        return _tracked(session, plan, places, slots, console, further)
 
 
-def _tracked(session: Session, plan: Plan, places: "Places", slots: int, console: Console) -> int:
+def _tracked(
+    session: Session, plan: Plan, places: "Places", slots: int, console: Console, further: Further | None
+) -> int:
     """Train what is left, track it, and draw the curve; the parent run says how it ended."""
     tracker, parent = session.tracker(plan)
     try:
@@ -143,7 +155,7 @@ def _tracked(session: Session, plan: Plan, places: "Places", slots: int, console
             if recovered := session.hand_over_recovered(tracker):
                 console.print(f"{recovered} cells were finished before and are only tracked now", highlight=False)
             failed = _train(session, plan, places, slots, tracker, console) if plan.packs else {}
-        code = _finish(session, plan, failed, console)
+        code = _finish(session, plan, failed, console, further)
     except TrackingError:
         raise  # the store does not answer: the parent run stays open for the next try
     except BaseException as error:
@@ -180,15 +192,22 @@ def _say_plan(session: Session, plan: Plan, slots: int, console: Console) -> Non
     console.print(f"runs go to {store_uri()}, tables and figure to {session.options.out}", highlight=False)
 
 
-def _finish(session: Session, plan: Plan, failed: Mapping[str, str], console: Console) -> int:
+def _finish(session: Session, plan: Plan, failed: Mapping[str, str], console: Console, further: Further | None) -> int:
     """Draw the curve from what MLflow has now, and say how it went."""
     for cell, cause in failed.items():
         print(f"cell {cell} failed: {cause}", file=sys.stderr)
     drop_spent_checkpoints(session.storage)
     found = runs.read(session.sweep.name, store_uri(), plan.sweep_identity(session.sweep.name))
-    written = report.write(found, session.options.out)
+    say = partial(console.print, highlight=False, soft_wrap=True)
+    say_report(report.write(found, session.options.out), found, say)
+    if further:
+        say_report(further(found, session.data, session.options.out), found, say)
+    return FAILED if failed else OK
+
+
+def say_report(written: Report, found: Runs, say: Callable[[str], None]) -> None:
+    """Log a report's files with the sweep's parent run, and print its summary."""
     report.log(written, found, store_uri())
     for line in written.summary:
-        console.print(line, highlight=False, soft_wrap=True)
-    console.print(f"written: {', '.join(str(path) for path in written.paths)}", highlight=False, soft_wrap=True)
-    return FAILED if failed else OK
+        say(line)
+    say(f"written: {', '.join(str(path) for path in written.paths)}")

@@ -4,6 +4,8 @@ Both are called on every batch of dynamic missingness, hence few tensor operatio
 `draw` for the whole training set.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -24,6 +26,19 @@ def draw(rows: int, dims: int, generator: torch.Generator) -> Tensor:
     between = 1.0 - WHOLLY_MISSING - WHOLLY_OBSERVED
     rho = ((uniform[:, :1] - WHOLLY_OBSERVED) / between).clamp(0.0, 1.0)
     return uniform[:, 1:] >= rho
+
+
+def draw_acquired(rows: int, dims: int, given: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Draw what is observed as acquisition leaves it: bool `[rows, dims]` on the generator's device.
+
+    `given` dimensions always are, and m of the others, m uniform in 0 … all of them: every stage of acquiring a datum
+    is seen equally often. Which ones is completely at random, since no one order suits every model.
+    """
+    score = torch.rand(rows, dims, generator=generator, device=generator.device)
+    score[:, list(given)] = -1.0
+    others = dims - len(given)
+    m = torch.randint(0, others + 1, (rows, 1), generator=generator, device=generator.device)
+    return score.argsort(-1).argsort(-1) < len(given) + m
 
 
 def dequantise(rows: Tensor, quantum: Tensor, generator: torch.Generator) -> Tensor:

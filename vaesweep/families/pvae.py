@@ -17,7 +17,7 @@ from vaesweep.data.audiograms import COLUMNS, QUANTUM
 from vaesweep.data.domains import DataSet, Domain, Role, Standardisation
 from vaesweep.distributions import Gaussian
 from vaesweep.elbo import Elbo
-from vaesweep.families.acquisition import Acquirer, AcquisitionConfig, Population, Scale
+from vaesweep.families.acquisition import AGE, Acquirer, AcquisitionConfig, Population, Scale
 from vaesweep.families.base import CellConfig, Family
 from vaesweep.models.pvae import RATE, PartialVae, PartialVaeConfig
 from vaesweep.packing import Frozen
@@ -32,12 +32,15 @@ MASKS = 0  # the stream of evaluation masks and noise among the seeds of a domai
 
 
 class AudiogramConfig(Frozen):
-    """How audiograms become batches. The thesis' missingness (line 642) is drawn once or at every batch."""
+    """How audiograms become batches. The thesis' missingness (line 642) is drawn once or at every batch.
+
+    `acquisition` is drawn at every batch too, as acquiring audiograms makes it: age known, any number of thresholds.
+    """
 
     seed: int = Field(0, ge=0, lt=2**63, description="of split, synthetic data and fixed masks; not the cell's seed")
-    missingness: Literal["dynamic", "static"] = "dynamic"
+    missingness: Literal["dynamic", "static", "acquisition"] = "dynamic"
     dequantise: bool = True
-    draws: int = Field(4, ge=1, description="masks a datum is evaluated on, where missingness is dynamic")
+    draws: int = Field(4, ge=1, description="masks a datum is evaluated on; one where missingness is static")
 
 
 class PartialVaeCell(CellConfig):
@@ -62,7 +65,7 @@ class PartialVaeProblem:
         self._quantum = torch.tensor(QUANTUM, device=device) / self._std
         self._dims = len(data.columns)
         self._x = {domain.name: self._standardised(domain) for domain in data.domains}
-        draws = config.data.draws if config.data.missingness == "dynamic" else 1
+        draws = 1 if config.data.missingness == "static" else config.data.draws
         self.domains: Mapping[str, int] = {domain.name: draws * len(domain) for domain in data.domains}
         self._fixed = {domain.name: self._evaluation(domain.name, number) for number, domain in enumerate(data.domains)}
         self._train = data.domain(Role.TRAIN).name
@@ -82,7 +85,7 @@ class PartialVaeProblem:
         if self._config.data.missingness == "static":
             observed = self._fixed[self._train]["observed"][rows]
         else:
-            observed = missingness.draw(len(x), self._dims, generator)
+            observed = self._draw(len(x), generator)
         if self._config.data.dequantise:
             x = missingness.dequantise(x, self._quantum, generator)
         return {"x": x, "observed": observed, "noise": self._noise(len(x), generator)}
@@ -125,6 +128,11 @@ class PartialVaeProblem:
     def _physical(self, domain: Domain) -> Tensor:
         return torch.tensor(domain.arrays["x"], dtype=torch.float32, device=self.device)
 
+    def _draw(self, rows: int, generator: torch.Generator) -> Tensor:
+        if self._config.data.missingness == "acquisition":
+            return missingness.draw_acquired(rows, self._dims, AGE, generator)
+        return missingness.draw(rows, self._dims, generator)
+
     def _noise(self, rows: int, generator: torch.Generator) -> Tensor:
         return torch.randn(rows, self._config.model.latents, generator=generator, device=self.device)
 
@@ -133,7 +141,7 @@ class PartialVaeProblem:
         cpu = torch.device("cpu")
         fixed = generator(self._config.data.seed, MASKS, number, cpu)
         x = self._x[domain].cpu().repeat(self.domains[domain] // len(self._x[domain]), 1)
-        observed = missingness.draw(len(x), self._dims, fixed)
+        observed = self._draw(len(x), fixed)
         if self._config.data.dequantise:
             x = missingness.dequantise(x, self._quantum.cpu(), fixed)
         noise = torch.randn(len(x), self._config.model.latents, generator=fixed)
