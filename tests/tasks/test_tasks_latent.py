@@ -7,6 +7,7 @@ the posterior is a product over latents, whatever is observed, and x is jointly 
 import itertools
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ STD = torch.tensor([10.0, 12.0, 20.0, 9.0, 18.0], dtype=torch.float64)
 SUBSETS = torch.tensor(list(itertools.product([False, True], repeat=DIMS)))
 MANY = 4096
 # The Sobol sequence's error in a smooth mean is about 1/MANY, of a standard deviation; ten times that.
-CLOSE = {"rtol": 0.0, "atol": 10 / MANY}
+assert_close = partial(torch.testing.assert_close, rtol=0, atol=10 / MANY)
 
 
 @dataclass(frozen=True)
@@ -112,11 +113,11 @@ def test_the_exact_posterior_predicts_the_conditional_gaussian(
 ) -> None:
     found = predictor(linear.models(), weighted).predict(x, observed)
     expected = linear.exactly().predict(x, observed)
-    torch.testing.assert_close(missing(found.expectation, observed), missing(expected.expectation, observed), **CLOSE)
+    assert_close(missing(found.expectation, observed), missing(expected.expectation, observed))
     upper = [missing(p.quantile(0.9), observed) for p in (found, expected)]
-    torch.testing.assert_close(*upper, **CLOSE)
+    assert_close(*upper)
     variances = [missing(missing(p.variance, observed), observed) for p in (found, expected)]
-    torch.testing.assert_close(*variances, **CLOSE)
+    assert_close(*variances)
 
 
 @pytest.mark.parametrize("weighted", [False, True])
@@ -152,7 +153,7 @@ def test_a_wrong_posterior_misleads_plain_samples_and_not_weighted_ones(
     standardised = ((x - MEAN) / STD).expand(CELLS, -1, -1)
     plain = predictor(wrong, weighted=False).predict(x, observed)
     misled = wrong.observation(wrong.posterior(standardised, observed).mean.unsqueeze(2)).mean.squeeze(2)
-    torch.testing.assert_close(missing(plain.expectation - MEAN, observed), missing(STD * misled, observed), **CLOSE)
+    assert_close(missing(plain.expectation - MEAN, observed), missing(STD * misled, observed))
     errors = []
     for samples in (64, 1024, 16384):
         weighted = predictor(wrong, weighted=True, samples=samples).predict(x, observed)

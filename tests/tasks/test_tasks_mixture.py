@@ -6,6 +6,7 @@ The stack has two cells of three components over four dimensions, and rows enoug
 import itertools
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ from vaesweep.tasks.predictive import Draws, Predictive
 
 CELLS, COMPONENTS, DIMS = 2, 3, 4
 SUBSETS = list(itertools.product([False, True], repeat=DIMS))
-FIVE = 5.0  # standard errors: a right estimator of some dozens of numbers fails one seed in 50 000
+STANDARD_ERRORS = 5  # a right estimator of some dozens of numbers fails one seed in 50 000
+assert_close = partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9)
 
 
 @dataclass(frozen=True)
@@ -109,13 +111,12 @@ def test_predictions_are_the_conditionals_of_the_components(
     for cell, row, datum, dims in cases(x, observed):
         means, covariances = mixtures[cell].conditional(datum, dims)
         missing = [dim for dim in range(DIMS) if dim not in dims]
-        close = {"rtol": 1e-9, "atol": 1e-9}
-        np.testing.assert_allclose(found.mean[cell, row], means, **close)
+        assert_close(found.mean[cell, row], means)
         variances = np.diagonal(covariances, axis1=1, axis2=2)[:, missing]
-        np.testing.assert_allclose(found.std[cell, row].square()[:, missing], variances, **close)
-        np.testing.assert_allclose(found.weights[cell, row], mixtures[cell].responsibilities(datum, dims), **close)
+        assert_close(found.std[cell, row].square()[:, missing], variances)
+        assert_close(found.weights[cell, row], mixtures[cell].responsibilities(datum, dims))
         standardised = mixtures[cell].log_density(datum, dims) + std.log()[dims].sum().item()
-        np.testing.assert_allclose(found.bound[cell, row], standardised, **close)
+        assert_close(found.bound[cell, row], standardised)
 
 
 def test_what_is_observed_is_certain_and_adds_nothing_to_a_likelihood(
@@ -230,7 +231,7 @@ def test_the_information_of_a_mixture_is_that_of_plain_monte_carlo(
             ratio = mixture.log_density(samples, every) - mixture.log_density(samples, rest)
             ratio -= mixture.log_density(samples, [*dims, dim]) - mixture.log_density(samples, dims)
             joint_error = math.hypot(error[cell, dim], ratio.std() / math.sqrt(len(samples)))
-            assert abs(found[cell, dim] - ratio.mean()) < FIVE * joint_error
+            assert abs(found[cell, dim] - ratio.mean()) < STANDARD_ERRORS * joint_error
             assert found[cell, dim] > 0
         assert (found[cell, dims] == 0).all()
 
@@ -241,7 +242,7 @@ def test_two_dimensions_tell_each_other_the_same(predictor: MixturePredictor) ->
         dims = [dim for dim in range(DIMS) if dim not in (one, other)]
         found, error = informations(predictor, datum, dims, 2000)
         # The estimates share their draws; the sum of their errors is no less than the error of their difference.
-        assert (np.abs(found[:, one] - found[:, other]) < FIVE * (error[:, one] + error[:, other])).all()
+        assert (np.abs(found[:, one] - found[:, other]) < STANDARD_ERRORS * (error[:, one] + error[:, other])).all()
 
 
 def gaussian_information(covariance: np.ndarray, dims: list[int], dim: int) -> float:

@@ -33,9 +33,12 @@ def reference(predictive: Predictive) -> MixtureSameFamily:
 
 def of_one(weights: list[float], mean: list[list[float]], std: list[list[float]], rows: int) -> Predictive:
     """The same predictive for each of two cells and `rows` data."""
-    tensors = (torch.tensor(values, dtype=torch.float64) for values in (weights, mean, std))
-    shared = [values.expand(2, rows, *values.shape) for values in tensors]
-    return Predictive(*shared, torch.zeros(2, rows, dtype=torch.float64))
+
+    def shared(values: list) -> Tensor:
+        tensor = torch.tensor(values, dtype=torch.float64)
+        return tensor.expand(2, rows, *tensor.shape)
+
+    return Predictive(shared(weights), shared(mean), shared(std), torch.zeros(2, rows, dtype=torch.float64))
 
 
 def test_the_moments_are_those_of_the_mixture(predictive: Predictive) -> None:
