@@ -3,19 +3,19 @@
 Every cell acquires the audiograms of every domain by its own predictions and learns when to stop, so that each point
 of the rate-distortion curve carries the area under its information curve, its stopping offset and its stopping index.
 
-    python sweeps/acquisition_pvae.py                                       synthetic, static and dynamic missingness
-    python sweeps/acquisition_pvae.py --data nhanes:DIR                     real audiograms, seen and unseen years
-    python sweeps/acquisition_pvae.py --preset steps --data nhanes:DIR      what each change to the model gives
+    python sweeps/acquisition_pvae.py                                        synthetic, static and dynamic missingness
+    python sweeps/acquisition_pvae.py --preset paper --data nhanes:DIR       real audiograms, seen and unseen years
+    python sweeps/acquisition_pvae.py --preset rules                         all acquisition rules, ten seeds: Figure 6
+    python sweeps/acquisition_pvae.py --preset steps --data nhanes:DIR       from the thesis' model to the best one
 """
 
 from vaesweep.analysis import acquisition
 from vaesweep.cli.script import main
-from vaesweep.families.pvae import PAPER_SEEDS_REAL, PAPER_SEEDS_SYNTHETIC, PAPER_TARGETS
+from vaesweep.families.pvae import PAPER_SEEDS_REAL, PAPER_SEEDS_SYNTHETIC, PAPER_TARGETS, STEPS_TO_THE_BEST
 from vaesweep.sweep.cells import Preset, Sweep
 
 TARGET = "rates.total.target"  # nats per datum
-CURVE = {"rates.total.kind": "target", "acquisition.rules": ("variance", "random", "unweighted")}
-EVERY_RULE = ("variance", "unweighted", "random", "single_best", "information")
+THRESHOLDS = {True: 5.0, False: 7.0}  # dB, of synthetic and real data: thesis Figure 9
 REGIMES = {
     "static": {"data.missingness": "static", "data.dequantise": False},
     "dynamic": {"data.missingness": "dynamic", "data.dequantise": True},
@@ -23,17 +23,23 @@ REGIMES = {
 
 
 def presets(data: str) -> dict[str, Preset]:
-    """`steps` changes the model one thing at a time; the others are rate sweeps, `paper` as the thesis has it."""
+    """`smoke` and `laptop` take minutes on two cores; `paper` is as the thesis has it (line 770)."""
     synthetic = data.startswith("synthetic")
-    seeds = PAPER_SEEDS_SYNTHETIC if synthetic else PAPER_SEEDS_REAL
-    base = CURVE | {"acquisition.threshold": 5.0 if synthetic else 7.0}  # dB, thesis Figure 9
-    regimes = REGIMES if synthetic else {"dynamic": REGIMES["dynamic"]}
+    threshold = {"acquisition.threshold": THRESHOLDS[synthetic]}
+    curve = threshold | {"rates.total.kind": "target", "acquisition.rules": ("variance", "unweighted", "random")}
+    small = curve | {"training.steps": 2500, "acquisition.rows": 256, "acquisition.samples": 50}
+    paper = curve | {"training.steps": 16000, "training.evaluate_every": 400}
+    seeds = list(range(PAPER_SEEDS_SYNTHETIC if synthetic else PAPER_SEEDS_REAL))
+    every = threshold | {"acquisition.rules": ("variance", "random", "single_best", "information")}
+    steps = threshold | {"acquisition.rules": ("variance", "unweighted"), "acquisition.rows": 4096}
     return {
-        "smoke": Preset(
-            base | {"training.steps": 2500, "acquisition.rows": 256, "acquisition.samples": 50},
-            {TARGET: [0.5, 1.0, 2.0, 3.0, 5.0, 8.0], "seed": [0, 1, 2]},
-            regimes,
+        "smoke": Preset(small, {TARGET: [0.5, 1.0, 2.0, 3.0, 5.0, 8.0], "seed": [0, 1, 2]}, REGIMES),
+        "laptop": Preset(
+            curve | {"training.steps": 8000}, {TARGET: list(PAPER_TARGETS[::3]), "seed": [0, 1, 2]}, REGIMES
         ),
+        "paper": Preset(paper, {TARGET: list(PAPER_TARGETS), "seed": seeds}, REGIMES),
+        "rules": Preset(every | {"training.steps": 16000}, {"seed": list(range(10))}),
+        "steps": Preset(steps, {"seed": [0, 1, 2]}, STEPS_TO_THE_BEST),
     }
 
 

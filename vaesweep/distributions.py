@@ -94,8 +94,3 @@ def total_kl(q: Gaussian | TriangularGaussian, p: Gaussian | TriangularGaussian)
     both = torch.cat([q.factor, (q.mean - p.mean).unsqueeze(-1)], dim=-1)
     scaled = torch.linalg.solve_triangular(p.factor, both, upper=False)
     return 0.5 * (scaled.square().sum((-2, -1)) - q.mean.shape[-1]) + (p.log_std - q.log_std).sum(-1)
-
-
-def sampled_kl(q: Gaussian, p: Gaussian, z: Tensor) -> Tensor:
-    """One-sample Monte Carlo estimate log q(z) - log p(z) of KL(q || p), `z` drawn from `q`; may be negative."""
-    return q.log_prob(z) - p.log_prob(z)

@@ -129,6 +129,33 @@ def test_the_bound_is_that_of_torch_distributions(model: PartialVae, data: Data)
     assert torch.equal(observation.mean, decoded.mean)
 
 
+@pytest.mark.parametrize("posterior", ["diagonal", "full"])
+@pytest.mark.parametrize("prior", ["standard", "mixture"])
+@pytest.mark.parametrize("embed", ["sum", "attention", "concatenation"])
+def test_every_kind_of_model_is_a_bound_that_reads_only_what_is_observed(
+    posterior: str, prior: str, embed: str, data: Data
+) -> None:
+    """Its mean over samples is below log p(x_O), estimated by importance weights of many samples."""
+    kinds = {"posterior": posterior, "prior": prior, "embed": embed, "linear_path": True, "prior_components": 3}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = PartialVae(DIMS, PartialVaeConfig.model_validate(CONFIG.model_dump() | kinds)).double()
+    x, observed, _ = data
+    draws = 4000
+    noise = torch.randn(draws * BATCH, CONFIG.latents, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    rows, seen = x.repeat(draws, 1), observed.repeat(draws, 1)
+    with torch.no_grad():
+        elbo = model(rows, seen, noise)[0].value().reshape(draws, BATCH)
+        z, log_q = model.posterior(rows, seen).draw(noise)
+        log_p = Normal(model.observation(z).mean, model.observation(z).log_std.exp()).log_prob(rows)
+        log_ratio = ((log_p * seen).sum(-1) + model.prior.total(z) - log_q.sum(-1)).reshape(draws, BATCH)
+    evidence = log_ratio.logsumexp(0) - math.log(draws)
+    assert (elbo.mean(0) <= evidence + 1e-9).all()
+    torch.testing.assert_close(log_ratio.mean(0), elbo.mean(0), rtol=0, atol=0.1)
+    gaps = (x.masked_fill(~observed, torch.nan), observed, noise[:BATCH])
+    assert torch.equal(model(*gaps)[0].value(), model(x, observed, noise[:BATCH])[0].value())
+
+
 def test_the_analytic_rate_is_never_negative(model: PartialVae) -> None:
     draw = torch.Generator().manual_seed(5)
     x = 30 * torch.randn(400, DIMS, generator=draw)

@@ -1,4 +1,4 @@
-"""The `vaesweep` command: `vaesweep ui` opens MLflow on the store that sweeps write to."""
+"""The `vaesweep` command: `ui` opens MLflow on the store that sweeps write to, `acquire` puts a trained cell to use."""
 
 import argparse
 import os
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import vaesweep
+from vaesweep.cli import acquire
 from vaesweep.errors import UserError
 from vaesweep.sweep.vocabulary import store_uri
 
@@ -22,6 +23,9 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # who reads it has enough, such as `head`; Python would complain again when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -32,6 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     ui.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     ui.add_argument("--port", type=int, default=5000, help="port to listen on (%(default)s)")
     ui.set_defaults(act=_ui)
+    acquire.register(commands)
     return made
 
 

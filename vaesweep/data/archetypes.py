@@ -62,6 +62,12 @@ def covariance() -> np.ndarray:
     return total
 
 
+def archetypes_of(seed: int) -> np.ndarray:
+    """The archetypes `[5, 15]` (dB HL, years) behind `synthetic(seed)`."""
+    (stream,) = np.random.SeedSequence(seed).spawn(1)  # the first of the streams that `synthetic` draws from
+    return draw_archetypes(np.random.default_rng(stream))
+
+
 def draw_archetypes(rng: np.random.Generator, count: int = ARCHETYPES) -> np.ndarray:
     """Draw archetypes `[count, 15]` (dB HL, years)."""
     return MEAN + rng.standard_normal((count, DIMS)) @ np.linalg.cholesky(covariance()).T
@@ -91,14 +97,14 @@ def synthetic(seed: int, rows: int = ROWS, unseen_rows: int = UNSEEN_ROWS) -> Lo
 
     `rows` and `unseen_rows` change how much is drawn, never the archetypes.
     """
-    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2 + len(CORRUPTIONS))]
-    archetypes = draw_archetypes(streams[0])
-    x = observe(mix(archetypes, rows, streams[1]), streams[1])
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2 + len(CORRUPTIONS))[1:]]
+    archetypes = archetypes_of(seed)
+    x = observe(mix(archetypes, rows, streams[0]), streams[0])
     domains: list[Domain] = list(partitioned("synthetic", x, seed))
     (train,) = (domain for domain in domains if domain.role is Role.TRAIN)
     overall = float(train.arrays["x"].std(dtype=np.float64))
     summary = [f"synthetic: {rows} rows from {len(archetypes)} archetypes, data seed {seed}"]
-    for (name, factor), rng in zip(CORRUPTIONS.items(), streams[2:], strict=True):
+    for (name, factor), rng in zip(CORRUPTIONS.items(), streams[1:], strict=True):
         moved = corrupt(archetypes, factor * overall, rng)
         domains.append(unseen(name, observe(mix(moved, unseen_rows, rng), rng)))
         summary.append(

@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import Tensor
 
 from vaesweep.data.audiograms import THRESHOLDS
+from vaesweep.data.domains import Role
 from vaesweep.distributions import Gaussian, TriangularGaussian
 from vaesweep.models.pvae import PartialVae
 from vaesweep.packing import Frozen
@@ -60,7 +61,7 @@ class AcquisitionConfig(Frozen):
     rules: tuple[RuleName, ...] = Field((), description="what decides the next frequency, the stop by `variance`")
     samples: int = Field(100, ge=2, description="posterior samples of a prediction")
     weighted: bool = Field(True, description="importance-weighted; `unweighted` is largest variance without")
-    rows: int = Field(1024, ge=1, description="data of every domain that are acquired, evenly spread; all if fewer")
+    rows: int = Field(1024, ge=1, description="data of a domain that are acquired, evenly spread; all if fewer")
     threshold: float = Field(5.0, gt=0, description="RMSE in dB below which an estimate is good enough to stop")
     early_cost: float = Field(1.0, gt=0, description="cost of each measurement that was stopped too early by")
     late_cost: float = Field(1.0, gt=0, description="cost of each measurement too many")
@@ -108,22 +109,33 @@ class Population:
 
     name: str
     x: Tensor
+    role: Role
 
     def spread(self, rows: int) -> "Population":
         """At most `rows` of it, evenly spread."""
         count = min(rows, len(self.x))
-        return Population(self.name, self.x[torch.linspace(0, len(self.x) - 1, count).round().long()])
+        return Population(self.name, self.x[torch.linspace(0, len(self.x) - 1, count).round().long()], self.role)
+
+
+def acquired(populations: Sequence[Population], rows: int) -> list[Population]:
+    """What is acquired of each domain, the validation domain first: at most `rows` of it, evenly spread.
+
+    Of the training domain, which is the largest and tells the least, no more than of the validation domain.
+    """
+    (valid,) = [population.spread(rows) for population in populations if population.role is Role.VALID]
+    limits = {Role.TRAIN: len(valid.x)}
+    others = [population for population in populations if population.role is not Role.VALID]
+    return [valid, *(population.spread(limits.get(population.role, rows)) for population in others)]
 
 
 class Acquirer:
-    """Puts packs to use: every cell acquires `populations`, and stops by what it learns from the one called `valid`."""
+    """Puts packs to use: every cell acquires `populations`, and stops by what it learns from the validation domain."""
 
     def __init__(
-        self, config: AcquisitionConfig, latents: int, scale: Scale, populations: Sequence[Population], valid: str
+        self, config: AcquisitionConfig, latents: int, scale: Scale, populations: Sequence[Population]
     ) -> None:
         self._config, self._latents, self._scale = config, latents, scale
-        (self._valid,) = [population for population in populations if population.name == valid]
-        self._others = [population for population in populations if population.name != valid]
+        self._populations = populations
 
     def use(self, stack: Stack, rows: int | None = None) -> Uses:
         """Metrics and kept tensors of every cell of `stack`; on at most `rows` data of a domain."""
@@ -140,13 +152,13 @@ class Acquirer:
 
     def _use(self, stack: Stack, rows: int) -> Uses:
         """Validation comes first: the greedy order and the stopping criteria are found there."""
-        valid = self._valid.spread(rows)
+        valid, *others = acquired(self._populations, rows)
         plans = self._plans(stack, valid)
         traces = _traces(plans, valid)
         criteria = Criteria.fit(traces[STOPPING_RULE], self._config) if STOPPING_RULE in traces else None
         metrics: dict[str, Tensor] = {}
         kept = criteria.to_tensors() if criteria else {}
-        for population in [valid, *(other.spread(rows) for other in self._others)]:
+        for population in [valid, *others]:
             if population is not valid:
                 traces = _traces(plans, population)
             for rule, trace in traces.items():

@@ -28,6 +28,37 @@ from vaesweep.training.stack import Stack
 # Thesis line 770: 0.125 to 1.5 by 0.125, on to 8 by 0.25, on to 15 by 1; 45 targets, in nats per datum.
 PAPER_TARGETS = tuple(float(t) for t in np.concatenate([np.arange(1, 13) / 8, np.arange(7, 33) / 4, np.arange(9, 16)]))
 PAPER_SEEDS_REAL, PAPER_SEEDS_SYNTHETIC = 3, 10  # thesis line 770
+_MISSINGNESS = {"data.missingness": "acquisition"}
+_LARGER = _MISSINGNESS | {
+    "model.latents": 8,
+    "model.hidden": 128,
+    "model.features": 64,
+    "training.batch_size": 256,
+    "training.steps": 20000,
+}
+_PATH = _LARGER | {
+    "model.linear_path": True,
+    "rates.total.kind": "linear",
+    "rates.total.steps": 6000,
+}
+_COVARIANCE = _PATH | {"model.posterior": "full"}
+_PRIOR = _COVARIANCE | {"model.prior": "mixture"}
+_FLOOR = _PRIOR | {"model.minimum_std": 0.3}
+_EVERY_RULE = {"acquisition.rules": ("variance", "unweighted", "random", "single_best")}
+_LONGER = _EVERY_RULE | {"training.steps": 60000, "rates.total.steps": 18000, "training.evaluate_every": 1000}
+# From the thesis' model to the best that was found, each with all that came before it (docs/acquisition.md).
+STEPS_TO_THE_BEST: dict[str, dict[str, Any]] = {
+    "thesis": {"training.steps": 16000},
+    "missingness": {"training.steps": 16000} | _MISSINGNESS,
+    "capacity": _LARGER,
+    "linear path": _PATH,
+    "full covariance": _COVARIANCE,
+    "mixture prior": _PRIOR,
+    "noise floor": _FLOOR,
+    "attention": _FLOOR | {"model.embed": "attention", "model.features": 32},
+    "concatenation": _FLOOR | {"model.embed": "concatenation"},
+    "longer": _FLOOR | _LONGER,
+}
 MASKS = 0  # the stream of evaluation masks and noise among the seeds of a domain
 
 
@@ -71,9 +102,9 @@ class PartialVaeProblem:
         self._train = data.domain(Role.TRAIN).name
         self.valid = data.domain(Role.VALID).name
         self.train_rows = len(self._x[self._train])
-        raw = [Population(domain.name, self._physical(domain)) for domain in data.domains]
+        raw = [Population(domain.name, self._physical(domain), domain.role) for domain in data.domains]
         self._scale = Scale(self._mean, self._std)
-        self._acquirer = Acquirer(config.acquisition, config.model.latents, self._scale, raw, self.valid)
+        self._acquirer = Acquirer(config.acquisition, config.model.latents, self._scale, raw)
 
     def build(self) -> PartialVae:
         """A freshly initialised partial VAE."""

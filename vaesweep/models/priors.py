@@ -20,6 +20,10 @@ class StandardPrior(nn.Module):
         """log p(z), `[...]`."""
         return self.log_prob(z).sum(-1)
 
+    def sample(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        """Samples `[..., latent]` from standard normal `noise` of that shape."""
+        return noise
+
 
 class MixturePrior(nn.Module):
     """A learnt mixture of diagonal Gaussians, started as `components` unit Gaussians around standard normal means."""
@@ -43,3 +47,8 @@ class MixturePrior(nn.Module):
         constant = -0.5 * (self.mean * linear + LOG_TWO_PI).sum(-1) - self.log_std.sum(-1)
         apart = z.square() @ (-0.5 * precision).mT + z @ linear.mT + constant
         return torch.logsumexp(self.weight.log_softmax(0) + apart, dim=-1)
+
+    def sample(self, noise: Tensor, generator: torch.Generator) -> Tensor:
+        """Samples `[row, latent]` from standard normal `noise` of that shape; `generator` draws the components."""
+        part = self.weight.softmax(0).multinomial(len(noise), replacement=True, generator=generator)
+        return self.mean[part] + self.log_std[part].exp() * noise
