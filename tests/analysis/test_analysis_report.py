@@ -64,6 +64,12 @@ def test_the_report_is_whole_for_small_sweeps(
     assert written.paths[-1].read_bytes().startswith(b"\x89PNG")
 
 
+def test_an_axis_of_names_is_reported_like_any_other(sweep_of: SweepOf, tmp_path: Path) -> None:
+    written = report.write(sweep_of([1.0, 4.0], 2, extra={"variant": ["static", "dynamic"]}), tmp_path)
+    assert any(line.startswith("each curve averages over variant") for line in written.summary)
+    assert any(line.startswith("gap toy.train → toy.test") for line in written.summary)
+
+
 def test_a_sweep_without_a_finished_cell_is_reported_all_the_same(sweep_of: SweepOf, tmp_path: Path) -> None:
     written = report.write(sweep_of([1.0], 1, {"1.0-0": Outcome.DIVERGED}), tmp_path)
     assert written.summary == ("cells: 0 finished, 1 diverged, 0 failed",)

@@ -5,7 +5,7 @@ below, the scale of the training population's domains; above, the rest (logarith
 a decade).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ HOME = {Role.TRAIN: (GREEN, "--"), Role.VALID: (SKY, ":"), Role.TEST: (BLUE, "-"
 SQUASH = 2.5  # cut the panel when the rest makes it this many times taller than home alone
 MONSTER = 10  # a dot this many times farther out than the next is left out of the range, and counted
 RATE = "Rate [nats per datum]"
+REFERENCE = (0, (1, 2.2))  # dots
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,9 @@ def draw_rd_curve(table: pd.DataFrame, curve: pd.DataFrame, title: str, path: Pa
     styles = domain_styles(table)
     grid = figure.add_gridspec(1, 2, wspace=0.06)
     for place, quantity in ((grid[0], DISTORTION), (grid[1], NEGATIVE_ELBO)):
-        _panel(figure, place, quantity, points, curve, styles)
-    handles = list(_legend(points, curve, styles))
+        draw_panel(figure, place, quantity, points, curve, styles)
+    marks = {"lowest distortion": DISTORTION, "lowest −ELBO": NEGATIVE_ELBO}
+    handles = list(legend_entries(points, curve, styles, marks))
     figure.legend(handles=handles, loc="outside lower center", ncols=min(4, len(handles)), fontsize=12.5)
     figure.savefig(path, dpi=150, format="png")
 
@@ -129,30 +131,40 @@ def ordinary_range(values: np.ndarray) -> tuple[float, float]:
     return float(kept.min()), float(kept.max())
 
 
-def _panel(
+def draw_panel(
     figure: Figure,
     place: SubplotSpec,
     quantity: Quantity,
     points: pd.DataFrame,
     curve: pd.DataFrame,
-    styles: dict[str, Style],
-) -> None:
-    """One quantity against rate, on one axis or, cut, on two."""
+    styles: Mapping[str, Style],
+    references: Mapping[str, float] | None = None,
+) -> list[Axes]:
+    """One quantity against rate, on one axis or, cut, on two, the upper one first.
+
+    `references` are horizontal lines, of domains: what something else reaches there, whatever the rate.
+    """
+    references = references or {}
     if points.empty:
         axes = [figure.add_subplot(place)]
         axes[0].text(0.5, 0.5, "no finished cell yet", ha="center", transform=axes[0].transAxes, fontsize=13)
     else:
-        limits = panel_limits(points, quantity)
+        roles = points.drop_duplicates("domain").set_index("domain")["role"]
+        lines = [{"domain": d, "role": roles[d], quantity.column: v} for d, v in references.items() if d in roles]
+        limits = panel_limits(pd.concat([points, pd.DataFrame(lines)]) if lines else points, quantity)
         axes = _cut_axes(figure, place, limits) if limits.above else [figure.add_subplot(place)]
         axes[-1].set_ylim(limits.low, limits.high)
         _note_outside(axes[0], quantity.values(points), limits)
     for axis in axes:
         for domain, style in styles.items() if len(points) else ():
             _draw_domain(axis, quantity, points, curve, domain, style)
+            if domain in references:
+                axis.axhline(references[domain], color=style.colour, linestyle=REFERENCE, lw=1.6, zorder=2)
         axis.grid(alpha=0.25)
         axis.tick_params(labelsize=12)
     axes[-1].set_xlabel(RATE, fontsize=13)
     axes[-1].set_ylabel(quantity.label, fontsize=13)
+    return axes
 
 
 def _cut_axes(figure: Figure, place: SubplotSpec, limits: Limits) -> list[Axes]:
@@ -188,44 +200,57 @@ def _note_outside(axis: Axes, values: np.ndarray, limits: Limits) -> None:
         note.set_bbox({"facecolor": "white", "edgecolor": "none"})
 
 
+def draw_dots(axis: Axes, cells: pd.DataFrame, values: np.ndarray, colour: str) -> None:
+    """A dot a cell at its `rate`, hollow where its target was out of reach."""
+    for hollow in (False, True):
+        mine = (cells["saturated"] != "").to_numpy() == hollow
+        face = "none" if hollow else colour
+        dots = axis.scatter(cells["rate"][mine], values[mine], s=26, facecolors=face, edgecolors=colour)
+        dots.set(alpha=0.75 if hollow else 0.35, linewidths=1.1 if hollow else 0, zorder=1)
+
+
+def draw_line(axis: Axes, rates: pd.Series, values: Sequence[np.ndarray], style: Style) -> None:
+    """A moving average with its interval: `values` are the average and the interval's ends."""
+    middle, low, high = values
+    axis.fill_between(rates, low, high, color=style.colour, alpha=0.18, linewidth=0, zorder=2)
+    axis.plot(rates, middle, color=style.colour, linestyle=style.line, lw=2.4, zorder=3)
+
+
 def _draw_domain(
     axis: Axes, quantity: Quantity, points: pd.DataFrame, curve: pd.DataFrame, domain: str, style: Style
 ) -> None:
     """Dots, band, line and optimum of one domain; what lies outside the axis's limits is clipped."""
     cells = points[points["domain"] == domain]
-    for hollow, part in cells.groupby(cells["saturated"] != ""):
-        face = "none" if hollow else style.colour
-        dots = axis.scatter(part["rate"], quantity.values(part), s=26, facecolors=face, edgecolors=style.colour)
-        dots.set(alpha=0.75 if hollow else 0.35, linewidths=1.1 if hollow else 0, zorder=1)
+    draw_dots(axis, cells, quantity.values(cells), style.colour)
     line = curve[(curve["domain"] == domain) & (curve["kind"] == CURVE)]
-    low, high = quantity.values(line, "_low"), quantity.values(line, "_high")
-    axis.fill_between(line["rate"], low, high, color=style.colour, alpha=0.18, linewidth=0, zorder=2)
-    axis.plot(line["rate"], quantity.values(line), color=style.colour, linestyle=style.line, lw=2.4, zorder=3)
+    draw_line(axis, line["rate"], [quantity.values(line, suffix) for suffix in ("", "_low", "_high")], style)
     best = curve[(curve["domain"] == domain) & (curve["kind"] == quantity.optimum)]
     bottom, top = axis.get_ylim()
     best = best[(quantity.values(best) >= bottom) & (quantity.values(best) <= top)]
-    mark: dict[str, Any] = {
-        "color": style.colour,
+    axis.plot(best["rate"], quantity.values(best), quantity.marker, zorder=5, **marked(style.colour))
+
+
+def marked(colour: str, size: float = 13) -> dict[str, Any]:
+    """How the marker of an optimum is drawn."""
+    return {
+        "linestyle": "none",
+        "color": colour,
         "markeredgecolor": BLACK,
         "markeredgewidth": 1.4,
-        "markersize": 13,
+        "markersize": size,
     }
-    axis.plot(best["rate"], quantity.values(best), quantity.marker, linestyle="none", zorder=5, **mark)
 
 
-def _legend(points: pd.DataFrame, curve: pd.DataFrame, styles: dict[str, Style]) -> Iterator[Line2D]:
+def legend_entries(
+    points: pd.DataFrame, curve: pd.DataFrame, styles: Mapping[str, Style], marks: Mapping[str, Quantity]
+) -> Iterator[Line2D]:
+    """Domains, the `marks` by what they say, and what hollow dots and bands are where there are any."""
     roles = dict(zip(points["domain"], points["role"], strict=True))
     for domain, style in styles.items():
         if domain in roles:
             yield Line2D([], [], color=style.colour, linestyle=style.line, lw=2.4, label=_label(domain, roles))
-    mark: dict[str, Any] = {
-        "linestyle": "none",
-        "color": "#999999",
-        "markeredgecolor": BLACK,
-        "markersize": 11,
-    }
-    yield Line2D([], [], marker=DISTORTION.marker, label="lowest distortion", **mark)
-    yield Line2D([], [], marker=NEGATIVE_ELBO.marker, label="lowest −ELBO", **mark)
+    for label, quantity in marks.items():
+        yield Line2D([], [], marker=quantity.marker, label=label, **marked("#999999", 11))
     if (points["saturated"] != "").any():
         hollow: dict[str, Any] = {
             "linestyle": "none",
@@ -233,7 +258,7 @@ def _legend(points: pd.DataFrame, curve: pd.DataFrame, styles: dict[str, Style])
             "markeredgecolor": "#666666",
         }
         yield Line2D([], [], marker="o", markersize=6, label="target out of reach", **hollow)
-    if curve["distortion_low"].notna().any():
+    if any(curve[f"{quantity.column}_low"].notna().any() for quantity in marks.values()):
         yield Line2D([], [], color="#999999", alpha=0.4, lw=9, label="95 % interval over seeds")
 
 

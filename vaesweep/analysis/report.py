@@ -47,10 +47,10 @@ def write(runs: Runs, out: Path, window: int | None = None) -> Report:
     title = f"{runs.record.name} ({runs.record.family}, preset {runs.record.preset})"
     out.mkdir(parents=True, exist_ok=True)
     paths = (
-        _replace(out / "cells.csv", partial(table.to_csv, index=False)),
-        _replace(out / "curve.csv", partial(curve.to_csv, index=False)),
-        _replace(out / "gap.csv", partial(gaps.to_csv, index=False)),
-        _replace(out / "rd_curve.png", partial(draw_rd_curve, table, curve, title)),
+        replace_file(out / "cells.csv", partial(table.to_csv, index=False)),
+        replace_file(out / "curve.csv", partial(curve.to_csv, index=False)),
+        replace_file(out / "gap.csv", partial(gaps.to_csv, index=False)),
+        replace_file(out / "rd_curve.png", partial(draw_rd_curve, table, curve, title)),
     )
     return Report(paths, tuple(summarise(runs, table, curve)))
 
@@ -63,18 +63,19 @@ def log(report: Report, runs: Runs, tracking_uri: str | None = None) -> None:
 def summarise(runs: Runs, table: pd.DataFrame, curve: pd.DataFrame) -> Iterator[str]:
     """The report in a few lines, rates and distortions in nats per datum."""
     yield _outcomes(runs)
-    if axes := other_axes(runs):
+    axes = other_axes(runs)
+    if axes:
         yield f"each curve averages over {', '.join(axes)}: fix them by --set for curves of their own"
     yield from _optima(curve)
     yield from _monotony(curve)
-    yield from _gaps_at_optimum(table, curve)
+    yield from _gaps_at_optimum(table, curve, axes)
     axis = target_axis(runs)
     if axis:
         yield from _missed(table, target_name(axis))
         yield from _saturated(table)
 
 
-def _replace(path: Path, write_to: Callable[[Path], object]) -> Path:
+def replace_file(path: Path, write_to: Callable[[Path], object]) -> Path:
     """Write a file beside `path`, then put it in place, so that no reader ever sees half of it."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -126,7 +127,7 @@ def _monotony(curve: pd.DataFrame) -> Iterator[str]:
         yield f"seeds differ by more than distortion changes with rate on {', '.join(hidden)}: no trend can be read"
 
 
-def _gaps_at_optimum(table: pd.DataFrame, curve: pd.DataFrame) -> Iterator[str]:
+def _gaps_at_optimum(table: pd.DataFrame, curve: pd.DataFrame, axes: list[str]) -> Iterator[str]:
     roles = dict(zip(table["domain"], table["role"], strict=True))
     chosen_on = next((domain for domain, role in roles.items() if role == Role.VALID), None)
     for start, end in domain_pairs(table):
@@ -135,7 +136,7 @@ def _gaps_at_optimum(table: pd.DataFrame, curve: pd.DataFrame) -> Iterator[str]:
         if (roles[start], roles[end]) != (Role.TRAIN, Role.TEST) or best is None:
             continue
         cells = _cells_at(table, judge, float(best["rate"]))
-        differences = paired(table[table["cell"].isin(cells)], start, end, [])
+        differences = paired(table[table["cell"].isin(cells)], start, end, axes)
         by_seed = differences.groupby("seed", dropna=False)
         for name in ("distortion", NEGATIVE_ELBO):
             gap = t_interval(by_seed[name].mean().to_numpy(float))

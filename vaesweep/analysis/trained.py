@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from vaesweep.analysis.runs import client_of
+from vaesweep.analysis.runs import client_of, read
 from vaesweep.errors import UserError
 from vaesweep.sweep.vocabulary import MODEL_FILE, Kind, Outcome, Tag
 from vaesweep.training import finished
@@ -22,13 +22,19 @@ def load(run: str, tracking_uri: str | None = None) -> FinishedCell:
     Raises `UserError` where there is no such run, or its cell has not finished.
     """
     client = client_of(tracking_uri)
-    found = _by_id(client, run) or _by_cell(client, run)
-    if found is None:
-        raise UserError(f"run {run}: this tracking store has no run and no cell of that name; `vaesweep ui` shows them")
+    found = _found(client, run)
     outcome = found.data.tags.get(Tag.OUTCOME, "not ended")
     if outcome != Outcome.FINISHED:
         raise UserError(f"run {run}: its cell has {outcome}, so there is no model; name a finished one")
     return model_of(client, found.info.run_id)
+
+
+def data_of(run: str, tracking_uri: str | None = None) -> str:
+    """What `--data` named in the sweep that first trained the cell of `run` (as of `load`); empty where unrecorded."""
+    client = client_of(tracking_uri)
+    found = _found(client, run)
+    experiment = client.get_experiment(found.info.experiment_id).name
+    return read(experiment, tracking_uri, found.data.tags.get(Tag.SWEEP)).record.data
 
 
 def model_of(client: MlflowClient, run_id: str) -> FinishedCell:
@@ -41,6 +47,13 @@ def model_of(client: MlflowClient, run_id: str) -> FinishedCell:
                 f"run {run_id} has no readable {MODEL_FILE} ({' '.join(str(error).split())[:200]})"
             ) from error
     return finished.from_bytes(data, f"{MODEL_FILE} of run {run_id}")
+
+
+def _found(client: MlflowClient, run: str) -> Run:
+    found = _by_id(client, run) or _by_cell(client, run)
+    if found is None:
+        raise UserError(f"run {run}: this tracking store has no run and no cell of that name; `vaesweep ui` shows them")
+    return found
 
 
 def _by_id(client: MlflowClient, run: str) -> Run | None:

@@ -1,0 +1,178 @@
+"""A sweep's answer about acquisition (thesis study A, sections 4.5 and 4.6): which rate is best for which use.
+
+Curves and optima of every metric, the thesis' Figures 6 and 8 to 10, the table of what cells and classical baselines
+reach on the same data, and a verdict on each of the thesis' statements. Whatever a sweep lacks (seeds, targets, rules,
+models) is left out, and said to be.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from vaesweep.analysis import baselines
+from vaesweep.analysis.acquisition_figures import Drawn, draw_areas, draw_metrics, draw_stops
+from vaesweep.analysis.acquisition_table import (
+    JUDGE,
+    MODEL,
+    Choice,
+    Group,
+    acquisition_table,
+    cells_of,
+    choose,
+    paired,
+)
+from vaesweep.analysis.baselines import Baseline
+from vaesweep.analysis.findings import findings
+from vaesweep.analysis.groups import POINT, REGIME, grouped_table, named, point_axes, regime_axes, single
+from vaesweep.analysis.information_figure import InformationCurves, draw_information_curves
+from vaesweep.analysis.kept import KeptCell, common_config, kept_cells
+from vaesweep.analysis.metric_curves import UNITS, metric_curve, metrics_of
+from vaesweep.analysis.report import Report, replace_file
+from vaesweep.analysis.runs import Runs
+from vaesweep.data.domains import DataSet, Role
+from vaesweep.families.acquisition import STOPPING_RULE
+from vaesweep.sweep.vocabulary import store_uri
+
+OFFSET = "stop_offset.uncertainty"
+JUDGED = (Role.TEST, Role.UNSEEN)
+
+
+def report(runs: Runs, data: DataSet, out: Path, tracking_uri: str | None = None) -> Report:
+    """Write metric_curve.csv, acquisition.csv and the figures that the sweep has data for into `out`.
+
+    `data` are those of the sweep, on which the baselines are fitted and judged; the models are read from
+    `tracking_uri`, by default the store that sweeps write to.
+    """
+    points = grouped_table(runs)
+    if points.empty:
+        return Report((), ("acquisition: no cell has finished, so there is nothing to report yet",))
+    kept, unread = kept_cells(runs, tracking_uri or store_uri())
+    config = common_config(kept.values())
+    measured = baselines.measure(data, config) if config else []
+    found = _Found(runs, points, kept, unread, measured, data.domain(Role.VALID).name)
+    threshold = config.threshold if config else None
+    curve = metric_curve(points, regime_axes(runs), metrics_of(points, threshold))
+    out.mkdir(parents=True, exist_ok=True)
+    files: dict[str, Callable[[Path], object]] = {
+        "metric_curve.csv": partial(curve.to_csv, index=False),
+        "acquisition.csv": partial(found.table.to_csv, index=False),
+        **_figures(found, Drawn(points, curve, found.title), threshold),
+    }
+    paths = tuple(replace_file(out / name, write) for name, write in files.items())
+    return Report(paths, tuple(_summary(found)))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """All that the report is made of."""
+
+    runs: Runs
+    points: pd.DataFrame
+    kept: Mapping[str, KeptCell]
+    unread: int
+    baselines: Sequence[Baseline]
+    valid: str
+
+    @property
+    def title(self) -> str:
+        record = self.runs.record
+        return f"{record.name} ({record.family}, preset {record.preset})"
+
+    @property
+    def choice(self) -> Choice | None:
+        return choose(self.points)
+
+    @property
+    def mixture(self) -> Baseline | None:
+        return baselines.chosen(self.baselines, self.valid) if self.baselines else None
+
+    @property
+    def table(self) -> pd.DataFrame:
+        axes = [*regime_axes(self.runs), *point_axes(self.runs)]
+        family = self.runs.record.family
+        return acquisition_table(self.points, axes, family, self.choice, self.kept, self.baselines, self.mixture)
+
+
+def _figures(found: _Found, drawn: Drawn, threshold: float | None) -> dict[str, Callable[[Path], object]]:
+    """The figures that there are data for, by name."""
+    files: dict[str, Callable[[Path], object]] = {}
+    test = drawn.domain(Role.TEST)
+    if found.choice:
+        cells = cells_of(found.points, found.choice.best, found.kept)
+        curves = InformationCurves.of(named(*found.choice.best), test, cells, found.mixture)
+        if curves.cells:
+            files["information_curves.png"] = partial(draw_information_curves, curves, found.title)
+    if drawn.regimes and found.choice:
+        files["area_rate.png"] = partial(draw_areas, drawn, found.mixture)
+        files["metrics_rate.png"] = partial(draw_metrics, drawn)
+    if drawn.regimes and OFFSET in found.points:
+        files["stopping_rate.png"] = partial(draw_stops, drawn, threshold)
+    return files
+
+
+def _summary(found: _Found) -> Iterator[str]:
+    """The report in a few lines."""
+    if found.choice is None:
+        yield f"acquisition: no cell has acquired by largest variance ({STOPPING_RULE}): nothing can be chosen or drawn"
+        return
+    if found.unread:
+        yield (
+            f"acquisition: {_many(found.unread, 'finished cell')} without a readable model: left out of the "
+            "information curves and the paired differences"
+        )
+    yield from _chosen(found, found.choice)
+    yield from _against_mixture(found, found.choice.best)
+    if single(found.points):
+        yield "acquisition: every regime is a single point of the rate axis, so nothing is drawn against the rate"
+    yield from map(str, findings(found.points, found.choice, found.kept))
+
+
+def _chosen(found: _Found, choice: Choice) -> Iterator[str]:
+    """What the groups reach that validation chose: the best of all, then the best of every other regime."""
+    groups = [choice.best, *(group for group in choice.by_regime.values() if group != choice.best)]
+    for group in groups:
+        which = "chosen on validation rows only" if group == choice.best else f"best of {group[0]} on validation rows"
+        rows = found.table[(found.table[REGIME] == group[0]) & (found.table[POINT] == group[1])]
+        yield f"{which}: {named(*group)}, rate {rows['rate'].iloc[0]:.3g}: {_areas(rows, 'seed')}"
+    if found.mixture:
+        rows = found.table[found.table[MODEL] == found.mixture.name]
+        yield f"best classical baseline on validation rows: {found.mixture.name}: {_areas(rows, 'fit')}"
+
+
+def _areas(rows: pd.DataFrame, replicate: str) -> str:
+    """Areas by largest variance on test and unseen domains."""
+    metric, _, rule = JUDGE.partition(".")
+    rows = rows[(rows["metric"] == metric) & (rows["by"] == rule) & rows["role"].isin(JUDGED)]
+    parts = (f"{row['domain']} {row['mean']:.4g}{_ends(row, replicate)}" for _, row in rows.iterrows())
+    return f"area in {UNITS[metric]}: {', '.join(parts)}"
+
+
+def _ends(row: pd.Series, replicate: str) -> str:
+    if row["n"] < 2:
+        return f" (one {replicate})"
+    return f" (95 % {row['low']:.4g} to {row['high']:.4g}, {_many(int(row['n']), replicate)})"
+
+
+def _against_mixture(found: _Found, group: Group) -> Iterator[str]:
+    """The chosen group less the best baseline, datum by datum."""
+    if found.mixture is None:
+        yield "acquisition: no cell's settings could be read, so there are no classical baselines"
+        return
+    domains = found.points[found.points["role"].isin(JUDGED)]["domain"]
+    missing = []
+    for domain in dict.fromkeys(domains):
+        less = paired(found.points, group, found.kept, found.mixture, domain, STOPPING_RULE)
+        if less is None:
+            missing.append(domain)
+            continue
+        ends = f"95 % {less.low:+.3g} to {less.high:+.3g} over {less.n} data"
+        yield f"{named(*group)} less {found.mixture.name} on {domain}: {less.mean:+.3g} {UNITS['area_rmse']} ({ends})"
+    if missing:
+        yield f"acquisition: cells and baselines acquired other data on {', '.join(missing)}: no paired comparison"
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -1,0 +1,146 @@
+"""The classical baselines of a sweep: Gaussian mixtures that acquire the very data its cells acquired, and stop.
+
+A mixture is fitted to the complete data of the training domain, of which a partial VAE sees a part only; it is judged
+by the cells' rules, on the cells' rows, with the cells' random orders and by the same stopping criteria. Fits from
+several starts stand for the seeds. `area_nll` is left out: a mixture has no noise on what it observed.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from vaesweep.data.domains import DataSet, Role
+from vaesweep.families.acquisition import (
+    AGE,
+    FANTASIES,
+    ORDER_ROWS,
+    RANDOM,
+    STOPPING_RULE,
+    AcquisitionConfig,
+    Criteria,
+    Population,
+    RuleName,
+    acquired,
+)
+from vaesweep.tasks.acquisition import (
+    ExpectedInformation,
+    FixedOrder,
+    LargestVariance,
+    RandomOrder,
+    Rule,
+    Trace,
+    acquire,
+    area,
+    single_best_order,
+)
+from vaesweep.tasks.mixture import MixturePredictor, fit_mixtures
+from vaesweep.tasks.predictive import Draws
+
+COMPONENTS = (1, 5, 10, 20)
+FITS = (0, 1, 2)  # starts of a mixture's fit; a single Gaussian has one maximum
+STOPS = ("stop_offset", "stop_index", "stop_rmse")
+
+Place = tuple[str, str]  # domain, rule
+Plans = dict[RuleName, Callable[[torch.Tensor], Rule]]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """Mixtures of `components` Gaussians, one of every fit.
+
+    `metrics` has `[fit]` by domain and metric, named as a cell's; `curves` `[fit, M + 1]` the mean RMSE of a domain's
+    data under a rule, dB; `areas` `[row]` every datum's area, the mean over fits, measurement·dB.
+    """
+
+    components: int
+    metrics: dict[Place, np.ndarray]
+    curves: dict[Place, np.ndarray]
+    areas: dict[Place, np.ndarray]
+
+    @property
+    def name(self) -> str:
+        """What tables call it."""
+        return "Gaussian" if self.components == 1 else f"Gaussian mixture of {self.components}"
+
+
+def measure(data: DataSet, config: AcquisitionConfig, components: Sequence[int] = COMPONENTS) -> list[Baseline]:
+    """Baselines that acquire as `config` tells: by largest variance on validation, test and unseen data.
+
+    By every other rule, on test and unseen data, only the first and the one that validation chooses: a random order
+    leaves no two data with the same observed set, and takes longer than all else. The expected information is among
+    the rules where the cells have it.
+    """
+    domains = [domain for domain in data.domains if domain.role is not Role.TRAIN]
+    x = [Population(domain.name, torch.as_tensor(domain.arrays["x"]).float(), domain.role) for domain in domains]
+    populations = acquired(x, config.rows)
+    train = data.domain(Role.TRAIN).arrays["x"]
+    starts = {count: FITS if count > 1 else FITS[:1] for count in components}
+    fits = {count: _Fit(fit_mixtures(train, count, starts[count]), populations) for count in components}
+    found = {count: fit.judge((STOPPING_RULE,), config) for count, fit in fits.items()}
+    best = chosen(list(found.values()), populations[0].name)
+    others: tuple[RuleName, ...] = ("random", "single_best", "information")
+    others = others if "information" in config.rules else others[:-1]
+    for count in {components[0], best.components}:
+        found[count] = _joined(found[count], fits[count].judge(others, config))
+    return list(found.values())
+
+
+def chosen(baselines: Sequence[Baseline], valid: str) -> Baseline:
+    """The one with the lowest mean area under largest variance on the validation domain called `valid`."""
+    return min(baselines, key=lambda baseline: float(baseline.metrics[valid, f"area_rmse.{STOPPING_RULE}"].mean()))
+
+
+class _Fit:
+    """A stack of fits and what they acquire: the validation domain first."""
+
+    def __init__(self, predictor: MixturePredictor, populations: Sequence[Population]) -> None:
+        self._predictor = predictor
+        self._valid, *self._others = populations
+
+    def judge(self, rules: Sequence[RuleName], config: AcquisitionConfig) -> Baseline:
+        """Acquire by `rules`; on validation data by largest variance only, which all are chosen and stopped by."""
+        found = Baseline(self._predictor.components, {}, {}, {})
+        plans = self._plans(rules)
+        criteria: Criteria | None = None
+        for population in (self._valid, *self._others):
+            for rule, plan in plans.items():
+                if population is self._valid and rule != STOPPING_RULE:
+                    continue
+                trace = acquire(self._predictor, population.x, AGE, plan(population.x))
+                _note(found, population.name, rule, trace)
+                if rule == STOPPING_RULE:
+                    criteria = criteria or Criteria.fit(trace, config)
+                    _note_stops(found, population.name, criteria.judge(trace, config.threshold))
+        return found
+
+    def _plans(self, rules: Sequence[RuleName]) -> Plans:
+        plans: dict[RuleName, Callable[[], Callable[[torch.Tensor], Rule]]] = {
+            "variance": lambda: lambda x: LargestVariance(),
+            "random": lambda: lambda x: RandomOrder.of(x, RANDOM),
+            "single_best": self._greedy,
+            "information": lambda: lambda x: ExpectedInformation(Draws.of(x, FANTASIES, RANDOM)),
+        }
+        return {rule: plans[rule]() for rule in rules}
+
+    def _greedy(self) -> Callable[[torch.Tensor], Rule]:
+        order = FixedOrder(single_best_order(self._predictor, self._valid.spread(ORDER_ROWS).x, AGE))
+        return lambda x: order
+
+
+def _note(found: Baseline, domain: str, rule: str, trace: Trace) -> None:
+    for name in ("rmse", "unexplained"):
+        found.metrics[domain, f"area_{name}.{rule}"] = area(getattr(trace, name)).mean(-1).numpy()
+    found.curves[domain, rule] = trace.rmse.mean(1).numpy()
+    found.areas[domain, rule] = area(trace.rmse).mean(0).numpy()
+
+
+def _note_stops(found: Baseline, domain: str, stops: dict[str, torch.Tensor]) -> None:
+    for name, value in stops.items():
+        if name.partition(".")[0] in STOPS:
+            found.metrics[domain, name] = value.numpy()
+
+
+def _joined(one: Baseline, other: Baseline) -> Baseline:
+    return Baseline(one.components, one.metrics | other.metrics, one.curves | other.curves, one.areas | other.areas)
