@@ -51,7 +51,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     family = PartialVaeFamily()
-    config = build(PartialVaeCell, STEPS_TO_THE_BEST["longer"] if arguments.best else {})
+    config = build(PartialVaeCell, STEPS_TO_THE_BEST["larger and longer"] if arguments.best else {})
     assert isinstance(config, PartialVaeCell)
     data = family.load(arguments.data, config)
     problem = family.problem(config, data, torch.device("cpu"))

@@ -120,10 +120,9 @@ def test_other_data_are_refused(kept: FinishedCell) -> None:
         rebuild(kept, "synthetic")  # the full number of rows, so another standardisation
 
 
-def test_a_single_latent_is_refused(kept: FinishedCell) -> None:
-    config = kept.config | {"model": kept.config["model"] | {"latents": 1}}
+def test_a_single_latent_is_refused(data: DataSet) -> None:
     with pytest.raises(UserError, match="one latent"):
-        rebuild(FinishedCell(**(vars(kept) | {"config": config})), "synthetic")
+        rebuild(finished.from_bytes(train(data, 1, latents=1), "here"), "synthetic")
 
 
 def test_weights_of_another_shape_are_refused(kept: FinishedCell, data: DataSet) -> None:

@@ -9,7 +9,6 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from vaesweep.data.archetypes import archetypes_of
@@ -19,18 +18,18 @@ from vaesweep.distributions import TriangularGaussian
 from vaesweep.elbo import Elbo
 from vaesweep.errors import UserError
 from vaesweep.families import family
-from vaesweep.families.acquisition import AGE, Criteria, Population, Scale, acquired, predictor
+from vaesweep.families.acquisition import AGE, Criteria, Population, Scale, acquired
 from vaesweep.families.pvae import PartialVaeCell
+from vaesweep.families.trained import TrainedPartialVae
 from vaesweep.models.pvae import RATE, PartialVae
 from vaesweep.tasks.acquisition import LargestVariance, Trace, acquire
 from vaesweep.tasks.latent import LatentPredictor
 from vaesweep.training.finished import FinishedCell
 from vaesweep.training.problem import Batch
-from vaesweep.training.stack import Stack, layout_of
+from vaesweep.training.stack import Stack
 
 SYNTHETIC = "synthetic"  # the kind of data of which archetypes are known
 NOISE = 0  # seed of the noise behind a rate that has no closed form
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -50,26 +49,36 @@ class Latents:
 class RebuiltCell:
     """A trained partial VAE with its data.
 
-    `scale` undoes the standardisation. `valid` and `test` are the data that it acquires, evenly spread over their
+    `valid` and `test` are the data that it acquires, evenly spread over their
     domains as its metrics' were. `archetypes` `[k, 15]` (dB HL, years) are known of synthetic data only.
     """
 
     name: str
-    config: PartialVaeCell
+    trained: TrainedPartialVae
     data: DataSet
-    stack: Stack
-    scale: Scale
     valid: Population
     test: Population
     archetypes: np.ndarray | None = None
 
-    @cached_property
+    @property
+    def config(self) -> PartialVaeCell:
+        """Its configuration."""
+        return self.trained.config
+
+    @property
+    def scale(self) -> Scale:
+        """The standardisation."""
+        return self.trained.scale
+
+    @property
+    def stack(self) -> Stack:
+        """The model as a pack of one."""
+        return self.trained.stack
+
+    @property
     def predictor(self) -> LatentPredictor:
         """Its predictions as its acquisition configuration has them."""
-        asked = self.config.acquisition
-        return predictor(
-            self.stack, self.config.model.latents, self.scale, samples=asked.samples, weighted=asked.weighted
-        )
+        return self.trained.predictor
 
     @cached_property
     def valid_trace(self) -> Trace:
@@ -123,7 +132,7 @@ def rebuild(cell: FinishedCell, spec: str) -> RebuiltCell:
 
     Raises `UserError` where the family is another, the data are others, or the weights are of another version.
     """
-    config = _config(cell)
+    config = TrainedPartialVae.of(cell).config
     if config.model.latents < 2:
         raise UserError(f"cell {cell.cell} has one latent dimension; these figures need a cell of two or more")
     data = family("pvae").load(spec, config)
@@ -134,29 +143,11 @@ def rebuild(cell: FinishedCell, spec: str) -> RebuiltCell:
 
 def of_data(cell: FinishedCell, data: DataSet, archetypes: np.ndarray | None = None) -> RebuiltCell:
     """The cell with data that are loaded already."""
-    config, standard = _config(cell), data.standardisation
-    scale = Scale(*(torch.tensor(values, dtype=torch.float32) for values in (standard.mean, standard.std)))
+    trained = TrainedPartialVae.of(cell)
     everyone = [Population(d.name, torch.tensor(d.arrays["x"], dtype=torch.float32), d.role) for d in data.domains]
-    by_role = {population.role: population for population in acquired(everyone, config.acquisition.rows)}
+    by_role = {population.role: population for population in acquired(everyone, trained.config.acquisition.rows)}
     valid, test = by_role[Role.VALID], by_role[Role.TEST]
-    return RebuiltCell(cell.cell, config, data, _stack(cell, config, data), scale, valid, test, archetypes)
-
-
-def _config(cell: FinishedCell) -> PartialVaeCell:
-    if cell.family != "pvae":
-        raise UserError(f"cell {cell.cell} is of family {cell.family!r}, which acquires nothing; name one of 'pvae'")
-    try:
-        return PartialVaeCell.model_validate(cell.config)
-    except ValidationError:
-        raise _other_version(cell) from None
-
-
-def _stack(cell: FinishedCell, config: PartialVaeCell, data: DataSet) -> Stack:
-    model = family("pvae").problem(config, data, CPU).build()
-    layout = layout_of(model)
-    if dict(layout) != {name: tuple(value.shape) for name, value in cell.weights.items()}:
-        raise _other_version(cell)
-    return Stack(model, torch.cat([cell.weights[name].reshape(1, -1) for name, _ in layout], dim=1))
+    return RebuiltCell(cell.cell, trained, data, valid, test, archetypes)
 
 
 def _check_data(cell: FinishedCell, data: DataSet, spec: str) -> None:
@@ -167,10 +158,6 @@ def _check_data(cell: FinishedCell, data: DataSet, spec: str) -> None:
         kept, found = cell.kept.get(f"standardisation/{name}"), getattr(data.standardisation, name)
         if kept is not None and not np.allclose(kept.numpy(), found, rtol=1e-4):
             raise UserError(f"--data {spec} is not what cell {cell.cell} was trained on: name the data of its sweep")
-
-
-def _other_version(cell: FinishedCell) -> UserError:
-    return UserError(f"cell {cell.cell} was trained by another version of vaesweep; use that one, or train it again")
 
 
 def _posterior(model: PartialVae, x: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,21 +14,18 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from vaesweep.data.audiograms import COLUMNS, DIMS, THRESHOLDS
 from vaesweep.data.partial import check
 from vaesweep.errors import UserError
-from vaesweep.families.acquisition import AGE, Scale, predictor
-from vaesweep.families.pvae import PartialVaeCell
-from vaesweep.models.pvae import PartialVae
+from vaesweep.families.acquisition import AGE
+from vaesweep.families.trained import TrainedPartialVae
 from vaesweep.tasks.acquisition import start_mask
 from vaesweep.tasks.latent import LatentPredictor
 from vaesweep.tasks.predictive import Predictive
 from vaesweep.tasks.stopping import StoppingModel
 from vaesweep.training.finished import FinishedCell
-from vaesweep.training.stack import Stack
 
 DRAWN = 400  # audiograms of the model's own that a listener is compared with
 DRAWN_SEED = 0
@@ -79,23 +76,19 @@ class Audiometer:
         Predictions are those of its acquisition configuration. The threshold is its configured one, or, where the
         costs of stopping too early and too late differ, the one that was found for them on the validation domain.
         """
-        config = _config(cell)
+        trained = TrainedPartialVae.of(cell)
         names = [field.name for field in fields(StoppingModel)]
         if not all(f"stopping/{name}" in cell.kept for name in names):
             raise UserError(
                 f"cell {cell.cell} has no stopping criterion, which only training with acquisition rules leaves; "
                 "name a cell of sweeps/acquisition_pvae.py"
             )
-        asked, latents = config.acquisition, config.model.latents
-        scale = Scale(cell.kept["standardisation/mean"], cell.kept["standardisation/std"])
-        model = _model(cell, config)
-        drawn = _draw(model, scale)
-        stack = Stack(model, torch.cat([p.detach().reshape(1, -1) for p in model.parameters()], dim=1))
-        trained = predictor(stack, latents, scale, samples=asked.samples, weighted=asked.weighted)
+        asked = trained.config.acquisition
+        drawn = _draw(trained)
         alike = asked.early_cost == asked.late_cost
         threshold = asked.threshold if alike else float(cell.kept["stopping/shifted"])
         stopping = StoppingModel.from_tensors({name: cell.kept[f"stopping/{name}"].unsqueeze(0) for name in names})
-        return cls(trained, asked.samples, drawn, stopping, threshold)
+        return cls(trained.predictor, asked.samples, drawn, stopping, threshold)
 
     @torch.no_grad()
     def advise(self, x: np.ndarray, *, threshold: float | None = None, interval: float = 0.8) -> list[Advice]:
@@ -181,33 +174,10 @@ class Audiometer:
 
 
 @torch.no_grad()
-def _draw(model: PartialVae, scale: Scale) -> Tensor:
+def _draw(trained: TrainedPartialVae) -> Tensor:
     """Whole data `[DRAWN, dim]` of the model's own, in dB and years: z from its prior, x from p(x | z)."""
+    model, scale = trained.model, trained.scale
     generator = torch.Generator().manual_seed(DRAWN_SEED)
     z = model.prior.sample(torch.randn(DRAWN, model.config.latents, generator=generator), generator)
     standardised = model.observation(z).sample(torch.randn(DRAWN, DIMS, generator=generator))
     return scale.mean + scale.std * standardised
-
-
-def _config(cell: FinishedCell) -> PartialVaeCell:
-    if cell.family != "pvae":
-        raise UserError(
-            f"cell {cell.cell} is of family {cell.family!r}, which has no audiograms; name a cell of 'pvae'"
-        )
-    try:
-        return PartialVaeCell.model_validate(cell.config)
-    except ValidationError:
-        raise _other_version(cell) from None
-
-
-def _model(cell: FinishedCell, config: PartialVaeCell) -> PartialVae:
-    model = PartialVae(DIMS, config.model)
-    try:
-        model.load_state_dict(cell.weights)
-    except RuntimeError:
-        raise _other_version(cell) from None
-    return model
-
-
-def _other_version(cell: FinishedCell) -> UserError:
-    return UserError(f"cell {cell.cell} was trained by another version of vaesweep; use that one, or train it again")

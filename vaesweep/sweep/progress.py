@@ -28,6 +28,8 @@ class Watcher:
     def __init__(self, console: Console, packs: Sequence[Pack], done: int, total: int) -> None:
         self._console, self._total, self._done, self._diverged = console, total, done, 0
         self._steps: dict[str, int] = {}
+        self._resumed_at: dict[str, int] = {}  # steps that a checkpoint held, which took none of this command's time
+        self._interval = {p.identity: p.cells[0].config.training.evaluate_every for p in packs}
         self._all_steps = {p.identity: p.cells[0].config.training.steps for p in packs}
         self._numbers = {p.identity: number for number, p in enumerate(packs, 1)}
         self._started = time.monotonic()
@@ -59,6 +61,8 @@ class Watcher:
         """A worker has told something."""
         self._steps[event.pack] = max(event.step, self._steps.get(event.pack, 0))
         if event.points:
+            before = event.points[0][0] - self._interval.get(event.pack, 0)
+            self._resumed_at.setdefault(event.pack, max(0, before))
             self._latest[event.pack] = describe(event.points[-1][2])
         if event.pack not in self._tasks:
             name = f"pack {self._numbers.get(event.pack, 0)}"
@@ -83,9 +87,10 @@ class Watcher:
         if self._console.is_terminal or now - self._spoken < self._pause(now):
             return
         self._spoken = now
-        share = sum(self._steps.values()) / max(1, sum(self._all_steps.values()))
+        steps, all_steps = sum(self._steps.values()), max(1, sum(self._all_steps.values()))
+        share, here = steps / all_steps, steps - sum(self._resumed_at.values())
         spent = now - self._started
-        left = f", about {duration(spent / share - spent)} left" if share > 0.02 else ""
+        left = f", about {duration(spent * (all_steps - steps) / here)} left" if here > 0.02 * all_steps else ""
         notes = "; ".join(f"pack {self._numbers.get(p, 0)}: {text}" for p, text in self._latest.items())
         self._console.print(
             f"{duration(spent)}: {self._done}/{self._total} cells, {share:.0%} of the steps{left} ({notes})",

@@ -1,0 +1,52 @@
+"""What a log says of a running sweep: how much is done, and how long the rest takes at the pace of this command."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from vaesweep.families.pvae import PartialVaeCell
+from vaesweep.sweep import progress
+from vaesweep.sweep.cells import Cell, Pack
+from vaesweep.sweep.progress import Watcher, duration
+from vaesweep.sweep.worker import Event
+
+STEPS, INTERVAL = 1000, 100
+
+
+def said(events: list[tuple[float, Event]], pack: Pack, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The last line of a log in which the events come at some seconds after the start."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    text = io.StringIO()
+    with Watcher(Console(file=text, width=200), [pack], done=0, total=1) as watcher:
+        for seconds, event in events:
+            now[0] = seconds
+            watcher.event(event)
+    return text.getvalue().splitlines()[-1]
+
+
+@pytest.fixture
+def pack() -> Pack:
+    config = PartialVaeCell.model_validate({"training": {"steps": STEPS, "evaluate_every": INTERVAL}})
+    return Pack((Cell(config, "pvae", "data", {}),))
+
+
+def event(pack: Pack, *steps: int) -> Event:
+    points = [(step, ["cell"], {"valid/rate": [1.0], "valid/elbo": [-2.0]}) for step in steps]
+    return Event(pack.identity, steps[-1], STEPS, points)
+
+
+def test_the_time_left_is_that_of_the_steps_left(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = said([(30.0, event(pack, 100, 200)), (60.0, event(pack, 300, 400))], pack, monkeypatch)
+    assert "40% of the steps, about 2 min left" in line
+
+
+def test_steps_that_a_checkpoint_held_say_nothing_of_the_pace(pack: Pack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resumed at 800: the two hundred steps left take as long as the hundred done since, twice."""
+    line = said([(40.0, event(pack, 900))], pack, monkeypatch)
+    assert "90% of the steps, about 40 s left" in line
+
+
+def test_durations_are_written_as_people_say_them() -> None:
+    assert [duration(s) for s in (45, 12 * 60, 3 * 3600 + 5 * 60)] == ["45 s", "12 min", "3 h 05 min"]

@@ -1,0 +1,56 @@
+"""A finished partial VAE as its users need it: configuration, model and predictions, from the file of its cell."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from pydantic import ValidationError
+
+from vaesweep.data.audiograms import DIMS
+from vaesweep.errors import UserError
+from vaesweep.families.acquisition import Scale, predictor
+from vaesweep.families.pvae import PartialVaeCell
+from vaesweep.models.pvae import PartialVae
+from vaesweep.tasks.latent import LatentPredictor
+from vaesweep.training.finished import FinishedCell
+from vaesweep.training.stack import Stack
+
+
+@dataclass(frozen=True)
+class TrainedPartialVae:
+    """A trained cell. `scale` is the standardisation that its training data were given."""
+
+    config: PartialVaeCell
+    model: PartialVae
+    scale: Scale
+
+    @classmethod
+    def of(cls, cell: FinishedCell) -> "TrainedPartialVae":
+        """Read `cell`. Raises `UserError` where it is of another family, or of another version of this one."""
+        if cell.family != "pvae":
+            raise UserError(
+                f"cell {cell.cell} is of family {cell.family!r}, which has no audiograms; name a cell of 'pvae'"
+            )
+        try:
+            config = PartialVaeCell.model_validate(cell.config)
+            model = PartialVae(DIMS, config.model)
+            model.load_state_dict(cell.weights)
+            scale = Scale(cell.kept["standardisation/mean"], cell.kept["standardisation/std"])
+        except (ValidationError, RuntimeError, KeyError):
+            raise UserError(
+                f"cell {cell.cell} was trained by another version of vaesweep; use that one, or train it again"
+            ) from None
+        return cls(config, model, scale)
+
+    @cached_property
+    def stack(self) -> Stack:
+        """The model as a pack of one."""
+        flat = torch.cat([parameter.detach().reshape(1, -1) for parameter in self.model.parameters()], dim=1)
+        return Stack(PartialVae(DIMS, self.config.model), flat)
+
+    @cached_property
+    def predictor(self) -> LatentPredictor:
+        """Its predictions as its acquisition configuration has them."""
+        asked = self.config.acquisition
+        latents = self.config.model.latents
+        return predictor(self.stack, latents, self.scale, samples=asked.samples, weighted=asked.weighted)
