@@ -110,6 +110,7 @@ class PartialVaeProblem:
         self.train_rows = len(self._x[self._train])
         raw = [Population(domain.name, self._physical(domain), domain.role) for domain in data.domains]
         self._scale = Scale(self._mean, self._std)
+        self.use_rows = config.acquisition.rows if config.acquisition.rules else 0
         self._acquirer = Acquirer(config.acquisition, config.model.latents, self._scale, raw)
 
     def build(self) -> PartialVae:

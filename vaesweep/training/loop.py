@@ -122,10 +122,18 @@ def measure_pack(
     marks.append(clock())
     quick = marks[3] - marks[2]
     rows = sum(problem.domains.values()) / problem.quick_rows(problem.valid)
+    return Measured((marks[2] - marks[1]) / CALIBRATION_STEPS, quick, quick * rows + _use_seconds(pack, clock))
+
+
+def _use_seconds(pack: "_Pack", clock: Callable[[], float]) -> float:
+    """What `Problem.use` would take of all its data, from two small samples of them."""
+    problem = pack.problem
+    if not problem.use_rows:
+        return 0.0
     few, more = (_seconds(partial(problem.use, pack.stack, rows=n), clock) for n in CALIBRATION_ROWS)
-    largest = max(problem.quick_rows(domain) for domain in problem.domains)
+    every = min(problem.use_rows, max(problem.quick_rows(domain) for domain in problem.domains))
     a_row = max(0.0, more - few) / (CALIBRATION_ROWS[1] - CALIBRATION_ROWS[0])
-    return Measured((marks[2] - marks[1]) / CALIBRATION_STEPS, quick, quick * rows + few + a_row * largest)
+    return few + a_row * max(0, every - CALIBRATION_ROWS[0])
 
 
 def _seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:

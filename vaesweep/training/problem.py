@@ -38,6 +38,7 @@ class Problem(Protocol):
     valid: str  # the domain that is evaluated while training
     domains: Mapping[str, int]  # evaluation rows of every domain
     device: torch.device
+    use_rows: int  # data of a domain that `use` takes at most, 0 where there is no use
 
     def build(self) -> nn.Module:
         """A freshly initialised model, on the CPU, from the global random state; its forward gives (Elbo, output)."""
