@@ -7,7 +7,7 @@ models) is left out, and said to be.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import pandas as pd
@@ -27,10 +27,10 @@ from vaesweep.analysis.acquisition_table import (
 from vaesweep.analysis.baselines import Baseline
 from vaesweep.analysis.findings import findings
 from vaesweep.analysis.groups import POINT, REGIME, grouped_table, named, point_axes, regime_axes, single
-from vaesweep.analysis.information_figure import InformationCurves, draw_information_curves
 from vaesweep.analysis.kept import KeptCell, common_config, kept_cells
 from vaesweep.analysis.metric_curves import UNITS, metric_curve, metrics_of
 from vaesweep.analysis.report import Report, replace_file
+from vaesweep.analysis.rules_figure import RuleCurves, draw_rule_curves
 from vaesweep.analysis.runs import Runs
 from vaesweep.data.domains import DataSet, Role
 from vaesweep.families.acquisition import STOPPING_RULE
@@ -81,15 +81,15 @@ class _Found:
         record = self.runs.record
         return f"{record.name} ({record.family}, preset {record.preset})"
 
-    @property
+    @cached_property
     def choice(self) -> Choice | None:
         return choose(self.points)
 
-    @property
+    @cached_property
     def mixture(self) -> Baseline | None:
         return baselines.chosen(self.baselines, self.valid) if self.baselines else None
 
-    @property
+    @cached_property
     def table(self) -> pd.DataFrame:
         axes = [*regime_axes(self.runs), *point_axes(self.runs)]
         family = self.runs.record.family
@@ -102,9 +102,9 @@ def _figures(found: _Found, drawn: Drawn, threshold: float | None) -> dict[str, 
     test = drawn.domain(Role.TEST)
     if found.choice:
         cells = cells_of(found.points, found.choice.best, found.kept)
-        curves = InformationCurves.of(named(*found.choice.best), test, cells, found.mixture)
+        curves = RuleCurves.of(named(*found.choice.best), test, cells, found.mixture)
         if curves.cells:
-            files["information_curves.png"] = partial(draw_information_curves, curves, found.title)
+            files["information_curves.png"] = partial(draw_rule_curves, curves, found.title)
     if drawn.regimes and found.choice:
         files["area_rate.png"] = partial(draw_areas, drawn, found.mixture)
         files["metrics_rate.png"] = partial(draw_metrics, drawn)
@@ -134,8 +134,9 @@ def _chosen(found: _Found, choice: Choice) -> Iterator[str]:
     """What the groups reach that validation chose: the best of all, then the best of every other regime."""
     groups = [choice.best, *(group for group in choice.by_regime.values() if group != choice.best)]
     for group in groups:
-        which = "chosen on validation rows only" if group == choice.best else f"best of {group[0]} on validation rows"
-        rows = found.table[(found.table[REGIME] == group[0]) & (found.table[POINT] == group[1])]
+        which = "chosen on validation rows only" if group == choice.best else "the best of another regime there"
+        mine = found.table[found.table[MODEL] == found.runs.record.family]
+        rows = mine[(mine[REGIME] == group[0]) & (mine[POINT] == group[1])]
         yield f"{which}: {named(*group)}, rate {rows['rate'].iloc[0]:.3g}: {_areas(rows, 'seed')}"
     if found.mixture:
         rows = found.table[found.table[MODEL] == found.mixture.name]

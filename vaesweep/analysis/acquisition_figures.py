@@ -65,13 +65,12 @@ MARKS = (
 
 @dataclass(frozen=True)
 class Line:
-    """One curve of a panel, with or without the dots of its cells and the band of its interval."""
+    """One curve of a panel; a `bare` one is without the dots of its cells and the band of its interval."""
 
     metric: str
     domain: str
     style: Style
-    dots: bool = True
-    band: bool = True
+    bare: bool = False
 
 
 CRITERIA = {
@@ -86,12 +85,7 @@ PANELS = {
     "stop_offset.uncertainty": OFFSET_LABEL,
     "stop_index.uncertainty": INDEX_LABEL,
 }
-SHOWN = {
-    "uncertainty": (True, True),
-    "measurements": (False, True),
-    "constant": (False, False),
-    "oracle": (False, False),
-}
+BAND = Line2D([], [], color="#999999", alpha=0.4, lw=9, label="95 % interval over seeds")
 STOPS = (
     ("stop_offset", OFFSET_LABEL, ("uncertainty", "measurements", "constant")),
     ("stop_index", INDEX_LABEL, tuple(CRITERIA)),
@@ -129,7 +123,7 @@ def draw_areas(drawn: Drawn, mixture: Baseline | None, path: Path) -> None:
     styles = domain_styles(shown)
     test = drawn.domain(Role.TEST)
     others = [domain for domain in styles if domain != test] or [test]
-    figure = page(1.0 + 6.2 * len(others), 1.2 + 4.8 * len(drawn.regimes), f"{drawn.title}: largest variance")
+    figure = page(max(8.5, 1.0 + 6.2 * len(others)), 1.2 + 4.8 * len(drawn.regimes), f"{drawn.title}: largest variance")
     grid = figure.add_gridspec(len(drawn.regimes), len(others))
     lines = {d: float(mixture.metrics[d, JUDGE].mean()) for d in styles if mixture and (d, JUDGE) in mixture.metrics}
     curve = drawn.curve[drawn.curve["metric"] == JUDGE]
@@ -143,7 +137,7 @@ def draw_areas(drawn: Drawn, mixture: Baseline | None, path: Path) -> None:
     handles = list(legend_entries(shown, curve, styles, {"smallest area": AREA}))
     if mixture and lines:
         handles.append(Line2D([], [], color=GREY, linestyle=REFERENCE, lw=1.6, label=f"{mixture.name}, same data"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(3, len(handles)), fontsize=12)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2 if len(others) == 1 else 3, fontsize=12)
     save(figure, path)
 
 
@@ -169,6 +163,7 @@ def draw_metrics(drawn: Drawn, path: Path) -> None:
         for mark in MARKS
         if mark.metric in drawn.points
     ]
+    handles += [BAND, Line2D([], [], color=GREY, lw=3, alpha=0.6, label="span of the seeds' own optima")]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=12.5)
     save(figure, path)
 
@@ -176,7 +171,7 @@ def draw_metrics(drawn: Drawn, path: Path) -> None:
 def draw_stops(drawn: Drawn, threshold: float | None, path: Path) -> None:
     """Figure 10: the stop by uncertainty beside that of m alone, the constant index and the oracle, test domain.
 
-    Dots and interval of the first, the interval of the second; lines alone of the others, or all would be hidden.
+    Of all but the first the lines alone: bands of four would hide each other, and `findings` compares within cells.
     """
     test = drawn.domain(Role.TEST)
     figure = page(16.5, 1.2 + 4.4 * len(drawn.regimes), f"{drawn.title}: stopping on {test}")
@@ -185,7 +180,7 @@ def draw_stops(drawn: Drawn, threshold: float | None, path: Path) -> None:
         for column, (metric, label, criteria) in enumerate(STOPS):
             axis = figure.add_subplot(grid[row, column])
             aim = threshold if metric == "stop_rmse" else None
-            lines = [Line(f"{metric}.{name}", test, CRITERIA[name][0], *SHOWN[name]) for name in criteria]
+            lines = [Line(f"{metric}.{name}", test, CRITERIA[name][0], bare=name != criteria[0]) for name in criteria]
             _draw_curves(axis, drawn, regime, lines, () if aim is None else (aim,))
             if aim is not None:
                 axis.axhline(aim, color=BLACK, lw=1.2)
@@ -196,6 +191,7 @@ def draw_stops(drawn: Drawn, threshold: float | None, path: Path) -> None:
         Line2D([], [], color=style.colour, linestyle=style.line, lw=2.4, label=label)
         for style, label in CRITERIA.values()
     ]
+    handles.append(BAND)
     if threshold is not None:
         handles.append(Line2D([], [], color=BLACK, lw=1.2, label=f"threshold {threshold:g} dB"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=12.5)
@@ -219,14 +215,14 @@ def _draw_curves(axis: Axes, drawn: Drawn, regime: str, lines: Iterable[Line], i
         if cells.empty:
             continue
         values = cells[line.metric].to_numpy(float)
-        if line.dots:
+        if not line.bare:
             draw_dots(axis, cells, values, line.style.colour)
         curve = part(drawn.curve, regime, line.metric, line.domain, CURVE)
         middle, low, high = (curve[name].to_numpy(float) for name in (VALUE, "low", "high"))
-        if not line.band:
+        if line.bare:
             low, high = middle, middle
         draw_line(axis, curve["rate"], [middle, low, high], line.style)
-        ranges += ordinary_range(values if line.dots else middle)
+        ranges += ordinary_range(middle if line.bare else values)
     if ranges:
         margin = 0.06 * max(max(ranges) - min(ranges), 0.01 * abs(max(ranges)), 1e-6)
         axis.set_ylim(min(ranges) - margin, max(ranges) + margin)

@@ -27,7 +27,7 @@ REFERENCES = ("single_best", "random")
 
 
 @dataclass(frozen=True)
-class InformationCurves:
+class RuleCurves:
     """Curves `[replicate, M + 1]` in dB by rule, of the cells of one group and of a mixture, on one domain."""
 
     group: str
@@ -37,7 +37,7 @@ class InformationCurves:
     mixture_name: str = ""
 
     @classmethod
-    def of(cls, group: str, domain: str, cells: Sequence[KeptCell], mixture: Baseline | None) -> "InformationCurves":
+    def of(cls, group: str, domain: str, cells: Sequence[KeptCell], mixture: Baseline | None) -> "RuleCurves":
         """Of those rules that all `cells` have."""
         rules = [rule for rule in RULES if cells and all((domain, rule) in cell.curves for cell in cells)]
         own = {rule: np.stack([cell.curves[domain, rule] for cell in cells]) for rule in rules}
@@ -52,7 +52,7 @@ class InformationCurves:
         return next((rule for rule in REFERENCES if rule in self.cells), None)
 
 
-def draw_information_curves(found: InformationCurves, title: str, path: Path) -> None:
+def draw_rule_curves(found: RuleCurves, title: str, path: Path) -> None:
     """Draw `information_curves.png`."""
     relative = found.reference
     figure = page(14.5 if relative else 8, 6.0, f"{title}: {found.group}, {found.domain}")
@@ -71,7 +71,7 @@ def draw_information_curves(found: InformationCurves, title: str, path: Path) ->
     save(figure, path)
 
 
-def _draw_rules(axis: Axes, found: InformationCurves, reference: str | None) -> None:
+def _draw_rules(axis: Axes, found: RuleCurves, reference: str | None) -> None:
     for rule, curves in found.cells.items():
         colour, line, label = RULES[rule]
         values = _percent(curves, found.cells[reference]) if reference else curves
