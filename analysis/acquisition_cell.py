@@ -7,9 +7,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from vaesweep.analysis import cell_figures, trained
-from vaesweep.analysis.acquisition_sequence import MEASUREMENTS
-from vaesweep.analysis.rebuilt import rebuild
+from vaesweep.analysis import trained
+from vaesweep.analysis.cell import figures
+from vaesweep.analysis.cell.acquisition_sequence import MEASUREMENTS
+from vaesweep.analysis.cell.rebuilt import rebuild
 from vaesweep.errors import UserError
 from vaesweep.sweep.vocabulary import store_uri
 
@@ -31,7 +32,7 @@ def main() -> int:
         spec = options.data or trained.data_of(options.run, store)
         if not spec:
             raise UserError(f"the sweep of cell {cell.cell} does not say what it read; give it as --data SPEC")
-        written = cell_figures.write(rebuild(cell, spec), options.out, options.listener, options.measurements)
+        written = figures.write(rebuild(cell, spec), options.out, options.listener, options.measurements)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -8,7 +8,9 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from vaesweep.analysis import acquisition, kept, runs
+from vaesweep.analysis import runs
+from vaesweep.analysis.acquisition import kept
+from vaesweep.analysis.acquisition.report import report
 from vaesweep.errors import UserError
 from vaesweep.sweep.vocabulary import store_uri
 
@@ -27,7 +29,7 @@ def main() -> int:
         found = runs.read(options.experiment, store, options.sweep)
         if options.data:
             found = replace(found, record=replace(found.record, data=options.data))
-        written = acquisition.report(found, kept.load_data(found, store), options.out, store)
+        written = report(found, kept.load_data(found, store), options.out, store)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -9,7 +9,7 @@ of the rate-distortion curve carries the area under its information curve, its s
     python sweeps/acquisition_pvae.py --preset steps --data nhanes:DIR       from the thesis' model to the best one
 """
 
-from vaesweep.analysis import acquisition
+from vaesweep.analysis.acquisition.report import report
 from vaesweep.cli.script import main
 from vaesweep.families.pvae import PAPER_SEEDS_REAL, PAPER_SEEDS_SYNTHETIC, PAPER_TARGETS, STEPS_TO_THE_BEST
 from vaesweep.sweep.cells import Preset, Sweep
@@ -44,4 +44,4 @@ def presets(data: str) -> dict[str, Preset]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(Sweep("acquisition_pvae", "pvae", presets), __doc__, further=acquisition.report))
+    raise SystemExit(main(Sweep("acquisition_pvae", "pvae", presets), __doc__, further=report))

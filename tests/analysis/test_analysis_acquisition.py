@@ -9,13 +9,15 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from vaesweep.analysis import acquisition, baselines
-from vaesweep.analysis.acquisition_table import OF_ALL, OF_REGIME, acquisition_table, choose, paired
-from vaesweep.analysis.baselines import Baseline
-from vaesweep.analysis.findings import Verdict, below, findings, lower_rate
-from vaesweep.analysis.groups import REGIME, grouped_table, point_axes, regime_axes
-from vaesweep.analysis.kept import KeptCell, common_config, mean_areas
-from vaesweep.analysis.metric_curves import UNITS
+from vaesweep.analysis.acquisition import baselines
+from vaesweep.analysis.acquisition import report as report_module
+from vaesweep.analysis.acquisition.baselines import Baseline
+from vaesweep.analysis.acquisition.comparison import OF_ALL, OF_REGIME, acquisition_table, choose, paired
+from vaesweep.analysis.acquisition.findings import Verdict, below, findings, lower_rate
+from vaesweep.analysis.acquisition.groups import REGIME, grouped_table, point_axes, regime_axes
+from vaesweep.analysis.acquisition.kept import KeptCell, common_config, mean_areas
+from vaesweep.analysis.acquisition.metric_curves import UNITS
+from vaesweep.analysis.acquisition.report import report as report_of
 from vaesweep.analysis.runs import Runs
 from vaesweep.data.domains import DataSet, Role
 from vaesweep.families import family
@@ -229,12 +231,12 @@ def test_the_baseline_is_chosen_on_validation_rows(sweep_of: SweepOf) -> None:
 def toy_report(runs: Runs, kept: dict[str, KeptCell], out: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The summary of a report whose models were read and whose baselines were measured as made up here."""
     finished = int((runs.cells["outcome"] == Outcome.FINISHED).sum())
-    monkeypatch.setattr(acquisition, "kept_cells", lambda *_: (kept, finished - len(kept)))
+    monkeypatch.setattr(report_module, "kept_cells", lambda *_: (kept, finished - len(kept)))
     monkeypatch.setattr(baselines, "measure", lambda *_: [baseline_of(runs), baseline_of(runs, 10, area=56.0)])
     example = family("pvae").example()
     renamed = zip(example.domains, runs.record.domains, strict=False)
     data = replace(example, domains=tuple(replace(old, name=new.name, role=new.role) for old, new in renamed))
-    report = acquisition.report(runs, data, out)
+    report = report_of(runs, data, out)
     assert {path.name for path in out.iterdir()} == {path.name for path in report.paths} if report.paths else True
     return list(report.summary)
 
@@ -308,7 +310,7 @@ def test_without_any_model_the_curves_are_drawn_all_the_same(
 
 def test_a_sweep_without_a_finished_cell_says_so(sweep_of: SweepOf, tmp_path: Path) -> None:
     runs = sweep_of([1.0], 1, {"1.0-0": Outcome.DIVERGED})
-    report = acquisition.report(runs, family("pvae").example(), tmp_path)
+    report = report_of(runs, family("pvae").example(), tmp_path)
     assert report.paths == ()
     assert "no cell has finished" in report.summary[0]
     assert REGIME in grouped_table(runs)

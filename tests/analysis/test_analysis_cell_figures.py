@@ -11,12 +11,13 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from vaesweep.analysis import cell_figures, trained
-from vaesweep.analysis.acquisition_sequence import Acquisition
-from vaesweep.analysis.information_curves import InformationCurves, typical_listener
-from vaesweep.analysis.rebuilt import RebuiltCell, of_data, rebuild
-from vaesweep.analysis.representation import GRID, Representation
-from vaesweep.analysis.stopping_figures import ErrorPredictors, Stopping
+from vaesweep.analysis import trained
+from vaesweep.analysis.cell import figures
+from vaesweep.analysis.cell.acquisition_sequence import Acquisition
+from vaesweep.analysis.cell.information_curves import InformationCurves, typical_listener
+from vaesweep.analysis.cell.rebuilt import RebuiltCell, of_data, rebuild
+from vaesweep.analysis.cell.representation import GRID, Representation
+from vaesweep.analysis.cell.stopping import ErrorPredictors, Stopping
 from vaesweep.data import archetypes
 from vaesweep.data.audiograms import COLUMNS, DIMS, THRESHOLDS
 from vaesweep.data.domains import DataSet, Role, Standardisation
@@ -258,7 +259,7 @@ def test_stops_are_those_that_the_sweep_tracked(cell: RebuiltCell, kept: Finishe
 
 @pytest.mark.parametrize("name", ["cell", "wide"])
 def test_five_figures_are_drawn(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    written = cell_figures.write(request.getfixturevalue(name), tmp_path / "new", 2, (1,))
+    written = figures.write(request.getfixturevalue(name), tmp_path / "new", 2, (1,))
     assert len(written.paths) == 5
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written.paths)
     assert any("no decoded grid" in line for line in written.summary) == (name == "wide")
@@ -268,7 +269,7 @@ def test_five_figures_are_drawn(name: str, request: pytest.FixtureRequest, tmp_p
 @pytest.mark.parametrize("listener", [-1, ROWS])
 def test_a_listener_that_is_not_acquired_is_refused(cell: RebuiltCell, listener: int, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"0\.\.{ROWS - 1}"):
-        cell_figures.write(cell, tmp_path, listener)
+        figures.write(cell, tmp_path, listener)
 
 
 def script() -> ModuleType:

@@ -10,12 +10,12 @@ stopping.png              Figure 5  when that says stop
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from vaesweep.analysis.acquisition_sequence import MEASUREMENTS, Acquisition, draw_acquisition
-from vaesweep.analysis.information_curves import InformationCurves, draw_information_curves, typical_listener
-from vaesweep.analysis.rebuilt import RebuiltCell
+from vaesweep.analysis.cell.acquisition_sequence import MEASUREMENTS, Acquisition, draw_acquisition
+from vaesweep.analysis.cell.information_curves import InformationCurves, draw_information_curves, typical_listener
+from vaesweep.analysis.cell.rebuilt import RebuiltCell
+from vaesweep.analysis.cell.representation import Representation, draw_representation
+from vaesweep.analysis.cell.stopping import ErrorPredictors, Stopping, draw_error_predictors, draw_stopping
 from vaesweep.analysis.report import Report
-from vaesweep.analysis.representation import Representation, draw_representation
-from vaesweep.analysis.stopping_figures import ErrorPredictors, Stopping, draw_error_predictors, draw_stopping
 from vaesweep.data.domains import Role
 from vaesweep.errors import UserError
 

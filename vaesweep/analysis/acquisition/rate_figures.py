@@ -15,8 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.lines import Line2D
 
-from vaesweep.analysis.acquisition_table import JUDGE
-from vaesweep.analysis.baselines import Baseline
+from vaesweep.analysis.acquisition.baselines import Baseline
+from vaesweep.analysis.acquisition.comparison import JUDGE
+from vaesweep.analysis.acquisition.groups import POINT, REGIME
+from vaesweep.analysis.acquisition.metric_curves import OPTIMUM, VALUE, part
+from vaesweep.analysis.cell.panels import BLACK, BLUE, GREEN, GREY, LABEL, ORANGE, PINK, RED, TICK, page, save
 from vaesweep.analysis.curves import CURVE
 from vaesweep.analysis.figures import (
     RATE,
@@ -32,9 +35,6 @@ from vaesweep.analysis.figures import (
     ordinary_range,
 )
 from vaesweep.analysis.gaps import NEGATIVE_ELBO
-from vaesweep.analysis.groups import POINT, REGIME
-from vaesweep.analysis.metric_curves import OPTIMUM, VALUE, part
-from vaesweep.analysis.panels import BLACK, BLUE, GREEN, GREY, LABEL, ORANGE, PINK, RED, TICK, page, save
 from vaesweep.data.domains import Role
 
 AREA = Quantity(JUDGE, 1, "Area [measurement·dB]", OPTIMUM, "o")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from vaesweep.analysis.acquisition.groups import OWN_RATE, REGIME
 from vaesweep.analysis.curves import Loss, loss_curve, seed_optima
 from vaesweep.analysis.gaps import NEGATIVE_ELBO
-from vaesweep.analysis.groups import OWN_RATE, REGIME
 
 VALUE, OPTIMUM = "value", "optimum"
 NATS = "nats per datum"

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from vaesweep.analysis.panels import BLACK, LABEL, NOTE, PINK, RED, SKY, TICK, page, save
-from vaesweep.analysis.rebuilt import RebuiltCell
+from vaesweep.analysis.cell.panels import BLACK, LABEL, NOTE, PINK, RED, SKY, TICK, page, save
+from vaesweep.analysis.cell.rebuilt import RebuiltCell
 from vaesweep.tasks.stopping import Correlations, Outcome, StopResult, first_below
 
 OUTCOMES = {  # in the order of the bars; purple where it went on too long, red where it stopped too early: thesis

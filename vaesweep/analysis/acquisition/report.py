@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from vaesweep.analysis import baselines
-from vaesweep.analysis.acquisition_figures import Drawn, draw_areas, draw_metrics, draw_stops
-from vaesweep.analysis.acquisition_table import (
+from vaesweep.analysis.acquisition import baselines
+from vaesweep.analysis.acquisition.baselines import Baseline
+from vaesweep.analysis.acquisition.comparison import (
     JUDGE,
     MODEL,
     Choice,
@@ -24,13 +24,13 @@ from vaesweep.analysis.acquisition_table import (
     choose,
     paired,
 )
-from vaesweep.analysis.baselines import Baseline
-from vaesweep.analysis.findings import findings
-from vaesweep.analysis.groups import POINT, REGIME, grouped_table, named, point_axes, regime_axes, single
-from vaesweep.analysis.kept import KeptCell, common_config, kept_cells
-from vaesweep.analysis.metric_curves import UNITS, metric_curve, metrics_of
+from vaesweep.analysis.acquisition.findings import findings
+from vaesweep.analysis.acquisition.groups import POINT, REGIME, grouped_table, named, point_axes, regime_axes, single
+from vaesweep.analysis.acquisition.kept import KeptCell, common_config, kept_cells
+from vaesweep.analysis.acquisition.metric_curves import UNITS, metric_curve, metrics_of
+from vaesweep.analysis.acquisition.rate_figures import Drawn, draw_areas, draw_metrics, draw_stops
+from vaesweep.analysis.acquisition.rules_figure import RuleCurves, draw_rule_curves
 from vaesweep.analysis.report import Report, replace_file
-from vaesweep.analysis.rules_figure import RuleCurves, draw_rule_curves
 from vaesweep.analysis.runs import Runs
 from vaesweep.data.domains import DataSet, Role
 from vaesweep.families.acquisition import STOPPING_RULE

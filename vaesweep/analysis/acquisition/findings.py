@@ -12,12 +12,12 @@ from enum import StrEnum
 
 import pandas as pd
 
-from vaesweep.analysis.acquisition_table import JUDGE, Choice, Group, of_group
+from vaesweep.analysis.acquisition.comparison import JUDGE, Choice, Group, of_group
+from vaesweep.analysis.acquisition.groups import POINT, REGIME, named
+from vaesweep.analysis.acquisition.kept import KeptCell
+from vaesweep.analysis.acquisition.metric_curves import MEASUREMENTS, NATS, UNITS, Metric, optimal_rates
 from vaesweep.analysis.gaps import NEGATIVE_ELBO
-from vaesweep.analysis.groups import POINT, REGIME, named
 from vaesweep.analysis.intervals import t_interval
-from vaesweep.analysis.kept import KeptCell
-from vaesweep.analysis.metric_curves import MEASUREMENTS, NATS, UNITS, Metric, optimal_rates
 from vaesweep.data.domains import Role
 
 DB = UNITS["area_rmse"]

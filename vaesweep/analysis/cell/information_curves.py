@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
-from vaesweep.analysis.panels import INDIGO, LABEL, NOTE, TEAL, TICK, page, save
-from vaesweep.analysis.rebuilt import RebuiltCell
+from vaesweep.analysis.cell.panels import INDIGO, LABEL, NOTE, TEAL, TICK, page, save
+from vaesweep.analysis.cell.rebuilt import RebuiltCell
 from vaesweep.tasks.acquisition import area
 
 

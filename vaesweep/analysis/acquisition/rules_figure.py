@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from vaesweep.analysis.baselines import Baseline
-from vaesweep.analysis.kept import KeptCell
-from vaesweep.analysis.panels import BLACK, BLUE, GREEN, LABEL, ORANGE, PINK, RED, TICK, page, save
+from vaesweep.analysis.acquisition.baselines import Baseline
+from vaesweep.analysis.acquisition.kept import KeptCell
+from vaesweep.analysis.cell.panels import BLACK, BLUE, GREEN, LABEL, ORANGE, PINK, RED, TICK, page, save
 
 RULES = {  # colours of the thesis' Figure 6, of Okabe and Ito's palette
     "variance": (BLUE, "-", "largest variance"),

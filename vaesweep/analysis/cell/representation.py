@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.lines import Line2D
 
-from vaesweep.analysis.panels import (
+from vaesweep.analysis.cell.panels import (
     BLACK,
     BLUE,
     GREEN,
@@ -44,7 +44,7 @@ from vaesweep.analysis.panels import (
     prior_circles,
     save,
 )
-from vaesweep.analysis.rebuilt import RebuiltCell
+from vaesweep.analysis.cell.rebuilt import RebuiltCell
 from vaesweep.data.audiograms import EARS, FREQUENCIES, THRESHOLDS
 from vaesweep.data.domains import Role
 

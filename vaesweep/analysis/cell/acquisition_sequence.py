@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from vaesweep.analysis.panels import (
+from vaesweep.analysis.cell.panels import (
     BLACK,
     GREEN,
     GREY,
@@ -36,7 +36,7 @@ from vaesweep.analysis.panels import (
     places,
     save,
 )
-from vaesweep.analysis.rebuilt import RebuiltCell
+from vaesweep.analysis.cell.rebuilt import RebuiltCell
 from vaesweep.data.audiograms import COLUMNS, DIMS, EARS, THRESHOLDS
 from vaesweep.errors import UserError
 from vaesweep.families.acquisition import AGE
