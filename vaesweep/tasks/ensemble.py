@@ -46,11 +46,12 @@ class Ensemble:
         return (say.unsqueeze(-1) * self._members.information(x, seen, each, draws)).sum(0, keepdim=True)
 
     def _apart(self, predictive: Predictive) -> tuple[Tensor, Predictive]:
-        """The members' say `[cell, row]` and their own predictives, out of the joint one; their bounds are lost."""
+        """The members' say `[cell, row]` and their own predictives, out of the joint one."""
         cells = self._members.cells
         weights, mean, std = (
             value.squeeze(0).unflatten(1, (cells, -1)).transpose(0, 1)
             for value in (predictive.weights, predictive.mean, predictive.std)
         )
         say = weights.sum(-1).clamp(min=torch.finfo(weights.dtype).tiny)
-        return say, Predictive(weights / say.unsqueeze(-1), mean, std, torch.full_like(say, torch.nan))
+        bound = say.log() + predictive.bound + math.log(cells)
+        return say, Predictive(weights / say.unsqueeze(-1), mean, std, bound)
