@@ -77,7 +77,7 @@ def test_settings_are_put_into_a_typed_configuration() -> None:
         ("training.learning_rate", float("nan"), "finite"),
         ("training.learning_rate", -1.0, "greater than 0"),
         ("model.hidden", [8, 16], "valid integer"),
-        ("data.missingness", "sometimes", "'dynamic' or 'static'"),
+        ("data.missingness", "sometimes", "'dynamic', 'static' or 'acquisition'"),
         ("training", 3, "dictionary"),
         ("rates", 3, "dictionary"),
         ("rates.total", 3, "dictionary"),

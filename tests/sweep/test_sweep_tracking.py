@@ -92,7 +92,7 @@ def ended(
     metrics = {} if diverged is not None else {"a.test/rate": 2.0, "a.test/elbo": -30.0}
     config = PartialVaeCell().model_dump(mode="json")
     return FinishedCell(
-        cell, "pvae", config, evaluated[-1], metrics, diverged, saturated, tuple(evaluated), history, {}
+        cell, "pvae", config, evaluated[-1], metrics, diverged, saturated, tuple(evaluated), history, {}, {}
     )
 
 
