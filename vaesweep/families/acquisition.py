@@ -32,7 +32,7 @@ from vaesweep.tasks.acquisition import (
     single_best_order,
 )
 from vaesweep.tasks.latent import LatentModels, LatentPredictor, Posterior
-from vaesweep.tasks.predictive import Draws
+from vaesweep.tasks.predictive import Draws, Predictor
 from vaesweep.tasks.stopping import (
     Outcome,
     StoppingModel,
@@ -50,6 +50,7 @@ ORDER_ROWS = 256  # validation data that the greedy order is searched on
 FANTASIES = 8  # draws a datum for the expected information
 
 RuleName = Literal["variance", "unweighted", "random", "single_best", "information"]
+RuleMaker = Callable[[Tensor], Rule]
 STOPPING_RULE: RuleName = "variance"
 RANDOM = 0  # seed of random orders and of what is imagined
 CURVES = ("rmse", "nll", "unexplained")
@@ -175,14 +176,22 @@ class Acquirer:
             predictor(stack, self._latents, self._scale, samples=config.samples, weighted=weighted)
             for weighted in (config.weighted, False)
         )
-        rules: dict[RuleName, Callable[[], _Plan]] = {
-            "variance": lambda: _Plan(usual, lambda x: LargestVariance()),
-            "unweighted": lambda: _Plan(plain, lambda x: LargestVariance()),
-            "random": lambda: _Plan(usual, lambda x: RandomOrder.of(x, RANDOM)),
-            "single_best": lambda: _fixed(usual, single_best_order(usual, valid.spread(ORDER_ROWS).x, AGE)),
-            "information": lambda: _Plan(usual, lambda x: ExpectedInformation(Draws.of(x, FANTASIES, RANDOM))),
-        }
-        return {name: rules[name]() for name in config.rules}
+        predictors = {name: plain if name == "unweighted" else usual for name in config.rules}
+        return {name: _Plan(one, rule_maker(name, one, valid)) for name, one in predictors.items()}
+
+
+def rule_maker(name: RuleName, predictor: Predictor, valid: Population) -> RuleMaker:
+    """The rule called `name`, of data `x` `[row, dim]`; the greedy order is searched on `valid`, here and once."""
+    if name == "single_best":
+        order = FixedOrder(single_best_order(predictor, valid.spread(ORDER_ROWS).x, AGE))
+        return lambda x: order
+    makers: dict[RuleName, RuleMaker] = {
+        "variance": lambda x: LargestVariance(),
+        "unweighted": lambda x: LargestVariance(),
+        "random": lambda x: RandomOrder.of(x, RANDOM),
+        "information": lambda x: ExpectedInformation(Draws.of(x, FANTASIES, RANDOM)),
+    }
+    return makers[name]
 
 
 @dataclass(frozen=True)
@@ -190,11 +199,7 @@ class _Plan:
     """Who predicts, and the rule for given data."""
 
     predictor: LatentPredictor
-    rule: Callable[[Tensor], Rule]
-
-
-def _fixed(predictor: LatentPredictor, order: Tensor) -> _Plan:
-    return _Plan(predictor, lambda x: FixedOrder(order))
+    rule: RuleMaker
 
 
 def _traces(plans: "Mapping[RuleName, _Plan]", population: Population) -> dict[RuleName, Trace]:

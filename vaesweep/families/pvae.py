@@ -101,14 +101,14 @@ class PartialVaeProblem:
         self._std = torch.tensor(scale.std, dtype=torch.float32, device=device)
         self._quantum = torch.tensor(QUANTUM, device=device) / self._std
         self._dims = len(data.columns)
-        self._x = {domain.name: self._standardised(domain) for domain in data.domains}
+        raw = [Population(domain.name, self._physical(domain), domain.role) for domain in data.domains]
+        self._x = {population.name: (population.x - self._mean) / self._std for population in raw}
         draws = 1 if config.data.missingness == "static" else config.data.draws
         self.domains: Mapping[str, int] = {domain.name: draws * len(domain) for domain in data.domains}
         self._fixed = {domain.name: self._evaluation(domain.name, number) for number, domain in enumerate(data.domains)}
         self._train = data.domain(Role.TRAIN).name
         self.valid = data.domain(Role.VALID).name
         self.train_rows = len(self._x[self._train])
-        raw = [Population(domain.name, self._physical(domain), domain.role) for domain in data.domains]
         self._scale = Scale(self._mean, self._std)
         self.use_rows = config.acquisition.rows if config.acquisition.rules else 0
         self._acquirer = Acquirer(config.acquisition, config.model.latents, self._scale, raw)
@@ -159,9 +159,6 @@ class PartialVaeProblem:
         found = self._acquirer.use(stack, rows)
         scale = {f"standardisation/{name}": getattr(self._scale, name) for name in ("mean", "std")}
         return Uses(found.metrics, found.kept | {name: one.expand(len(stack), -1) for name, one in scale.items()})
-
-    def _standardised(self, domain: Domain) -> Tensor:
-        return (self._physical(domain) - self._mean) / self._std
 
     def _physical(self, domain: Domain) -> Tensor:
         return torch.tensor(domain.arrays["x"], dtype=torch.float32, device=self.device)

@@ -129,9 +129,7 @@ class MixturePredictor:
 
         A draw y of the whole component, moved to agree with what is observed: y + Σ_·O Σ_OO⁻¹ (x − y)_O.
         """
-        cumulative = predictive.weights.cumsum(-1)
-        part = (cumulative < draws.uniform[:, number, None] * cumulative[..., -1:]).sum(-1)
-        part = part.clamp(max=self.components - 1)
+        part = predictive.part(draws, number)
         cell = torch.arange(self.cells, device=x.device).unsqueeze(-1)
         normal = draws.normal[:, number].double().unsqueeze(-1)
         free = self._means[cell, part] + (self._scales[cell, part] @ normal).squeeze(-1)

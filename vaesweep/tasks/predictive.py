@@ -68,14 +68,19 @@ class Predictive:
             low, high = torch.where(under, middle, low), torch.where(under, high, middle)
         return (low + high) / 2
 
+    def part(self, draws: "Draws", number: int) -> Tensor:
+        """The part that draw `number` of every datum comes from, `[cell, row]`."""
+        cumulative = self.weights.cumsum(-1)
+        part = (cumulative < draws.uniform[:, number, None] * cumulative[..., -1:]).sum(-1)
+        return part.clamp(max=self.weights.shape[-1] - 1)
+
     def sample(self, draws: "Draws", number: int) -> Tensor:
         """Draw `number` of every datum, `[cell, row, dim]`: one part for all dimensions, then independent Gaussians.
 
         Cells share the random numbers, so that they differ by what they predict and not by luck.
         """
-        cumulative = self.weights.cumsum(-1)
-        part = (cumulative < draws.uniform[:, number, None] * cumulative[..., -1:]).sum(-1)
-        index = part.clamp(max=self.mean.shape[2] - 1)[..., None, None].expand(*part.shape, 1, self.mean.shape[3])
+        part = self.part(draws, number)
+        index = part[..., None, None].expand(*part.shape, 1, self.mean.shape[3])
         mean, std = (values.gather(2, index).squeeze(2) for values in (self.mean, self.std))
         return mean + std * draws.normal[:, number]
 

@@ -5,7 +5,7 @@ by the cells' rules, on the cells' rows, with the cells' random orders and by th
 several starts stand for the seeds. `area_nll` is left out: a mixture has no noise on what it observed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,36 +14,22 @@ import torch
 from vaesweep.data.domains import DataSet, Role
 from vaesweep.families.acquisition import (
     AGE,
-    FANTASIES,
-    ORDER_ROWS,
-    RANDOM,
     STOPPING_RULE,
     AcquisitionConfig,
     Criteria,
     Population,
     RuleName,
     acquired,
+    rule_maker,
 )
-from vaesweep.tasks.acquisition import (
-    ExpectedInformation,
-    FixedOrder,
-    LargestVariance,
-    RandomOrder,
-    Rule,
-    Trace,
-    acquire,
-    area,
-    single_best_order,
-)
+from vaesweep.tasks.acquisition import Trace, acquire, area
 from vaesweep.tasks.mixture import MixturePredictor, fit_mixtures
-from vaesweep.tasks.predictive import Draws
 
 COMPONENTS = (1, 5, 10, 20)
 FITS = (0, 1, 2)  # starts of a mixture's fit; a single Gaussian has one maximum
 STOPS = ("stop_offset", "stop_index", "stop_rmse")
 
 Place = tuple[str, str]  # domain, rule
-Plans = dict[RuleName, Callable[[torch.Tensor], Rule]]
 
 
 @dataclass(frozen=True)
@@ -62,7 +48,17 @@ class Baseline:
     @property
     def name(self) -> str:
         """What tables call it."""
-        return "Gaussian" if self.components == 1 else f"Gaussian mixture of {self.components}"
+        return mixture_name(self.components)
+
+
+def mixture_name(components: int) -> str:
+    """What tables call mixtures of so many Gaussians."""
+    return "Gaussian" if components == 1 else f"Gaussian mixture of {components}"
+
+
+def fit(x: np.ndarray, components: int) -> MixturePredictor:
+    """Mixtures of so many Gaussians, from every start that may lead elsewhere, of complete data `x` `[row, dim]`."""
+    return fit_mixtures(x, components, FITS if components > 1 else FITS[:1])
 
 
 def measure(data: DataSet, config: AcquisitionConfig, components: Sequence[int] = COMPONENTS) -> list[Baseline]:
@@ -76,9 +72,8 @@ def measure(data: DataSet, config: AcquisitionConfig, components: Sequence[int] 
     x = [Population(domain.name, torch.as_tensor(domain.arrays["x"]).float(), domain.role) for domain in domains]
     populations = acquired(x, config.rows)
     train = data.domain(Role.TRAIN).arrays["x"]
-    starts = {count: FITS if count > 1 else FITS[:1] for count in components}
-    fits = {count: _Fit(fit_mixtures(train, count, starts[count]), populations) for count in components}
-    found = {count: fit.judge((STOPPING_RULE,), config) for count, fit in fits.items()}
+    fits = {count: _Fit(fit(train, count), populations) for count in components}
+    found = {count: one.judge((STOPPING_RULE,), config) for count, one in fits.items()}
     best = chosen(list(found.values()), populations[0].name)
     others: tuple[RuleName, ...] = ("random", "single_best", "information")
     others = others if "information" in config.rules else others[:-1]
@@ -102,7 +97,7 @@ class _Fit:
     def judge(self, rules: Sequence[RuleName], config: AcquisitionConfig) -> Baseline:
         """Acquire by `rules`; on validation data by largest variance only, which all are chosen and stopped by."""
         found = Baseline(self._predictor.components, {}, {}, {})
-        plans = self._plans(rules)
+        plans = {rule: rule_maker(rule, self._predictor, self._valid) for rule in rules}
         criteria: Criteria | None = None
         for population in (self._valid, *self._others):
             for rule, plan in plans.items():
@@ -114,19 +109,6 @@ class _Fit:
                     criteria = criteria or Criteria.fit(trace, config)
                     _note_stops(found, population.name, criteria.judge(trace, config.threshold))
         return found
-
-    def _plans(self, rules: Sequence[RuleName]) -> Plans:
-        plans: dict[RuleName, Callable[[], Callable[[torch.Tensor], Rule]]] = {
-            "variance": lambda: lambda x: LargestVariance(),
-            "random": lambda: lambda x: RandomOrder.of(x, RANDOM),
-            "single_best": self._greedy,
-            "information": lambda: lambda x: ExpectedInformation(Draws.of(x, FANTASIES, RANDOM)),
-        }
-        return {rule: plans[rule]() for rule in rules}
-
-    def _greedy(self) -> Callable[[torch.Tensor], Rule]:
-        order = FixedOrder(single_best_order(self._predictor, self._valid.spread(ORDER_ROWS).x, AGE))
-        return lambda x: order
 
 
 def _note(found: Baseline, domain: str, rule: str, trace: Trace) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vaesweep.analysis.acquisition.baselines import FITS
+from vaesweep.analysis.acquisition.baselines import fit, mixture_name
 from vaesweep.analysis.intervals import t_interval
 from vaesweep.data.domains import DataSet, Role
 from vaesweep.errors import UserError
@@ -21,7 +21,6 @@ from vaesweep.families.acquisition import AGE, predictor
 from vaesweep.families.trained import TrainedPartialVae
 from vaesweep.tasks.acquisition import LargestVariance, acquire, area
 from vaesweep.tasks.ensemble import Ensemble
-from vaesweep.tasks.mixture import fit_mixtures
 from vaesweep.tasks.predictive import Predictor
 from vaesweep.training.finished import FinishedCell
 from vaesweep.training.stack import Stack
@@ -46,10 +45,8 @@ def rematch(cells: Sequence[FinishedCell], data: DataSet, samples: int) -> pd.Da
         "partial VAE": weighted,
         "partial VAE, seeds together": Ensemble(weighted),
     }
-    for count in COMPONENTS:
-        name = "Gaussian" if count == 1 else f"Gaussian mixture of {count}"
-        models[name] = fit_mixtures(train, count, FITS if count > 1 else FITS[:1])
-    mixture = f"Gaussian mixture of {REFERENCE}"
+    models |= {mixture_name(count): fit(train, count) for count in COMPONENTS}
+    mixture = mixture_name(REFERENCE)
     models[f"{mixture}, fits together"] = Ensemble(models[mixture])
     found = {name: areas_of(model, data) for name, model in models.items()}
     roles = {domain.name: domain.role for domain in data.domains}
