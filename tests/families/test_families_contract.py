@@ -18,7 +18,7 @@ from vaesweep.rates import RateControl
 from vaesweep.training.evaluate import evaluate
 from vaesweep.training.loop import start_state, train_pack
 from vaesweep.training.problem import Batch, Problem
-from vaesweep.training.stack import Stack, initial_rows, unflatten
+from vaesweep.training.stack import Stack, Views, gradient, initial_rows, joined, unflatten
 from vaesweep.training.state import PackState
 from vaesweep.training.world import World
 
@@ -226,8 +226,11 @@ def test_a_stack_of_three_is_each_of_them_alone(problem: Problem) -> None:
     def parts(result: tuple[Elbo, Any], batch: Batch) -> dict[str, torch.Tensor]:
         return {"distortion": result[0].distortion, **{n: result[0].rate(n) for n in result[0].rates}}
 
-    together = stack.apply(parts, batch, shared=True)
-    gradient = stack.gradient((together["distortion"] + sum(together[n] for n in problem.rate_names)).sum())
+    def negative_elbo(views: Views) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        found = stack.apply(parts, batch, shared=True, views=views)
+        return (found["distortion"] + sum(found[n] for n in problem.rate_names)).sum(), found
+
+    slopes, together = gradient(negative_elbo, stack.views)
     for cell in range(3):
         model = problem.build()
         model.load_state_dict(unflatten(flat[cell], stack.layout))
@@ -236,7 +239,7 @@ def test_a_stack_of_three_is_each_of_them_alone(problem: Problem) -> None:
             torch.testing.assert_close(together[name][cell], value, rtol=1e-4, atol=1e-4)  # float32, another order
         (-elbo.value()).sum().backward()
         own = torch.cat([parameter.grad.reshape(-1) for parameter in model.parameters() if parameter.grad is not None])
-        torch.testing.assert_close(gradient[cell], own, rtol=1e-3, atol=1e-4 * float(own.abs().max()))
+        torch.testing.assert_close(joined(slopes)[cell], own, rtol=1e-3, atol=1e-4 * float(own.abs().max()))
 
 
 # --- evaluation and training ------------------------------------------------------------------------------------

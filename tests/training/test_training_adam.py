@@ -31,7 +31,8 @@ def packed(flat: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor, list[int]]:
     for step, gradient in enumerate(gradients.clone()):
         _, alive = adam.clip(gradient, BOUNDS[: len(flat)].to(flat), alive)
         died = [step if d < 0 and not a else d for d, a in zip(died, alive.tolist(), strict=True)]
-        adam.update(flat, first, second, gradient, RATES[: len(flat)].to(flat) * alive, step)
+        correction = adam.corrections(step, flat.device)
+        adam.update(flat, first, second, gradient, RATES[: len(flat)].to(flat) * alive, correction)
     return flat, alive, died
 
 

@@ -70,6 +70,10 @@ class Weights:
             loss = loss + self.beta[name].to(loss.dtype)[:, None] * self._counted(name, elbo)
         return loss
 
+    def tensors(self) -> list[Tensor]:
+        """Every tensor of the weights, each `[cell]`."""
+        return [*self.beta.values(), *(nats for nats, _ in self.free_nats.values())]
+
     def _counted(self, name: str, elbo: Elbo) -> Tensor:
         if name not in self.free_nats:
             return elbo.rate(name)

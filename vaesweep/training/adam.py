@@ -25,12 +25,19 @@ def clip(gradient: Tensor, bound: Tensor, alive: Tensor) -> tuple[Tensor, Tensor
     return norm, alive
 
 
+def corrections(step: int, device: torch.device) -> Tensor:
+    """What makes up for moments that started at zero, at step `step` (from 0): `[2]`, of the first and the second.
+
+    A tensor and not a pair of numbers, since a compiled step would be compiled anew for every number.
+    """
+    second = math.sqrt(1 - SECOND ** (step + 1))
+    return torch.tensor([second / (1 - FIRST ** (step + 1)), second], device=device)
+
+
 @torch.no_grad()
-def update(flat: Tensor, first: Tensor, second: Tensor, gradient: Tensor, rate: Tensor, step: int) -> None:
-    """One Adam step in place; `rate` `[cell]` is zero for a cell that must not move, `step` counts from 0."""
+def update(flat: Tensor, first: Tensor, second: Tensor, gradient: Tensor, rate: Tensor, correction: Tensor) -> None:
+    """One Adam step in place; `rate` `[cell]` is zero for a cell that must not move, `correction` of `corrections`."""
     first.lerp_(gradient, 1 - FIRST)
     second.mul_(SECOND).addcmul_(gradient, gradient, value=1 - SECOND)
-    correction = math.sqrt(1 - SECOND ** (step + 1))
-    size = rate * (correction / (1 - FIRST ** (step + 1)))
-    denominator = torch.sqrt(second, out=gradient).add_(EPSILON * correction)
-    flat.sub_(torch.div(first, denominator, out=denominator).mul_(size[:, None]))
+    denominator = torch.sqrt(second, out=gradient).add_(EPSILON * correction[1])
+    flat.sub_(torch.div(first, denominator, out=denominator).mul_((rate * correction[0])[:, None]))

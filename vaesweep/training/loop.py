@@ -15,21 +15,19 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from vaesweep.elbo import Elbo
 from vaesweep.rates import RatePolicy
-from vaesweep.training import adam
 from vaesweep.training.config import TrainableConfig
 from vaesweep.training.evaluate import elbo_metrics, evaluate
 from vaesweep.training.order import NOISE, Order, generator
 from vaesweep.training.problem import Batch, Problem, Uses
 from vaesweep.training.stack import Stack, initial_rows, layout_of
-from vaesweep.training.state import PackState
+from vaesweep.training.state import RUNNING, PackState
+from vaesweep.training.step import Step
 from vaesweep.training.watch import Watch
 from vaesweep.training.world import World
 
 CALIBRATION_STEPS = 8
 CALIBRATION_ROWS = (16, 48)  # data of a domain that trained models are put to use on, twice
-RUNNING = -1  # in PackState.failed: no step has failed
 
 
 @dataclass(frozen=True)
@@ -85,6 +83,8 @@ def train_pack(
     state: PackState,
     listener: Listener,
     world: World | None = None,
+    *,
+    compiled: bool = False,
 ) -> None:
     """Train the cells of `state` (from `start_state`, or a checkpoint of it) to their ends.
 
@@ -94,7 +94,7 @@ def train_pack(
     world = world or World()
     everyone = dict(zip(state.cells, configs, strict=True))
     while state.cells:
-        pack = _Pack(problem, [everyone[cell] for cell in state.cells], state, world)
+        pack = _Pack(problem, [everyone[cell] for cell in state.cells], state, world, compiled=compiled)
         state = pack.run_to_a_retirement(listener)
 
 
@@ -145,11 +145,20 @@ def _seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:
 class _Pack:
     """The cells that train now, with everything that is derived from their configurations."""
 
-    def __init__(self, problem: Problem, configs: Sequence[TrainableConfig], state: PackState, world: World) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        configs: Sequence[TrainableConfig],
+        state: PackState,
+        world: World,
+        *,
+        compiled: bool = False,
+    ) -> None:
         self.problem, self.configs, self.world = problem, configs, world
         self.training = configs[0].training
         self.state = state = state.to(problem.device)
         self.stack = Stack(problem.build(), state.flat)
+        self.arithmetic = Step(self.stack, problem.rate_names, compiled=compiled)
         self.policy = RatePolicy(configs, problem.rate_names, problem.device)
         self.watch = Watch(self.training)
         numbers = [(c.training.learning_rate, c.training.clip_norm) for c in configs]
@@ -186,20 +195,12 @@ class _Pack:
         state = self.state
         now = torch.tensor(float(state.step), dtype=torch.float64, device=self.problem.device)
         batch, rows = self.batch(state.step)
-        elbo = Elbo(*self.stack.apply(_parts, batch, shared=False))
         weights = self.policy.weights(state.control, now)
-        objective = weights.objective(elbo).sum(-1) / rows
-        gradient = self.stack.gradient(objective.sum())
-        measured = (
-            torch.stack([elbo.distortion, *(elbo.rate(n) for n in self.problem.rate_names)]).detach().sum(-1) / rows
-        )
-        gradient, measured, objective = self.together(gradient, measured, objective.detach())
-        alive = (state.failed == RUNNING) & objective.isfinite()
-        norm, alive = adam.clip(gradient, self.clip_norm, alive)
-        state.failed = torch.where(alive | (state.failed != RUNNING), state.failed, state.step)
+        gradient, measured, objective = self.together(*self.arithmetic.gradient(batch, weights, rows))
         pace = self.watch.factor(state.watch, state.step)
-        rate = torch.where(alive, self.learning_rate * pace.to(self.learning_rate.dtype), 0.0)
-        adam.update(state.flat, state.first, state.second, gradient, rate, state.step)
+        rate = self.learning_rate * pace.to(self.learning_rate.dtype)
+        norm, alive = self.arithmetic.move(state, gradient, objective, rate, self.clip_norm)
+        state.failed = torch.where(alive | (state.failed != RUNNING), state.failed, state.step)
         rates = dict(zip(self.problem.rate_names, measured[1:].nan_to_num(), strict=True))
         state.control = self.policy.advance(state.control, rates, now, pace)
         self.accumulate(torch.cat([measured, norm[None]]).double())
@@ -297,8 +298,3 @@ class _Pack:
         uses = self.problem.use(stack)
         metrics |= {name: value.cpu() for name, value in uses.metrics.items()}
         return Uses(metrics, {name: value.cpu() for name, value in uses.kept.items()})
-
-
-def _parts(result: tuple[Elbo, object], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    elbo, _ = result
-    return elbo.distortion, dict(elbo.rates)

@@ -14,6 +14,7 @@ from torch.func import functional_call, vmap
 from vaesweep.training.problem import Batch
 
 Layout = tuple[tuple[str, tuple[int, ...]], ...]  # names and shapes, in the buffer's order
+Views = dict[str, Tensor]  # parameters by name, each `[cell, *shape]`
 
 
 class _Bound(nn.Module):
@@ -34,44 +35,63 @@ class Stack:
     def __init__(self, model: nn.Module, flat: Tensor) -> None:
         if any(True for _ in model.buffers()):
             raise TypeError(f"{type(model).__name__} has buffers; a packed model may hold parameters only")
-        self._skeleton = _Bound(model.to("meta"))
+        self._skeleton = _Bound(model.to("meta").requires_grad_(False))
         self.layout = layout_of(model)
         self.flat = flat
-        self._views = {name: view.detach().requires_grad_() for name, view in unflatten(flat, self.layout).items()}
+        self.views: Views = {
+            name: view.detach().requires_grad_() for name, view in unflatten(flat, self.layout).items()
+        }
 
     def __len__(self) -> int:
         return len(self.flat)
 
-    def apply(self, function: Callable[[Any, Batch], Any], batch: Batch, *, shared: bool) -> Any:
+    def apply(
+        self, function: Callable[[Any, Batch], Any], batch: Batch, *, shared: bool, views: Views | None = None
+    ) -> Any:
         """`function(output, batch)` of each cell's forward pass, stacked: leaves are `[cell, ...]`.
 
-        `batch` entries are `[cell, batch, ...]`, or `[batch, ...]` where all cells see the same (`shared`).
+        `batch` entries are `[cell, batch, ...]`, or `[batch, ...]` where all cells see the same (`shared`). `views`
+        stand in for the stack's own parameters.
         """
 
         def one(model: nn.Module, batch: Batch) -> Any:
             return function(model(**batch), batch)
 
-        return self._each(one, (batch,), 0 if not shared else None)
+        return self._each(one, (batch,), 0 if not shared else None, self.views if views is None else views)
 
     def call(self, function: Callable[..., Any], *arguments: Tensor) -> Any:
         """`function(model, *arguments)` of each cell, stacked; arguments and results are `[cell, ...]`."""
-        return self._each(function, arguments, 0)
+        return self._each(function, arguments, 0, self.views)
 
     def part(self, cells: slice) -> "Stack":
         """The stack of some of the cells."""
         return Stack(self._skeleton.model, self.flat[cells])
 
-    def _each(self, function: Callable[..., Any], arguments: tuple[Any, ...], in_dim: int | None) -> Any:
+    def _each(self, function: Callable[..., Any], arguments: tuple[Any, ...], in_dim: int | None, views: Views) -> Any:
         def one(parameters: dict[str, Tensor], *arguments: Any) -> Any:
             named = {f"model.{name}": value for name, value in parameters.items()}
             return functional_call(self._skeleton, named, (function, *arguments))
 
-        return vmap(one, in_dims=(0, *[in_dim] * len(arguments)))(self._views, *arguments)
+        return vmap(one, in_dims=(0, *[in_dim] * len(arguments)))(views, *arguments)
 
-    def gradient(self, objective: Tensor) -> Tensor:
-        """Gradient of a scalar that is a sum over cells: `[cell, parameter]`, each row its own cell's."""
-        parts = torch.autograd.grad(objective, list(self._views.values()))
-        return torch.cat([part.reshape(len(self.flat), -1) for part in parts], dim=1)
+
+def gradient(objective: Callable[[Views], tuple[Tensor, Any]], views: Views) -> tuple[list[Tensor], Any]:
+    """The gradient of a scalar in every view, and what `objective` gives beside the scalar.
+
+    A compiled step needs the functional form, which puts the forward and the backward pass into one graph; run as it
+    is, that form costs a pack of one a third more than plain autograd.
+    """
+    if torch.compiler.is_compiling():
+        parts, beside = torch.func.grad(objective, has_aux=True)(views)
+        return list(parts.values()), beside
+    leaves = {name: view.detach().requires_grad_() for name, view in views.items()}
+    scalar, beside = objective(leaves)
+    return list(torch.autograd.grad(scalar, list(leaves.values()))), beside
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Parts `[cell, *shape]` in the order of the layout as one buffer `[cell, parameter]`."""
+    return torch.cat([part.reshape(len(part), -1) for part in parts], dim=1)
 
 
 def layout_of(model: nn.Module) -> Layout:

@@ -16,6 +16,7 @@ from vaesweep.errors import UserError
 from vaesweep.training.stack import Layout
 
 FORMAT = 1
+RUNNING = -1  # in PackState.failed: no step has failed
 DAMAGE = (ValueError, KeyError, TypeError, SafetensorError)  # what reading a file that is none of ours may raise
 
 

@@ -1,0 +1,95 @@
+"""One optimisation step of a pack as functions of tensors: a gradient, and the move that it makes. Compiled on demand.
+
+    views, batch, weights ──► stacked forward ──► Elbo ──► objective ──► gradient ──► clip ──► Adam
+
+Compiled, many small operations become a few loops over memory, on a CPU (by a C++ compiler) and on a GPU (by Triton).
+That takes tens of seconds a structure, so whether it pays is a matter of measurement (`training/fit.py`).
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vaesweep.elbo import Elbo
+from vaesweep.rates import Weights
+from vaesweep.training import adam
+from vaesweep.training.problem import Batch
+from vaesweep.training.stack import Stack, Views, gradient, joined, unflatten
+from vaesweep.training.state import RUNNING, PackState
+
+
+class Step:
+    """The arithmetic of a step for the stacks of one structure; `rate_names` are the model's."""
+
+    def __init__(self, stack: Stack, rate_names: Sequence[str], *, compiled: bool) -> None:
+        self._stack, self._names = stack, tuple(rate_names)
+        self._fresh = compiled
+        self._differentiate, self._move = self._parts, _move
+        if compiled:
+            self._differentiate = torch.compile(self._parts, fullgraph=True)
+            self._move = torch.compile(_move, fullgraph=True)
+
+    def gradient(self, batch: Batch, weights: Weights, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradient `[cell, parameter]`, measured means `[distortion and each rate, cell]` and objectives `[cell]`.
+
+        Means and objectives are sums over the batch's rows, divided by `rows`: those of the batch that all workers
+        share.
+        """
+        if self._fresh:
+            _free_cells(self._stack.flat, *batch.values(), *weights.tensors())
+        parts, (measured, objective) = self._differentiate(self._stack.flat, batch, weights, rows)
+        return joined(parts), measured, objective
+
+    @torch.no_grad()
+    def move(
+        self, state: PackState, gradient: Tensor, objective: Tensor, rate: Tensor, clip_norm: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Clip and make one Adam step in place; norms before clipping and which cells are alive, `[cell]`."""
+        correction = adam.corrections(state.step, state.flat.device)
+        alive = state.failed == RUNNING
+        moments = (state.flat, state.first, state.second)
+        by_cell = (*moments, gradient, alive, objective, rate, clip_norm)
+        if self._fresh:
+            _free_cells(*by_cell)
+        self._fresh = False
+        return self._move(*by_cell, correction)
+
+    def _parts(
+        self, flat: Tensor, batch: Batch, weights: Weights, rows: int
+    ) -> tuple[list[Tensor], tuple[Tensor, Tensor]]:
+        def objective(views: Views) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+            elbo = Elbo(*self._stack.apply(_components, batch, shared=False, views=views))
+            loss = weights.objective(elbo).sum(-1) / rows
+            each = [elbo.distortion, *(elbo.rate(name) for name in self._names)]
+            measured = torch.stack([part.sum(-1) for part in each]) / rows
+            return loss.sum(), (measured.detach(), loss.detach())
+
+        return gradient(objective, unflatten(flat, self._stack.layout))
+
+
+def _move(
+    flat: Tensor,
+    first: Tensor,
+    second: Tensor,
+    gradient: Tensor,
+    alive: Tensor,
+    objective: Tensor,
+    rate: Tensor,
+    clip_norm: Tensor,
+    correction: Tensor,
+) -> tuple[Tensor, Tensor]:
+    norm, alive = adam.clip(gradient, clip_norm, alive & objective.isfinite())
+    adam.update(flat, first, second, gradient, torch.where(alive, rate, 0.0), correction)
+    return norm, alive
+
+
+def _components(result: tuple[Elbo, object], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    elbo, _ = result
+    return elbo.distortion, dict(elbo.rates)
+
+
+def _free_cells(*tensors: Tensor) -> None:
+    """Have code compiled for any number of cells: packs shrink as cells end, and compiling again takes its time."""
+    for tensor in tensors:
+        torch._dynamo.maybe_mark_dynamic(tensor, 0)
