@@ -1,8 +1,8 @@
 """Named domains: the training population's three partitions and any number of unseen populations.
 
 Every trained cell is evaluated on every domain, and a generalisation gap is a difference between two domains of the
-same cell (design, contract 6). Arrays are in physical units (dB HL, years); standardisation is fitted on the
-training domain only and travels with the data.
+same cell (design, contract 6). Arrays are in physical units (dB HL and years, Hz and seconds); where values are
+standardised, that is fitted on the training domain only and travels with the data.
 """
 
 import hashlib
@@ -14,6 +14,7 @@ from enum import StrEnum
 import numpy as np
 
 from vaesweep.errors import UserError
+from vaesweep.packing import Frozen
 
 
 class Role(StrEnum):
@@ -29,12 +30,14 @@ class Role(StrEnum):
 class Domain:
     """One population or partition: `arrays` share their first axis, the datum.
 
-    `name` is what MLflow and the tables show, e.g. `nhanes.train` or `nhanes_2017_2020`.
+    `name` is what MLflow and the tables show, e.g. `nhanes.train` or `nhanes_2017_2020`. `condition` is what turns the
+    arrays into data, where they are not the data themselves.
     """
 
     name: str
     role: Role
     arrays: Mapping[str, np.ndarray]
+    condition: Frozen | None = None
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
@@ -58,6 +61,11 @@ class Standardisation:
             )
         return cls(x.mean(axis=0, dtype=np.float64), std)
 
+    @classmethod
+    def none(cls) -> "Standardisation":
+        """For data of which no dimension is standardised."""
+        return cls(np.empty(0), np.empty(0))
+
 
 @dataclass(frozen=True)
 class DataSet:
@@ -68,7 +76,7 @@ class DataSet:
 
     domains: tuple[Domain, ...]
     columns: tuple[str, ...]
-    standardisation: Standardisation
+    standardisation: Standardisation = field(default_factory=Standardisation.none)
     summary: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
@@ -82,9 +90,11 @@ class DataSet:
         return found
 
     def fingerprint(self) -> str:
-        """Sixteen hex digits that change whenever a value, a name or a role in any domain changes."""
+        """Sixteen hex digits that change whenever a value, a name, a role or a condition in any domain changes."""
         digest = hashlib.sha256(json.dumps([self.columns, *((d.name, d.role) for d in self.domains)]).encode())
         for domain in self.domains:
+            if domain.condition is not None:
+                digest.update(domain.condition.model_dump_json().encode())
             for name, array in sorted(domain.arrays.items()):
                 digest.update(f"{name}{array.dtype}{array.shape}".encode())
                 digest.update(np.ascontiguousarray(array).tobytes())
