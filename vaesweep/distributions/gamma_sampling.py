@@ -1,0 +1,89 @@
+"""Gamma samples as functions of standard normal noise, with gradients in the concentration.
+
+Sampling is that of Marsaglia and Tsang (2000), "A simple method for generating gamma variables": G(c + 1) by
+rejection, then G(c) = G(c + 1) U^(1/c), here in logarithms. A loop until acceptance would be a branch on a tensor, so
+the number of proposals is fixed. At concentrations of at least one a proposal is rejected with probability 0.0484 or
+less, hence all six with probability below 1.3e-8; the last one then stands.
+
+One uniform number serves all tests and the power: given that u ≤ p, u / p is uniform again and independent of the test,
+and so is (u - p) / (1 - p) given that u > p.
+
+The gradient is implicit (Figurnov, Mohamed and Mnih 2018): dz/dc = -(∂F/∂c) / (∂F/∂z) of the distribution function F,
+as in `torch.distributions`.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PROPOSALS = 6
+NUMBERS = PROPOSALS + 1  # of standard normal noise in one sample
+NEAREST_TO_MINUS_ONE = -1 + 1e-6  # cube roots at most -1 are no proposals; from here on they are never accepted
+SMALL = 1e-10  # below, F(z; c) = z^c / Γ(c + 1) to float64 rounding
+
+
+def log_gamma_sample(concentration: Tensor, noise: Tensor, lowest: float = -math.inf) -> Tensor:
+    """Logarithms of Gamma(concentration, 1) samples, at least `lowest`; `noise` is `[..., *shape, NUMBERS]`.
+
+    Below `lowest` the gradient is that of a sample at `lowest`.
+    """
+    with torch.no_grad():
+        log_sample = marsaglia_tsang(concentration, noise).clamp_min(lowest)
+    return _Implicit.apply(*torch.broadcast_tensors(concentration, log_sample))
+
+
+def marsaglia_tsang(concentration: Tensor, noise: Tensor) -> Tensor:
+    """Logarithms of samples, not differentiable: `[*shape]` and `[..., *shape, NUMBERS]` to `[..., *shape]`."""
+    d = concentration + 2 / 3
+    t = (noise[..., :PROPOSALS] / (9 * d.unsqueeze(-1)).sqrt()).clamp_min(NEAREST_TO_MINUS_ONE)
+    root = t.log1p()
+    # x²/2 + d - d v + d log v with v = (1 + t)³ and x² = 9 d t²: the powers of t that would cancel are left out.
+    log_accept = 3 * d.unsqueeze(-1) * (root - t * (1 - t * (0.5 - t / 3)))
+    root, uniform = first_accepted(root, log_accept.clamp_max(0).exp(), torch.special.ndtr(noise[..., PROPOSALS]))
+    return d.log() + 3 * root + uniform.log() / concentration
+
+
+def first_accepted(proposals: Tensor, accept: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """The first accepted proposal, else the last, and a uniform number independent of it.
+
+    `proposals` and their probabilities `accept` are `[..., proposal]`, `uniform` and both results `[...]`.
+    """
+    tiny = torch.finfo(uniform.dtype).tiny
+    chosen, pending = proposals[..., -1], torch.ones_like(uniform, dtype=torch.bool)
+    for proposal, p in zip(proposals.unbind(-1), accept.unbind(-1), strict=True):
+        accepted = uniform <= p
+        again = torch.where(accepted, uniform / p.clamp_min(tiny), (uniform - p) / (1 - p).clamp_min(tiny))
+        chosen = torch.where(pending & accepted, proposal, chosen)
+        uniform = torch.where(pending, again, uniform)
+        pending = pending & ~accepted
+    return chosen, uniform.clamp(tiny, 1)
+
+
+def log_sample_gradient(concentration: Tensor, log_sample: Tensor) -> Tensor:
+    """d log z / dc of a Gamma(c, 1) sample z at a fixed value of its distribution function, elementwise."""
+    z = log_sample.exp().clamp_min(SMALL)
+    at_zero = (torch.digamma(concentration + 1) - log_sample) / concentration
+    return torch.where(log_sample < math.log(SMALL), at_zero, torch._standard_gamma_grad(concentration, z) / z)
+
+
+class _Implicit(torch.autograd.Function):
+    """`log_sample` as a function of `concentration`, of one shape."""
+
+    @staticmethod
+    def forward(concentration: Tensor, log_sample: Tensor) -> Tensor:
+        return log_sample.clone()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient * log_sample_gradient(*ctx.saved_tensors), None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, int | None], *inputs: Tensor) -> tuple[Tensor, int]:
+        front = [x.unsqueeze(0) if dim is None else x.movedim(dim, 0) for x, dim in zip(inputs, in_dims, strict=True)]
+        return _Implicit.apply(*torch.broadcast_tensors(*front)), 0
