@@ -5,14 +5,14 @@ from functools import reduce
 from typing import Protocol, Self, TypeVar
 
 
-class Stable(Protocol):
+class Summable(Protocol):
     """A kind of distribution that is closed under the addition of independent variables."""
 
     def plus(self, other: Self) -> Self:
         """The distribution of the sum of two independent variables."""
 
 
-D = TypeVar("D", bound=Stable)
+D = TypeVar("D", bound=Summable)
 
 
 def convolve(parts: Sequence[D]) -> D:

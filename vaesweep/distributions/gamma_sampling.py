@@ -9,7 +9,8 @@ One uniform number serves all tests and the power: given that u ≤ p, u / p is 
 and so is (u - p) / (1 - p) given that u > p.
 
 The gradient is implicit (Figurnov, Mohamed and Mnih 2018): dz/dc = -(∂F/∂c) / (∂F/∂z) of the distribution function F,
-as in `torch.distributions`.
+by the approximation that `torch.distributions` uses. Its relative error is below 0.0005, but reaches 0.025 at
+concentrations below 0.1 for the rare samples above 0.8.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Observation models: negative log-likelihoods in nats of partial data and of signals, and measures of signals in dB."""
+"""Observation models: negative log-likelihoods in nats of partial data and of signals; measures of signals in dB."""
 
 from vaesweep.likelihoods.partial import gaussian_nll, partial_distortion
 from vaesweep.likelihoods.signals import (
