@@ -50,12 +50,14 @@ def blr_nll(s: Tensor, estimate: Tensor, prior: BlrPrior) -> Tensor:
 def cauchy_nll(s: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
     """-log p(s) of the multivariate Cauchy distribution in nats a signal (eq. 70), with Σ = diag(exp(2 log_scale)).
 
-    One heavy-tailed variable of `time` dimensions, not `time` independent ones; all arguments are `[..., time]`.
+    One heavy-tailed variable of `time` dimensions, not `time` independent ones; all arguments are `[..., time]`, and a
+    `log_scale` `[..., 1]` is one for all steps.
     """
     time = s.shape[-1]
     distance = ((s - location) * (-log_scale).exp()).square().sum(-1)
     constant = math.lgamma(0.5) + 0.5 * time * math.log(math.pi) - math.lgamma(0.5 * (1 + time))
-    return constant + log_scale.expand_as(s).sum(-1) + 0.5 * (1 + time) * distance.log1p()
+    log_volume = log_scale.expand(*log_scale.shape[:-1], time).sum(-1)
+    return constant + log_volume + 0.5 * (1 + time) * distance.log1p()
 
 
 def si_sdr(s: Tensor, estimate: Tensor, *, zero_mean: bool = False) -> Tensor:
