@@ -113,8 +113,9 @@ def test_noise_may_have_sample_axes_and_parameters_any_shape(kind: Kind) -> None
     assert z.shape == log_q.shape == (7, 2, 3)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("shared", ["nothing", "noise"])
-def test_mapped_over_cells_it_is_a_loop_over_cells_in_value_and_gradient(kind: Kind, shared: str) -> None:
+def test_mapped_over_cells_it_is_a_loop_over_cells_in_value_and_gradient(kind: Kind, shared: str, axis: int) -> None:
     cells = 3
     parameters = leaves_of(kind.drawn(4, (cells, *SHAPE), torch.float32))
     noise = kind.noise(cells).float() if shared == "nothing" else kind.noise(1)[0].float()
@@ -125,8 +126,8 @@ def test_mapped_over_cells_it_is_a_loop_over_cells_in_value_and_gradient(kind: K
         z, log_q = q.draw(noise)
         return (log_q - prior.log_prob(z) + q.kl(prior) + z.square()).sum()
 
-    in_dims = (0 if shared == "nothing" else None, *[0] * len(parameters))
-    mapped = torch.vmap(objective, in_dims=in_dims)(noise, *parameters)
+    in_dims = (0 if shared == "nothing" else None, *[axis] * len(parameters))
+    mapped = torch.vmap(objective, in_dims=in_dims)(noise, *(leaf.movedim(0, axis) for leaf in parameters))
     rows = noise if shared == "nothing" else noise.expand(cells, *noise.shape)
     looped = torch.stack([objective(rows[i], *(leaf[i] for leaf in parameters)) for i in range(cells)])
     torch.testing.assert_close(mapped, looped)

@@ -84,7 +84,7 @@ def test_the_gradient_is_one_for_the_chosen_pairs_and_zero_for_the_others(source
 @pytest.mark.parametrize("sources", COUNTS)
 def test_mapped_over_cells_it_is_a_loop_over_cells(sources: int) -> None:
     batch = losses(sources, 3, 4).requires_grad_()
-    mapped = torch.vmap(best_assignment)(batch)
+    mapped = torch.vmap(best_assignment, in_dims=1)(batch.movedim(0, 1))
     looped = [best_assignment(one) for one in batch]
     assert torch.equal(mapped.order, torch.stack([one.order for one in looped]))
     torch.testing.assert_close(mapped.loss, torch.stack([one.loss for one in looped]))
