@@ -1,10 +1,8 @@
-"""Distributions of latent variables: densities, reparameterised samples and KL divergences, elementwise.
-
-Every function keeps its arguments' shape, so that leading cell axes need no care and rates stay unreduced.
-"""
+"""Gaussians, diagonal and with full covariance: densities, reparameterised samples and KL divergences."""
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +13,8 @@ LOG_TWO_PI = math.log(2 * math.pi)
 @dataclass(frozen=True)
 class Gaussian:
     """Independent Gaussians with `mean` and `log_std` of one shape."""
+
+    NOISE: ClassVar[tuple[int, ...]] = ()
 
     mean: Tensor
     log_std: Tensor
@@ -31,6 +31,14 @@ class Gaussian:
     def draw(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """A sample as of `sample`, and its log density, elementwise: by the chain rule, given the dimensions before."""
         return self.sample(noise), -0.5 * (noise.square() + LOG_TWO_PI) - self.log_std
+
+    def plus(self, other: "Gaussian") -> "Gaussian":
+        """The distribution of the sum of two independent variables."""
+        return Gaussian(self.mean + other.mean, 0.5 * torch.logaddexp(2 * self.log_std, 2 * other.log_std))
+
+    def kl(self, other: "Gaussian") -> Tensor:
+        """`gaussian_kl(self, other)`: what distributions have in common is asked of them by one name."""
+        return gaussian_kl(self, other)
 
 
 @dataclass(frozen=True)

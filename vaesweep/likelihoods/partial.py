@@ -1,4 +1,4 @@
-"""Observation models: negative log-likelihoods in nats, elementwise, and their sums over what was observed."""
+"""Partial data: Gaussian negative log-likelihoods in nats, elementwise, and their sums over what was observed."""
 
 from torch import Tensor
 

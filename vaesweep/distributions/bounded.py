@@ -1,0 +1,51 @@
+"""Distributions of variables between zero and one: masks of the variational separators (thesis, study B, eq. 41)."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vaesweep.distributions.gamma_sampling import NUMBERS, log_gamma_sample
+
+
+@dataclass(frozen=True)
+class Beta:
+    """Independent beta variables with density proportional to z^(a - 1) (1 - z)^(b - 1): `a` draws towards one.
+
+    A sample is G_a / (G_a + G_b) of two gamma variables, formed from their logarithms: it may be 0 or 1 to rounding.
+    """
+
+    NOISE: ClassVar[tuple[int, ...]] = (2, NUMBERS)
+
+    a: Tensor
+    b: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """a / (a + b)."""
+        return self.a / (self.a + self.b)
+
+    def draw(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """A sample and its log density, elementwise, by `noise` `[..., *shape, *NOISE]` (see `gamma_sampling`)."""
+        log_odds = log_gamma_sample(self.a, noise[..., 0, :]) - log_gamma_sample(self.b, noise[..., 1, :])
+        z = log_odds.sigmoid()
+        return z, self.log_prob(z)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log density in nats, elementwise, of `z` kept one machine epsilon away from 0 and 1, where it may diverge."""
+        epsilon = torch.finfo(z.dtype).eps
+        z = z.clamp(epsilon, 1 - epsilon)
+        return (self.a - 1) * z.log() + (self.b - 1) * (-z).log1p() - log_beta(self.a, self.b)
+
+    def kl(self, other: "Beta") -> Tensor:
+        """Analytic KL in nats, elementwise."""
+        a, b = self.a, self.b
+        of_z = (a - other.a) * torch.digamma(a) + (b - other.b) * torch.digamma(b)
+        of_both = (other.a - a + other.b - b) * torch.digamma(a + b)
+        return log_beta(other.a, other.b) - log_beta(a, b) + of_z + of_both
+
+
+def log_beta(a: Tensor, b: Tensor) -> Tensor:
+    """log B(a, b) = log Γ(a) + log Γ(b) - log Γ(a + b), elementwise."""
+    return torch.lgamma(a) + torch.lgamma(b) - torch.lgamma(a + b)

@@ -1,0 +1,22 @@
+"""Observation models: negative log-likelihoods in nats of partial data and of signals; measures of signals in dB."""
+
+from vaesweep.likelihoods.partial import gaussian_nll, partial_distortion
+from vaesweep.likelihoods.signals import (
+    BlrPrior,
+    blr_nll,
+    cauchy_nll,
+    log_mse,
+    si_sdr,
+    si_sdr_improvement,
+)
+
+__all__ = [
+    "BlrPrior",
+    "blr_nll",
+    "cauchy_nll",
+    "gaussian_nll",
+    "log_mse",
+    "partial_distortion",
+    "si_sdr",
+    "si_sdr_improvement",
+]
