@@ -60,7 +60,7 @@ def session(**options: Any) -> Session:
 def train(made: Session, packs: int | None = None) -> None:
     """What Ray would have done with the first `packs` packs of a plan, as far as files go."""
     for pack in made.plan(3).packs[:packs]:
-        run_order(order_of(pack, made.storage, 30.0), made.data, lambda event: None, torch.device("cpu"))
+        run_order(order_of(pack, made.storage, made.options), made.data, lambda event: None, torch.device("cpu"))
 
 
 def hand_over(made: Session) -> int:

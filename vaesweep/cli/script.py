@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from rich.console import Console
 
@@ -26,6 +26,7 @@ from vaesweep.sweep.session import Options, Session, check_counts, check_writabl
 from vaesweep.sweep.tracking import Tracker, TrackingError
 from vaesweep.sweep.vocabulary import store_uri
 from vaesweep.sweep.worker import drop_spent_checkpoints
+from vaesweep.training.fit import Compile
 
 if TYPE_CHECKING:
     from vaesweep.sweep.runner import Places
@@ -81,7 +82,13 @@ def parser(sweep: Sweep, about: str | None) -> argparse.ArgumentParser:
         help="checkpoints and finished cells: a folder, or a URI that all nodes reach (OUT/cells)",
     )
     add("--address", metavar="ADDRESS", help="a running Ray cluster; RAY_ADDRESS, or a local Ray, if not given")
-    add("--pack-size", type=int, metavar="N", help="cells that train together as one stacked model (automatic)")
+    add("--pack-size", type=int, metavar="N", help="cells that train together as one stacked model (measured)")
+    add(
+        "--compile",
+        choices=get_args(Compile),
+        default="auto",
+        help="compile the training step: where it was measured to pay, always, or never (%(default)s)",
+    )
     add("--workers", type=int, default=1, metavar="N", help="data-parallel workers that share a pack (%(default)s)")
     add(
         "--gpus",
@@ -114,6 +121,7 @@ def options_from(sweep: Sweep, arguments: argparse.Namespace, words: Sequence[st
         workers=arguments.workers,
         gpus=arguments.gpus,
         checkpoint_seconds=arguments.checkpoint_every,
+        compiling=arguments.compile,
         command=command,
     )
     check_counts(options)
@@ -171,7 +179,8 @@ def _train(
     """Train the packs of a plan; causes of cells that failed."""
     from vaesweep.sweep.runner import order_of, run_packs
 
-    orders = [order_of(pack, session.storage, session.options.checkpoint_seconds) for pack in plan.packs]
+    share = places.share(min(slots, len(plan.packs)))
+    orders = [order_of(pack, session.storage, session.options, share) for pack in plan.packs]
     with Watcher(console, plan.packs, len(plan.done), len(plan.cells)) as watcher:
         outcomes = run_packs(orders, session.data, session.storage, places, slots, tracker, watcher)
     if outcomes.interrupted:

@@ -1,7 +1,6 @@
 """What a command would do: its cells, which of them are done, the packs of the rest, and how long that takes."""
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,8 @@ from vaesweep.data.domains import DataSet
 from vaesweep.families import family
 from vaesweep.sweep.cells import Cell, Pack, digest, pack
 from vaesweep.sweep.vocabulary import SETTLED, Outcome
-from vaesweep.training.loop import Measured, measure_pack, start_state
+from vaesweep.training.loop import start_state
+from vaesweep.training.timing import Measured, clock, measure_pack
 
 LARGEST_PACK = 128  # beyond this a step's time on a CPU grows as fast as the pack
 
@@ -73,7 +73,7 @@ def _pack_seconds(one: Pack, data: DataSet) -> float:
     configs = [cell.config for cell in one.cells]
     problem = family(one.cells[0].family).problem(configs[0], data, torch.device("cpu"))
     state = start_state(problem, configs, [cell.identity for cell in one.cells])
-    took: Measured = measure_pack(problem, configs, state, time.perf_counter)
+    took: Measured = measure_pack(problem, configs, state, clock(problem.device))
     training = configs[0].training
     evaluations = -(-training.steps // training.evaluate_every)
     return training.steps * took.step + evaluations * took.quick + took.final

@@ -59,6 +59,8 @@ class Watcher:
 
     def event(self, event: Event) -> None:
         """A worker has told something."""
+        for note in event.notes:
+            self._console.print(f"pack {self._numbers.get(event.pack, 0)}: {note}", highlight=False, soft_wrap=True)
         self._steps[event.pack] = max(event.step, self._steps.get(event.pack, 0))
         if event.points:
             before = event.points[0][0] - self._interval.get(event.pack, 0)

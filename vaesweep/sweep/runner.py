@@ -28,6 +28,7 @@ from vaesweep.errors import UserError
 from vaesweep.sweep.backends import EVENT, PACK, RETRIES, trainable, worker_environment
 from vaesweep.sweep.cells import Pack
 from vaesweep.sweep.progress import Watcher
+from vaesweep.sweep.session import Options
 from vaesweep.sweep.storage import Storage, finished_name
 from vaesweep.sweep.tracking import Tracker
 from vaesweep.sweep.worker import Event, PackOrder
@@ -53,6 +54,10 @@ class Places:
     def cluster(self) -> str | None:
         """The cluster that is there already, by the address given or RAY_ADDRESS; else a Ray of this command's own."""
         return self.address or os.environ.get("RAY_ADDRESS") or None
+
+    def share(self, packs: int) -> float:
+        """The part of a device, or of a machine's memory, that each of `packs` packs has that run at once."""
+        return min(1.0, self.gpus) if self.gpus else 1.0 / max(1, packs * self.workers)
 
     def slots(self, resources: Mapping[str, float]) -> int:
         """How many packs the given resources hold at once, at least one."""
@@ -203,10 +208,18 @@ def _space(orders: Sequence[PackOrder], places: Places, scratch: str) -> dict[st
     return {PACK: tune.grid_search([one | common for one in packs])}
 
 
-def order_of(one: Pack, storage: Storage, checkpoint_seconds: float) -> PackOrder:
-    """A pack as it travels."""
-    configs = {cell.identity: cell.config.model_dump_json() for cell in one.cells}
-    return PackOrder(one.identity, one.cells[0].family, configs, storage.uri, checkpoint_seconds)
+def order_of(one: Pack, storage: Storage, options: Options, share: float = 1.0) -> PackOrder:
+    """A pack as it travels; it has `share` of a device."""
+    return PackOrder(
+        pack=one.identity,
+        family=one.cells[0].family,
+        configs={cell.identity: cell.config.model_dump_json() for cell in one.cells},
+        storage=storage.uri,
+        checkpoint_seconds=options.checkpoint_seconds,
+        pack_size=options.pack_size,
+        compiling=options.compiling,
+        share=share,
+    )
 
 
 def _causes(results: tune.ResultGrid) -> dict[str, str]:

@@ -26,6 +26,7 @@ from vaesweep.sweep.storage import FINISHED, Storage, finished_name
 from vaesweep.sweep.tracking import Known, Store, Tracker
 from vaesweep.sweep.vocabulary import SETTLED, Outcome, Tag, store_uri
 from vaesweep.training import finished
+from vaesweep.training.fit import Compile
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Options:
     workers: int = 1
     gpus: float = 0.0
     checkpoint_seconds: float = 30.0
+    compiling: Compile = "auto"
     command: str = ""
 
 

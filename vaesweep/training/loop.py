@@ -7,9 +7,8 @@ Between evaluations nothing waits for the device. At an evaluation the pack repo
 stopping, divergence, last step) are evaluated on every domain and retired from the stack, and the rest goes on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Protocol
 
 import torch
@@ -25,9 +24,6 @@ from vaesweep.training.state import RUNNING, PackState
 from vaesweep.training.step import Step
 from vaesweep.training.watch import Watch
 from vaesweep.training.world import World
-
-CALIBRATION_STEPS = 8
-CALIBRATION_ROWS = (16, 48)  # data of a domain that trained models are put to use on, twice
 
 
 @dataclass(frozen=True)
@@ -89,60 +85,17 @@ def train_pack(
     """Train the cells of `state` (from `start_state`, or a checkpoint of it) to their ends.
 
     `configs` belong to `state.cells`, in that order, and differ in packed numbers only. Everything that comes of it
-    goes to `listener`. With several workers in `world` each takes its share of every batch.
+    goes to `listener`. With several workers in `world` each takes its share of every batch. `compiled` steps are for
+    runs that are long enough to make up for the time that compiling takes (`training/fit.py`).
     """
     world = world or World()
     everyone = dict(zip(state.cells, configs, strict=True))
     while state.cells:
-        pack = _Pack(problem, [everyone[cell] for cell in state.cells], state, world, compiled=compiled)
+        pack = RunningPack(problem, [everyone[cell] for cell in state.cells], state, world, compiled=compiled)
         state = pack.run_to_a_retirement(listener)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Seconds that a pack takes: a step, an evaluation while training, and the final one on every domain."""
-
-    step: float
-    quick: float
-    final: float
-
-
-def measure_pack(
-    problem: Problem, configs: Sequence[TrainableConfig], state: PackState, clock: Callable[[], float]
-) -> Measured:
-    """Time a few steps of a pack, after as many to warm up, and one evaluation; `state` is spent by it."""
-    pack = _Pack(problem, configs, state, World())
-    marks = []
-    for _ in range(2):
-        marks.append(clock())
-        for _ in range(CALIBRATION_STEPS):
-            pack.step()
-    marks.append(clock())
-    pack.evaluate()
-    marks.append(clock())
-    quick = marks[3] - marks[2]
-    rows = sum(problem.domains.values()) / problem.quick_rows(problem.valid)
-    return Measured((marks[2] - marks[1]) / CALIBRATION_STEPS, quick, quick * rows + _use_seconds(pack, clock))
-
-
-def _use_seconds(pack: "_Pack", clock: Callable[[], float]) -> float:
-    """What `Problem.use` would take of all its data, from two small samples of them."""
-    problem = pack.problem
-    if not problem.use_rows:
-        return 0.0
-    few, more = (_seconds(partial(problem.use, pack.stack, rows=n), clock) for n in CALIBRATION_ROWS)
-    every = min(problem.use_rows, max(problem.quick_rows(domain) for domain in problem.domains))
-    a_row = max(0.0, more - few) / (CALIBRATION_ROWS[1] - CALIBRATION_ROWS[0])
-    return few + a_row * max(0, every - CALIBRATION_ROWS[0])
-
-
-def _seconds(work: Callable[[], object], clock: Callable[[], float]) -> float:
-    start = clock()
-    work()
-    return clock() - start
-
-
-class _Pack:
+class RunningPack:
     """The cells that train now, with everything that is derived from their configurations."""
 
     def __init__(

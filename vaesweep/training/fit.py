@@ -1,0 +1,158 @@
+"""How many cells to train at once on the device at hand, and whether to compile their step: decided by measurement.
+
+    1, 4, 16, 64 … cells ──► seconds a step, bytes ──► the size that is through with all cells first ──► compiled?
+
+What is decided changes how long a pack takes, and its numbers by float32 rounding only.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from vaesweep.training.config import TrainableConfig
+from vaesweep.training.memory import Meter, ran_out
+from vaesweep.training.problem import Problem
+from vaesweep.training.timing import Clock, step_seconds
+
+Compile = Literal["auto", "always", "never"]
+
+GROWTH = 4  # between two sizes that are measured
+FEW_STEPS = 100  # a run of fewer is over before a choice could pay
+FALLING = 1.25  # a size whose cells take this much longer than the best one's ends the search
+WORTH_COMPILING = 120.0  # seconds of training as it is; compiling takes 10 to 40 s a structure
+FASTER = 0.9  # a compiled step is kept where it takes at most this share of the time
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One measured size: `seconds` a step of `cells` together, and the memory they take beside what was taken."""
+
+    cells: int
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What was decided for a pack: cells at once, compiled or not, and why, in words."""
+
+    cells: int
+    compiled: bool
+    notes: tuple[str, ...] = ()
+
+
+def fit(
+    problem: Problem,
+    configs: Sequence[TrainableConfig],
+    steps: int,
+    limit: float,
+    clock: Clock,
+    *,
+    size: int | None = None,
+    compiling: Compile = "auto",
+) -> Fit:
+    """Decide for cells of one structure that have `steps` steps to go, within `limit` bytes of memory.
+
+    A `size` that is given is taken as it is.
+    """
+    least = min(size or len(configs), len(configs))
+    if steps < FEW_STEPS and compiling != "always":
+        return Fit(least, compiled=False)
+    rungs = [] if size else list(climb(problem, configs, limit, clock))
+    cells = size or best_size(rungs, len(configs), limit)
+    notes = () if cells == len(configs) else (f"{cells} of {len(configs)} cells at a time{_why(rungs, limit)}",)
+    seconds = next((rung.seconds for rung in rungs if rung.cells == cells), None)
+    compiled, said = _compiling(
+        problem, configs[:cells], steps * math.ceil(len(configs) / cells), seconds, clock, compiling
+    )
+    return Fit(cells, compiled, (*notes, *said))
+
+
+def climb(problem: Problem, configs: Sequence[TrainableConfig], limit: float, clock: Clock) -> Iterator[Rung]:
+    """Measured sizes, from one cell up to all of `configs`.
+
+    Ends early where the next size would not fit `limit`, or where cells take longer the more of them there are.
+    """
+    meter = Meter(problem.device)
+    found: list[Rung] = []
+    for size in _sizes(len(configs)):
+        if found and _bytes(found, size) > limit:
+            return
+        meter.restart()
+        try:
+            seconds = step_seconds(problem, configs[:size], clock)
+        except (MemoryError, RuntimeError) as error:
+            if found and ran_out(error):
+                return
+            raise
+        found.append(Rung(size, seconds, meter.peak()))
+        yield found[-1]
+        if seconds / size > FALLING * min(rung.seconds / rung.cells for rung in found):
+            return
+
+
+def best_size(rungs: Sequence[Rung], cells: int, limit: float = math.inf) -> int:
+    """The size that is through with `cells` cells first, one group after the other; the larger one of two equals.
+
+    Where the search ended at the limit of memory, the largest size that fits it, spread evenly over the groups.
+    """
+    by_time = min(rungs, key=lambda rung: (math.ceil(cells / rung.cells) * rung.seconds, -rung.cells))
+    if by_time is not rungs[-1] or by_time.cells == cells:
+        return by_time.cells
+    most = max((size for size in range(by_time.cells, cells + 1) if _bytes(rungs, size) <= limit), default=1)
+    return math.ceil(cells / math.ceil(cells / most))
+
+
+def _compiling(
+    problem: Problem,
+    configs: Sequence[TrainableConfig],
+    steps: int,
+    seconds: float | None,
+    clock: Clock,
+    compiling: Compile,
+) -> tuple[bool, tuple[str, ...]]:
+    """Whether to compile, and what to say of it."""
+    if compiling == "never":
+        return False, ()
+    plain = step_seconds(problem, configs, clock) if seconds is None else seconds
+    if compiling == "auto" and plain * steps < WORTH_COMPILING:
+        return False, ()
+    began = clock()
+    try:
+        fast = step_seconds(problem, configs, clock, compiled=True)
+    except Exception as error:  # no C++ compiler, no Triton, or a model that cannot be traced: it trains all the same
+        return False, (f"not compiled ({type(error).__name__}: {_first_line(error)})",)
+    took = clock() - began
+    ratio = f"{plain / fast:.1f} times as fast a step, after {took:.0f} s of compiling"
+    if compiling == "auto" and fast > FASTER * plain:
+        return False, (f"not compiled: {ratio}",)
+    return True, (f"compiled: {ratio}",)
+
+
+def _sizes(cells: int) -> list[int]:
+    sizes = [1]
+    while sizes[-1] * GROWTH < cells:
+        sizes.append(sizes[-1] * GROWTH)
+    return sizes if sizes[-1] == cells else [*sizes, cells]
+
+
+def _bytes(rungs: Sequence[Rung], size: int) -> float:
+    """What `size` cells would take: on the line through the last two sizes measured."""
+    last = rungs[-1]
+    if len(rungs) == 1:
+        return last.bytes * size / last.cells
+    before = rungs[-2]
+    slope = max(0.0, (last.bytes - before.bytes) / (last.cells - before.cells))
+    return last.bytes + slope * (size - last.cells)
+
+
+def _why(rungs: Sequence[Rung], limit: float) -> str:
+    if not rungs:
+        return ""
+    full = _bytes(rungs, rungs[-1].cells * GROWTH) > limit
+    return f": the memory for it is {limit / 2**20:.0f} MiB" if full else ": more of them are slower"
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), "no reason given")

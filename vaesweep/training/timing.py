@@ -1,0 +1,90 @@
+"""How long a pack's steps and evaluations take."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from vaesweep.training.config import TrainableConfig
+from vaesweep.training.loop import RunningPack, start_state
+from vaesweep.training.problem import Problem
+from vaesweep.training.state import PackState
+from vaesweep.training.world import World
+
+Clock = Callable[[], float]
+
+TIMED_STEPS, TIMED_SECONDS = 6, 0.5  # steps that are timed: as many as fit the time, at least one
+CALIBRATION_STEPS = 8
+CALIBRATION_ROWS = (16, 48)  # data of a domain that trained models are put to use on, twice
+
+
+def clock(device: torch.device) -> Clock:
+    """A clock of seconds that waits for what the device has been given to do."""
+
+    def now() -> float:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return now
+
+
+def step_seconds(
+    problem: Problem, configs: Sequence[TrainableConfig], clock: Clock, *, compiled: bool = False
+) -> float:
+    """Seconds of a step of these cells, the best of a few, after one that warms up."""
+    state = start_state(problem, configs, [str(number) for number in range(len(configs))])
+    pack = RunningPack(problem, configs, state, World(), compiled=compiled)
+    pack.step()
+    best, spent = math.inf, 0.0
+    for _ in range(TIMED_STEPS):
+        took = _seconds(pack.step, clock)
+        best, spent = min(best, took), spent + took
+        if spent > TIMED_SECONDS:
+            break
+    return best
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Seconds that a pack takes: a step, an evaluation while training, and the final one on every domain."""
+
+    step: float
+    quick: float
+    final: float
+
+
+def measure_pack(problem: Problem, configs: Sequence[TrainableConfig], state: PackState, clock: Clock) -> Measured:
+    """Time a few steps of a pack, after as many to warm up, and one evaluation; `state` is spent by it."""
+    pack = RunningPack(problem, configs, state, World())
+    marks = []
+    for _ in range(2):
+        marks.append(clock())
+        for _ in range(CALIBRATION_STEPS):
+            pack.step()
+    marks.append(clock())
+    pack.evaluate()
+    marks.append(clock())
+    quick = marks[3] - marks[2]
+    rows = sum(problem.domains.values()) / problem.quick_rows(problem.valid)
+    return Measured((marks[2] - marks[1]) / CALIBRATION_STEPS, quick, quick * rows + _use_seconds(pack, clock))
+
+
+def _use_seconds(pack: RunningPack, clock: Clock) -> float:
+    """What `Problem.use` would take of all its data, from two small samples of them."""
+    problem = pack.problem
+    if not problem.use_rows:
+        return 0.0
+    few, more = (_seconds(partial(problem.use, pack.stack, rows=n), clock) for n in CALIBRATION_ROWS)
+    every = min(problem.use_rows, max(problem.quick_rows(domain) for domain in problem.domains))
+    a_row = max(0.0, more - few) / (CALIBRATION_ROWS[1] - CALIBRATION_ROWS[0])
+    return few + a_row * max(0, every - CALIBRATION_ROWS[0])
+
+
+def _seconds(work: Callable[[], object], clock: Clock) -> float:
+    start = clock()
+    work()
+    return clock() - start
