@@ -36,9 +36,8 @@ def test_a_depthwise_layer_and_its_gradients_are_those_of_a_grouped_convolution(
     )
 
 
-@pytest.mark.parametrize("bias", [True, False])
-def test_a_pointwise_layer_is_a_convolution_of_kernel_one(bias: bool) -> None:
-    layer = Pointwise(4, 5, bias=bias).double()
+def test_a_pointwise_layer_is_a_convolution_of_kernel_one() -> None:
+    layer = Pointwise(4, 5).double()
     x = drawn(3, 4, 7)
     torch.testing.assert_close(layer(x), nn.functional.conv1d(x, layer.weight, layer.bias))
 

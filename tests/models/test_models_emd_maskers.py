@@ -72,7 +72,6 @@ def test_a_pack_gives_what_its_models_give(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_parameter_and_input_reaches_the_masks(kind: str) -> None:
-    """But for keys' biases, which shift all scores of a query alike and so change nothing."""
     model = small(kind).double()
     x = torch.randn(2, 5, 13, dtype=torch.float64, requires_grad=True)
     wanted = dict(model.named_parameters()) | {"x": x}
@@ -206,7 +205,7 @@ def test_a_layer_is_torchs_encoder_layer_that_normalises_first() -> None:
 
 
 def test_a_transformer_without_places_does_not_know_the_order() -> None:
-    """Permuted frames with permuted places give permuted outputs; without the places they would too, with them not."""
+    """Its layers alone give permuted frames permuted outputs; with the places added they do not."""
     model = Transformer(SepFormerConfig(width=8, heads=2, feedforward=12, layers=2)).double()
     x = torch.randn(1, 7, 8, dtype=torch.float64)
     order = torch.randperm(7)

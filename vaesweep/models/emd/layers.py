@@ -15,17 +15,21 @@ from torch import Tensor, nn
 class Pointwise(nn.Conv1d):
     """A 1×1 convolution: `[batch, inputs, frames]` to `[batch, outputs, frames]`."""
 
-    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
-        super().__init__(inputs, outputs, 1, bias=bias)
+    bias: Tensor
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """The same matrix for every frame."""
         weight = self.weight.squeeze(-1).expand(len(x), -1, -1)
-        return torch.bmm(weight, x) if self.bias is None else torch.baddbmm(self.bias.unsqueeze(-1), weight, x)
+        return torch.baddbmm(self.bias.unsqueeze(-1), weight, x)
 
 
 class Depthwise(nn.Conv1d):
     """A convolution of every channel with a kernel of its own, zeros around: `[batch, channels, ⌈frames / stride⌉]`."""
+
+    bias: Tensor
 
     def __init__(self, channels: int, kernel: int, *, dilation: int = 1, stride: int = 1) -> None:
         super().__init__(channels, channels, kernel, stride=stride, dilation=dilation, groups=channels)
@@ -33,8 +37,7 @@ class Depthwise(nn.Conv1d):
     def forward(self, x: Tensor) -> Tensor:
         """Output t is centred on input `stride` · t."""
         weight = self.weight.squeeze(1)
-        convolved = _DepthwiseSum.apply(x, weight, self.dilation[0], self.stride[0])
-        return convolved if self.bias is None else convolved + self.bias.unsqueeze(-1)
+        return _DepthwiseSum.apply(x, weight, self.dilation[0], self.stride[0]) + self.bias.unsqueeze(-1)
 
 
 class PReLU(nn.PReLU):

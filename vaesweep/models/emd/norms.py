@@ -1,4 +1,4 @@
-"""Normalisation of the maskers: the global layer norm of Luo and Mesgarani (2019, section II.C.3)."""
+"""Normalisation of the maskers: the global layer norm of Luo and Mesgarani (2019)."""
 
 from torch import nn
 

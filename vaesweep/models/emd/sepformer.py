@@ -141,7 +141,7 @@ def places(x: Tensor) -> Tensor:
 
 
 def chunked(x: Tensor, chunk: int) -> Tensor:
-    """Chunks of `x` `[batch, frames, width]` by half overlapping: `[batch, chunks, chunk, width]`, each frame in two."""
+    """Chunks of `x` `[batch, frames, width]`, each frame in two: `[batch, chunks, chunk, width]`."""
     hop = chunk // 2
     padded = nn.functional.pad(x, (0, 0, hop, hop + -x.shape[1] % hop))
     halves = padded.unflatten(1, (-1, hop))

@@ -1,4 +1,4 @@
-"""The masker of Conv-TasNet: a temporal convolutional network (Luo and Mesgarani, 2019, section II.B and fig. 1).
+"""The masker of Conv-TasNet: a temporal convolutional network (Luo and Mesgarani, 2019).
 
     encoding ─ gLN ─ 1×1 ─► x ─┬─ block ─ residual ─ + ─┬─ block ─ residual ─ + ─► … ─ block
                                │    │                │  │    │                │           │
