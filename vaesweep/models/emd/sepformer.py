@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vaesweep.models.emd.layers import Pointwise, PReLU
+from vaesweep.models.emd.layers import Pointwise
 from vaesweep.models.emd.norms import GlobalLayerNorm
 from vaesweep.packing import Frozen
 
@@ -46,7 +46,7 @@ class SepFormer(nn.Module):
         super().__init__()
         self.chunk = config.chunk
         self.enter = nn.Sequential(GlobalLayerNorm(features), Pointwise(features, config.width))
-        self.paths = nn.Sequential(*[DualPath(config) for _ in range(config.repeats)], PReLU())
+        self.paths = nn.Sequential(*[DualPath(config) for _ in range(config.repeats)], nn.PReLU())
         self.leave = nn.Sequential(Pointwise(config.width, config.width), nn.ReLU(), Pointwise(config.width, outputs))
 
     def forward(self, x: Tensor) -> Tensor:

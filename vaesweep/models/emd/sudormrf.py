@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from vaesweep.models.emd.layers import Depthwise, Pointwise, PReLU
+from vaesweep.models.emd.layers import OddKernel, Pointwise, depthwise
 from vaesweep.models.emd.norms import GlobalLayerNorm
 from vaesweep.packing import Frozen
 
@@ -25,7 +25,7 @@ class SuDoRmRfConfig(Frozen):
     hidden: int = Field(512, ge=1, description="channels within a block")
     blocks: int = Field(16, ge=1)
     resolutions: int = Field(5, ge=1, description="of a block, each half the one before")
-    kernel: int = Field(5, ge=1, description="frames that a depthwise convolution combines")
+    kernel: OddKernel = 5
 
 
 class SuDoRmRf(nn.Module):
@@ -40,7 +40,7 @@ class SuDoRmRf(nn.Module):
             GlobalLayerNorm(features),
             Pointwise(features, config.bottleneck),
             *[UConvBlock(config) for _ in range(config.blocks)],
-            PReLU(),
+            nn.PReLU(),
             Pointwise(config.bottleneck, outputs),
         )
 
@@ -55,13 +55,13 @@ class UConvBlock(nn.Module):
     def __init__(self, config: SuDoRmRfConfig) -> None:
         super().__init__()
         hidden = config.hidden
-        self.expand = nn.Sequential(Pointwise(config.bottleneck, hidden), GlobalLayerNorm(hidden), PReLU())
+        self.expand = nn.Sequential(Pointwise(config.bottleneck, hidden), GlobalLayerNorm(hidden), nn.PReLU())
         strides = [1] + [2] * (config.resolutions - 1)
         self.downsample = nn.ModuleList(
-            nn.Sequential(Depthwise(hidden, config.kernel, stride=stride), GlobalLayerNorm(hidden))
+            nn.Sequential(depthwise(hidden, config.kernel, stride=stride), GlobalLayerNorm(hidden))
             for stride in strides
         )
-        self.contract = nn.Sequential(GlobalLayerNorm(hidden), PReLU(), Pointwise(hidden, config.bottleneck))
+        self.contract = nn.Sequential(GlobalLayerNorm(hidden), nn.PReLU(), Pointwise(hidden, config.bottleneck))
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` and what all resolutions add to it."""

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from vaesweep.models.emd.layers import Depthwise, Pointwise, PReLU
+from vaesweep.models.emd.layers import OddKernel, Pointwise, depthwise
 from vaesweep.models.emd.norms import GlobalLayerNorm
 from vaesweep.packing import Frozen
 
@@ -28,7 +28,7 @@ class TasNetConfig(Frozen):
     skip: int = Field(128, ge=1, description="channels of the sum over blocks")
     repeats: int = Field(3, ge=1)
     blocks: int = Field(8, ge=1, description="blocks a repeat, of dilation 1, 2, 4, ...")
-    kernel: int = Field(3, ge=1, description="frames that a depthwise convolution combines")
+    kernel: OddKernel = 3
 
 
 class TemporalConvNet(nn.Module):
@@ -46,7 +46,7 @@ class TemporalConvNet(nn.Module):
         *dilations, last = [2**number for number in range(config.blocks)] * config.repeats
         self.blocks = nn.ModuleList(block(config, sum(self.widths), dilation) for dilation in dilations)
         self.last = block(config, config.skip, last)
-        self.activation = PReLU()
+        self.activation = nn.PReLU()
         self.masks = Pointwise(config.skip, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,10 +65,10 @@ def block(config: TasNetConfig, outputs: int, dilation: int) -> nn.Sequential:
     """A depthwise separable convolution between normalisations: `[batch, bottleneck, frames]` to `outputs` channels."""
     return nn.Sequential(
         Pointwise(config.bottleneck, config.hidden),
-        PReLU(),
+        nn.PReLU(),
         GlobalLayerNorm(config.hidden),
-        Depthwise(config.hidden, config.kernel, dilation=dilation),
-        PReLU(),
+        depthwise(config.hidden, config.kernel, dilation=dilation),
+        nn.PReLU(),
         GlobalLayerNorm(config.hidden),
         Pointwise(config.hidden, outputs),
     )

@@ -1,4 +1,4 @@
-"""Between waveforms and frames: one linear convolution there, one transposed back (thesis line 919, sizes line 925).
+"""Between waveforms and frames: one linear convolution there, one transposed back (thesis line 921, sizes line 923).
 
 A signal of `time` samples has F = ⌈time / stride⌉ frames, and zeros around it. Frame f spans `kernel` samples from
 sample f · stride − ⌊(kernel − stride) / 2⌋ on, so that a sample lies in kernel / stride frames, or in fewer within
@@ -12,8 +12,8 @@ with its own weights is several times slower on a CPU.
 import torch
 from torch import Tensor, nn
 
-KERNEL, STRIDE = 16, 8  # samples; thesis line 925 gives the stride, Conv-TasNet's window is twice that
-INITIAL = 1e-2  # bound of the uniform initial weights: the first estimates lie in [-1, 1] (thesis line 1531)
+KERNEL, STRIDE = 16, 8  # samples; thesis line 923 gives the stride, Conv-TasNet's window is twice that
+INITIAL = 1e-2  # bound of the uniform initial weights: the first estimates lie in [-1, 1] (thesis line 1539)
 
 
 class Encoder(nn.Module):
