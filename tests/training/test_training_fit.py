@@ -1,0 +1,224 @@
+"""The size of a pack follows from measured time and memory; a step is compiled where that pays."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from vaesweep.families import family
+from vaesweep.training import fit as fit_module
+from vaesweep.training import memory
+from vaesweep.training.fit import WORTH_COMPILING, Rung, best_size, climb, fit
+from vaesweep.training.loop import start_state, train_pack
+from vaesweep.training.problem import Problem
+
+CPU = torch.device("cpu")
+MIB = 2**20
+MODEL = {"latents": 2, "embedding": 4, "features": 8, "hidden": 8, "layers": 1}
+
+
+def cells(count: int, **training: Any) -> list[Any]:
+    return [
+        family("pvae").config.model_validate({"seed": seed, "model": MODEL, "training": training})
+        for seed in range(count)
+    ]
+
+
+@pytest.fixture(scope="module")
+def problem() -> Problem:
+    return family("pvae").problem(cells(1)[0], family("pvae").example(), CPU)
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
+    """A made-up device: `seconds(cells)` a step, `each` bytes a cell; gives the list of sizes that were tried."""
+
+    def make(seconds: Callable[[int], float], each: float = 0.0, compiled: float | Exception = 1.0) -> list[int]:
+        tried: list[int] = []
+
+        class Meter:
+            def __init__(self, device: torch.device) -> None:
+                pass
+
+            def restart(self) -> None:
+                pass
+
+            def peak(self) -> int:
+                return int(tried[-1] * each)
+
+        def step_seconds(problem: Any, configs: Any, clock: Any, *, compiled: bool = False) -> float:
+            if compiled and isinstance(gain, Exception):
+                raise gain
+            tried.append(len(configs))
+            return seconds(len(configs)) * (gain if compiled and not isinstance(gain, Exception) else 1.0)
+
+        gain = compiled
+        monkeypatch.setattr(fit_module, "Meter", Meter)
+        monkeypatch.setattr(fit_module, "step_seconds", step_seconds)
+        return tried
+
+    return make
+
+
+def overhead(cells: int) -> float:
+    """A small model: a step costs as much as ten cells before the first of them."""
+    return 1e-4 * (10 + cells)
+
+
+def still() -> float:
+    return 0.0
+
+
+def test_all_cells_train_together_where_more_of_them_cost_less(problem: Problem, machine: Any) -> None:
+    tried = machine(overhead)
+    assert fit(problem, cells(100), 1000, math.inf, still).cells == 100
+    assert tried == [1, 4, 16, 64, 100]
+
+
+def test_a_model_that_fills_the_device_alone_trains_alone(problem: Problem, machine: Any) -> None:
+    tried = machine(lambda cells: 1.0 * cells**1.5)
+    found = fit(problem, cells(64), 100, math.inf, still, compiling="never")
+    assert found.cells == 1
+    assert tried == [1, 4], "what is slower already is not tried with more"
+    assert "slower" in found.notes[0]
+
+
+def test_the_search_stops_before_the_memory_does(problem: Problem, machine: Any) -> None:
+    tried = machine(overhead, each=10 * MIB)
+    found = fit(problem, cells(64), 1000, 200 * MIB, still)
+    assert max(tried) <= 20
+    assert found.cells == 16, "20 would fit: 64 in four equal groups are 16 each"
+    assert "200 MiB" in found.notes[0]
+
+
+def test_a_device_that_runs_out_of_memory_ends_the_search(problem: Problem, machine: Any) -> None:
+    def seconds(cells: int) -> float:
+        if cells > 10:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return overhead(cells)
+
+    machine(seconds)
+    assert [rung.cells for rung in climb(problem, cells(64), math.inf, still)] == [1, 4]
+
+
+def test_another_error_is_not_taken_for_want_of_memory(problem: Problem, machine: Any) -> None:
+    def seconds(cells: int) -> float:
+        if cells > 1:
+            raise RuntimeError("shapes do not match")
+        return overhead(cells)
+
+    machine(seconds)
+    with pytest.raises(RuntimeError, match="shapes"):
+        list(climb(problem, cells(64), math.inf, still))
+
+
+@pytest.mark.parametrize(
+    ("rungs", "cells", "expected"),
+    [
+        ([(1, 1.0), (4, 1.2), (10, 2.0)], 10, 10),  # one group of 10 in 2.0, three of 4 in 3.6
+        ([(1, 1.0), (4, 1.2), (10, 9.0)], 10, 4),
+        ([(1, 1.0), (4, 4.0), (10, 10.0)], 10, 10),  # equal: fewer groups
+        ([(1, 1.0), (4, 8.0)], 10, 1),
+    ],
+)
+def test_the_best_size_is_through_with_all_cells_first(
+    rungs: list[tuple[int, float]], cells: int, expected: int
+) -> None:
+    assert best_size([Rung(size, seconds, 0) for size, seconds in rungs], cells) == expected
+
+
+def test_a_size_that_was_asked_for_is_not_measured(problem: Problem, machine: Any) -> None:
+    tried = machine(overhead)
+    assert fit(problem, cells(20), 1000, 0.0, still, size=5, compiling="never").cells == 5
+    assert tried == []
+
+
+def test_a_short_run_is_not_measured(problem: Problem, machine: Any) -> None:
+    tried = machine(overhead)
+    assert fit(problem, cells(20), 50, math.inf, still).cells == 20
+    assert tried == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "gain", "compiling", "expected"),
+    [
+        (1.5, 0.4, "auto", True),
+        (1.5, 0.95, "auto", False),  # hardly faster
+        (0.5, 0.4, "auto", False),  # over too soon
+        (0.5, 0.4, "always", True),
+        (1.5, 0.4, "never", False),
+        (1.5, RuntimeError("no C++ compiler"), "auto", False),
+    ],
+)
+def test_a_step_is_compiled_where_it_pays(
+    problem: Problem, machine: Any, steps: float, gain: Any, compiling: Any, expected: bool
+) -> None:
+    machine(overhead, compiled=gain)
+    count = round(steps * WORTH_COMPILING / overhead(10))
+    found = fit(problem, cells(10), count, math.inf, still, compiling=compiling)
+    assert found.compiled == expected
+    if isinstance(gain, Exception):
+        assert "no C++ compiler" in found.notes[-1]
+
+
+# --- memory -----------------------------------------------------------------------------------------------------
+
+
+def test_the_meter_sees_what_a_step_takes_and_gives_back() -> None:
+    meter = memory.Meter(CPU)
+    meter.restart()
+    torch.ones(64 * MIB // 4).sum()
+    assert 0.9 * 64 * MIB < meter.peak() < 1.5 * 64 * MIB
+
+
+def test_the_room_is_a_share_of_what_is_free() -> None:
+    whole, half = memory.room(CPU, 1.0), memory.room(CPU, 0.5)
+    assert 0 < half < whole
+    assert half == pytest.approx(whole / 2, rel=0.1)  # others take and free memory between the two
+
+
+def test_a_containers_limit_counts(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "memory.max").write_text(f"{300 * MIB}\n")
+    (tmp_path / "memory.current").write_text(f"{200 * MIB}\n")
+    monkeypatch.setattr(memory, "CONTROL_GROUP", tmp_path)
+    assert memory.room(CPU, 1.0) == pytest.approx(memory.HEADROOM * 100 * MIB)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert memory.room(CPU, 1.0) > 100 * MIB
+
+
+def test_running_out_of_memory_is_known_from_other_errors() -> None:
+    with pytest.raises(RuntimeError) as refused:
+        torch.empty(2**60)
+    assert memory.ran_out(refused.value)
+    assert memory.ran_out(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    assert memory.ran_out(MemoryError())
+    assert not memory.ran_out(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not memory.ran_out(ValueError("out of memory"))
+
+
+# --- compiled ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_compiled_steps_are_the_same_steps_while_cells_come_and_go(problem: Problem, recorder: type) -> None:
+    """One cell diverges at once and leaves, so that the compiled step goes on with fewer cells than it was made for."""
+    steps = {"steps": 40, "evaluate_every": 20, "batch_size": 32}
+    control = {"total": {"kind": "target", "target": 1.0, "patience": 5}}
+    made = {
+        str(n): one.model_copy(update={"rates": type(one).model_validate({"rates": control}).rates})
+        for n, one in enumerate(cells(5, **steps))
+    }
+    made["4"] = type(made["0"]).model_validate(
+        made["4"].model_dump() | {"training": made["4"].training.model_dump() | {"learning_rate": 1e30}}
+    )
+    found = {}
+    for compiled in (False, True):
+        kept = recorder()
+        configs = list(made.values())
+        train_pack(problem, configs, start_state(problem, configs, list(made)), kept, compiled=compiled)
+        found[compiled] = kept.results
+    assert found[True]["4"].diverged == found[False]["4"].diverged is not None
+    for name in "0123":
+        torch.testing.assert_close(found[True][name].state.flat, found[False][name].state.flat, rtol=0, atol=1e-4)
