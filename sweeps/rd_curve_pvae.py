@@ -35,5 +35,7 @@ def presets(data: str) -> dict[str, Preset]:
     }
 
 
+SWEEP = Sweep("rd_curve_pvae", "pvae", presets)
+
 if __name__ == "__main__":
-    raise SystemExit(main(Sweep("rd_curve_pvae", "pvae", presets), __doc__))
+    raise SystemExit(main(SWEEP, __doc__))
