@@ -222,3 +222,46 @@ def test_compiled_steps_are_the_same_steps_while_cells_come_and_go(problem: Prob
     assert found[True]["4"].diverged == found[False]["4"].diverged is not None
     for name in "0123":
         torch.testing.assert_close(found[True][name].state.flat, found[False][name].state.flat, rtol=0, atol=1e-4)
+
+
+# --- models that cannot be stacked ------------------------------------------------------------------------------
+
+
+class Stubborn:
+    """A problem whose model branches on a value, which no vectorised call can do."""
+
+    def __init__(self, problem: Problem) -> None:
+        self._problem = problem
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._problem, name)
+
+    def build(self) -> torch.nn.Module:
+        model = self._problem.build()
+
+        class Branching(type(model)):  # type: ignore[misc]
+            stackable = False
+
+            def forward(self, x: torch.Tensor, observed: torch.Tensor, noise: torch.Tensor) -> Any:
+                return super().forward(x if float(noise.sum()) < math.inf else -x, observed, noise)
+
+        model.__class__ = Branching
+        return model
+
+
+def test_a_model_that_cannot_be_stacked_trains_one_cell_at_a_time_and_says_so(problem: Problem) -> None:
+    found = fit(Stubborn(problem), cells(3), 1000, math.inf, still)  # type: ignore[arg-type]
+    assert found.cells == 1
+    assert "Branching cannot be stacked" in found.notes[0]
+
+
+def test_a_model_that_cannot_be_stacked_gives_the_same_cells(problem: Problem, recorder: type) -> None:
+    configs, names = cells(2, steps=6, evaluate_every=3, batch_size=16), ["a", "b"]
+    found = []
+    for one in (problem, Stubborn(problem)):
+        kept = recorder()
+        train_pack(one, configs, start_state(one, configs, names), kept)  # type: ignore[arg-type]
+        found.append(kept.results)
+    for name in names:
+        torch.testing.assert_close(found[1][name].state.flat, found[0][name].state.flat, rtol=0, atol=1e-5)
+        assert found[1][name].metrics == pytest.approx(found[0][name].metrics, rel=1e-4, abs=1e-4)

@@ -13,6 +13,7 @@ from typing import Literal
 from vaesweep.training.config import TrainableConfig
 from vaesweep.training.memory import Meter, ran_out
 from vaesweep.training.problem import Problem
+from vaesweep.training.stack import stackable
 from vaesweep.training.timing import Clock, step_seconds
 
 Compile = Literal["auto", "always", "never"]
@@ -56,6 +57,9 @@ def fit(
 
     A `size` that is given is taken as it is.
     """
+    if not stackable(model := problem.build()):
+        notes = (f"{type(model).__name__} cannot be stacked: one cell at a time",) if len(configs) > 1 else ()
+        return Fit(1, compiled=False, notes=notes)
     least = min(size or len(configs), len(configs))
     if steps < FEW_STEPS and compiling != "always":
         return Fit(least, compiled=False)

@@ -5,11 +5,13 @@ and a checkpoint each handle one tensor.
 """
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+from torch.utils._pytree import tree_map
 
 from vaesweep.training.problem import Batch
 
@@ -30,12 +32,17 @@ class _Bound(nn.Module):
 
 
 class Stack:
-    """The stacked parameters of a pack. `flat` is `[cell, parameter]`."""
+    """The stacked parameters of a pack. `flat` is `[cell, parameter]`.
+
+    A model whose class says `stackable = False`, since its computation depends on values and cannot be vectorised over
+    cells, is called for one cell after the other; it belongs into packs of one.
+    """
 
     def __init__(self, model: nn.Module, flat: Tensor) -> None:
         if any(True for _ in model.buffers()):
             raise TypeError(f"{type(model).__name__} has buffers; a packed model may hold parameters only")
         self._skeleton = _Bound(model.to("meta").requires_grad_(False))
+        self.vectorised = stackable(model)
         self.layout = layout_of(model)
         self.flat = flat
         self.views: Views = {
@@ -72,7 +79,11 @@ class Stack:
             named = {f"model.{name}": value for name, value in parameters.items()}
             return functional_call(self._skeleton, named, (function, *arguments))
 
-        return vmap(one, in_dims=(0, *[in_dim] * len(arguments)))(views, *arguments)
+        if self.vectorised:
+            return vmap(one, in_dims=(0, *[in_dim] * len(arguments)))(views, *arguments)
+        chosen = [tree_map(itemgetter(i), arguments) if in_dim == 0 else arguments for i in range(len(self))]
+        results = [one({name: view[i] for name, view in views.items()}, *own) for i, own in enumerate(chosen)]
+        return tree_map(lambda *parts: torch.stack(parts), *results)
 
 
 def gradient(objective: Callable[[Views], tuple[Tensor, Any]], views: Views) -> tuple[list[Tensor], Any]:
@@ -92,6 +103,11 @@ def gradient(objective: Callable[[Views], tuple[Tensor, Any]], views: Views) -> 
 def joined(parts: Sequence[Tensor]) -> Tensor:
     """Parts `[cell, *shape]` in the order of the layout as one buffer `[cell, parameter]`."""
     return torch.cat([part.reshape(len(part), -1) for part in parts], dim=1)
+
+
+def stackable(model: nn.Module) -> bool:
+    """Whether a model's cells can be one stacked model."""
+    return bool(getattr(model, "stackable", True))
 
 
 def layout_of(model: nn.Module) -> Layout:
