@@ -10,6 +10,7 @@ from vaesweep.training import adam
 
 CELLS, WIDTH, STEPS = 4, 30, 60
 RATES = torch.tensor([1e-3, 1e-2, 0.1, 3e-4], dtype=torch.float64)
+DECAY = torch.tensor([0.0, 0.1, 0.0, 2.0], dtype=torch.float64)
 BOUNDS = torch.tensor([0.05, 1.0, 1e9, 3.0], dtype=torch.float64)  # some clip at every step, one never
 
 
@@ -32,7 +33,9 @@ def packed(flat: Tensor, gradients: Tensor) -> tuple[Tensor, Tensor, list[int]]:
         _, alive = adam.clip(gradient, BOUNDS[: len(flat)].to(flat), alive)
         died = [step if d < 0 and not a else d for d, a in zip(died, alive.tolist(), strict=True)]
         correction = adam.corrections(step, flat.device)
-        adam.update(flat, first, second, gradient, RATES[: len(flat)].to(flat) * alive, correction)
+        adam.update(
+            flat, first, second, gradient, RATES[: len(flat)].to(flat) * alive, DECAY[: len(flat)].to(flat), correction
+        )
     return flat, alive, died
 
 
@@ -41,7 +44,7 @@ def test_it_is_torchs_adam_with_torchs_clipping_in_every_cell() -> None:
     assert alive.all()
     for cell in range(CELLS):
         weights = start()[cell].requires_grad_()
-        reference = torch.optim.Adam([weights], lr=float(RATES[cell]))
+        reference = torch.optim.AdamW([weights], lr=float(RATES[cell]), weight_decay=float(DECAY[cell]))
         for gradient in gradients()[:, cell]:
             weights.grad = gradient.clone()
             torch.nn.utils.clip_grad_norm_([weights], float(BOUNDS[cell]))
@@ -63,7 +66,9 @@ def test_clipping_bounds_each_cells_norm_and_keeps_its_direction() -> None:
 
 def test_a_zero_gradient_is_clipped_to_zero_and_moves_nothing() -> None:
     found, alive, _ = packed(start(), torch.zeros_like(gradients()))
-    assert torch.equal(found, start())
+    still = DECAY == 0
+    assert torch.equal(found[still], start()[still])
+    assert (found[~still].abs() < start()[~still].abs()).all(), "what decays does"
     assert alive.all()
 
 
@@ -85,3 +90,12 @@ def test_the_dead_stay_dead() -> None:
     _, alive = adam.clip(gradient, BOUNDS, torch.tensor([True, False, True, True]))
     assert alive.tolist() == [True, False, True, True]
     assert torch.equal(gradient[1], torch.zeros(WIDTH, dtype=torch.float64))
+
+
+def test_the_running_mean_forgets_its_start_and_is_an_exponential_average_in_the_end() -> None:
+    values = torch.randn(400, 2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    mean = torch.full((2, 5), 1e6, dtype=torch.float64)
+    for step, value in enumerate(values):
+        adam.average(mean, value, 0.9, torch.tensor(float(step)))
+    weights = 0.1 * 0.9 ** torch.arange(399, -1, -1, dtype=torch.float64)
+    torch.testing.assert_close(mean, torch.einsum("s,scp->cp", weights, values), rtol=1e-6, atol=1e-6)

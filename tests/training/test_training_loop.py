@@ -154,6 +154,41 @@ def test_cells_that_are_equal_stay_equal(problem: Problem, recorder: type) -> No
     assert_identical(kept.results["one"], kept.results["other"])
 
 
+# --- a running mean of weights, weight decay ---------------------------------------------------------------------
+
+
+def test_a_running_mean_is_what_is_evaluated_and_kept_and_training_does_not_notice(
+    problem: Problem, together: Any, recorder: type
+) -> None:
+    averaged, kept = {name: averaging(one) for name, one in SEVEN.items()}, recorder()
+    train(problem, averaged, kept)
+    for name, result in kept.results.items():
+        assert torch.equal(result.state.flat, together.results[name].state.flat)
+        assert torch.equal(result.state.weights, result.state.average)
+        assert not torch.equal(result.state.weights, result.state.flat)
+        assert result.metrics != together.results[name].metrics
+
+
+def test_a_running_mean_survives_an_interruption(problem: Problem, recorder: type) -> None:
+    cells = {name: averaging(SEVEN[name]) for name in "ac"}
+    whole, resumed = recorder(), recorder()
+    train(problem, cells, whole)
+    train(problem, cells, resumed, PackState.from_bytes(whole.checkpoints[40], "here"))
+    for name in cells:
+        assert_identical(resumed.results[name], whole.results[name])
+
+
+def averaging(one: CellConfig) -> CellConfig:
+    return one.model_copy(update={"training": one.training.model_copy(update={"average": 0.9})})
+
+
+def test_weight_decay_is_a_number_of_each_cell(problem: Problem, recorder: type) -> None:
+    kept, decays = recorder(), {"none": 0.0, "some": 1.0, "much": 10.0}
+    train(problem, {name: cell(target(1.0), weight_decay=decay) for name, decay in decays.items()}, kept)
+    none, some, much = (float(kept.results[name].state.flat.norm()) for name in decays)
+    assert much < some < none
+
+
 # --- interruptions ----------------------------------------------------------------------------------------------
 
 

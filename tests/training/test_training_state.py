@@ -27,6 +27,7 @@ def made_up(cells: tuple[str, ...] = ("a", "b", "c"), seed: int = 0) -> PackStat
         first=first.clone(),
         second=second.square(),
         failed=torch.tensor([-1, 7, -1][:n]),
+        average=flat[:, :0] if seed else flat / 2,
         control={"z.beta": torch.rand(n, generator=draw, dtype=torch.float64), "z.stuck": torch.zeros(n)},
         watch={"stop.best": torch.full((n,), torch.inf, dtype=torch.float64), "flag": torch.ones(n) > 0},
     )

@@ -1,4 +1,6 @@
-"""Adam (Kingma and Ba 2015) over a pack: one buffer, a learning rate and a gradient norm bound of each cell's own.
+"""Adam (Kingma and Ba 2015; decoupled weight decay, Loshchilov and Hutter 2019) over a pack, in one buffer.
+
+The learning rate, the bound on the gradient norm and the weight decay are each cell's own.
 
 A cell whose gradient is not finite is frozen at once, by arithmetic and not by a branch, so that no step waits for the
 device; its neighbours see nothing of it.
@@ -35,9 +37,22 @@ def corrections(step: int, device: torch.device) -> Tensor:
 
 
 @torch.no_grad()
-def update(flat: Tensor, first: Tensor, second: Tensor, gradient: Tensor, rate: Tensor, correction: Tensor) -> None:
+def update(
+    flat: Tensor, first: Tensor, second: Tensor, gradient: Tensor, rate: Tensor, decay: Tensor, correction: Tensor
+) -> None:
     """One Adam step in place; `rate` `[cell]` is zero for a cell that must not move, `correction` of `corrections`."""
+    flat.mul_((1 - rate * decay)[:, None])
     first.lerp_(gradient, 1 - FIRST)
     second.mul_(SECOND).addcmul_(gradient, gradient, value=1 - SECOND)
     denominator = torch.sqrt(second, out=gradient).add_(EPSILON * correction[1])
     flat.sub_(torch.div(first, denominator, out=denominator).mul_((rate * correction[0])[:, None]))
+
+
+def average(mean: Tensor, flat: Tensor, decay: float, step: Tensor) -> None:
+    """Move the running mean of weights towards `flat`, in place; both `[cell, parameter]`, `step` from 0.
+
+    The memory grows with the steps up to `decay`, min(decay, (1 + step) / (10 + step)), so that a mean's start is
+    forgotten soon.
+    """
+    memory = torch.clamp((1 + step) / (10 + step), max=decay)
+    mean.add_((flat - mean) * (1 - memory).to(mean.dtype))

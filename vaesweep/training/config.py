@@ -48,12 +48,14 @@ Schedule = Annotated[Constant | Cosine | Plateau, Field(discriminator="kind")]
 
 
 class TrainingConfig(Frozen):
-    """Adam with a learning rate and a gradient norm bound of each cell's own."""
+    """Adam with a learning rate, a gradient norm bound and a weight decay of each cell's own."""
 
     steps: int = Field(4000, ge=1)
     batch_size: int = Field(64, ge=1)
     learning_rate: Annotated[float, Packed(), Field(gt=0)] = 1e-3
     clip_norm: Annotated[float, Packed(), Field(gt=0, description="bound on a cell's gradient norm")] = 10.0
+    weight_decay: Annotated[float, Packed(), Field(ge=0, description="decoupled: AdamW's")] = 0.0
+    average: float = Field(0.0, ge=0, lt=1, description="decay of the running mean of weights that is evaluated")
     schedule: Schedule = Cosine()
     early_stopping: EarlyStopping | None = None
     evaluate_every: int = Field(200, ge=1, description="steps between evaluations on the validation domain")

@@ -50,7 +50,7 @@ def to_bytes(result: CellResult, family: str, config: dict[str, Any]) -> bytes:
         "saturated": result.saturated,
         "evaluated": result.state.evaluated,
     }
-    weights = unflatten(result.state.flat[0].cpu(), result.state.layout)
+    weights = unflatten(result.state.weights[0].cpu(), result.state.layout)
     tensors = {f"model/{name}": value.contiguous() for name, value in weights.items()}
     tensors |= {f"history/{name}": value[0].contiguous() for name, value in result.state.history.items()}
     tensors |= {f"kept/{name}": value.contiguous() for name, value in result.kept.items()}

@@ -21,6 +21,7 @@ Compile = Literal["auto", "always", "never"]
 GROWTH = 4  # between two sizes that are measured
 FEW_STEPS = 100  # a run of fewer is over before a choice could pay
 FALLING = 1.25  # a size whose cells take this much longer than the best one's ends the search
+AS_FAST = 1.15  # a larger pack may take this much longer: less than what a busy machine does to a measurement
 WORTH_COMPILING = 120.0  # seconds of training as it is; compiling takes 10 to 40 s a structure
 FASTER = 0.9  # a compiled step is kept where it takes at most this share of the time
 
@@ -97,14 +98,15 @@ def climb(problem: Problem, configs: Sequence[TrainableConfig], limit: float, cl
 
 
 def best_size(rungs: Sequence[Rung], cells: int, limit: float = math.inf) -> int:
-    """The size that is through with `cells` cells first, one group after the other; the larger one of two equals.
+    """The largest size that is through with `cells` cells, one group after the other, about as soon as the fastest is.
 
     Where the search ended at the limit of memory, the largest size that fits it, spread evenly over the groups.
     """
-    by_time = min(rungs, key=lambda rung: (math.ceil(cells / rung.cells) * rung.seconds, -rung.cells))
-    if by_time is not rungs[-1] or by_time.cells == cells:
-        return by_time.cells
-    most = max((size for size in range(by_time.cells, cells + 1) if _bytes(rungs, size) <= limit), default=1)
+    totals = {rung.cells: math.ceil(cells / rung.cells) * rung.seconds for rung in rungs}
+    best = max(size for size, total in totals.items() if total <= AS_FAST * min(totals.values()))
+    if best != rungs[-1].cells or best == cells:
+        return best
+    most = max((size for size in range(best, cells + 1) if _bytes(rungs, size) <= limit), default=1)
     return math.ceil(cells / math.ceil(cells / most))
 
 

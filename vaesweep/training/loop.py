@@ -21,7 +21,7 @@ from vaesweep.training.order import NOISE, Order, generator
 from vaesweep.training.problem import Batch, Problem, Uses
 from vaesweep.training.stack import Stack, initial_rows, layout_of
 from vaesweep.training.state import RUNNING, PackState
-from vaesweep.training.step import Step
+from vaesweep.training.step import Numbers, Step
 from vaesweep.training.watch import Watch
 from vaesweep.training.world import World
 
@@ -67,6 +67,7 @@ def start_state(problem: Problem, configs: Sequence[TrainableConfig], cells: Seq
         flat=flat,
         first=torch.zeros_like(flat),
         second=torch.zeros_like(flat),
+        average=flat.clone() if configs[0].training.average else flat[:, :0].clone(),
         failed=torch.full((len(cells),), RUNNING, dtype=torch.long, device=problem.device),
         control=policy.start(),
         watch=Watch(configs[0].training).start(len(cells), problem.device),
@@ -110,12 +111,13 @@ class RunningPack:
         self.problem, self.configs, self.world = problem, configs, world
         self.training = configs[0].training
         self.state = state = state.to(problem.device)
-        self.stack = Stack(problem.build(), state.flat)
-        self.arithmetic = Step(self.stack, problem.rate_names, compiled=compiled)
+        trained = Stack(problem.build(), state.flat)
+        self.stack = Stack(problem.build(), state.weights) if self.training.average else trained
+        self.arithmetic = Step(trained, problem.rate_names, compiled=compiled)
         self.policy = RatePolicy(configs, problem.rate_names, problem.device)
         self.watch = Watch(self.training)
-        numbers = [(c.training.learning_rate, c.training.clip_norm) for c in configs]
-        self.learning_rate, self.clip_norm = torch.tensor(numbers, device=problem.device).unbind(-1)
+        numbers = [(c.training.learning_rate, c.training.clip_norm, c.training.weight_decay) for c in configs]
+        self.learning_rate, self.clip_norm, self.decay = torch.tensor(numbers, device=problem.device).unbind(-1)
         self.seeds = sorted({config.seed for config in configs})
         self.which = torch.tensor([self.seeds.index(config.seed) for config in configs], device=problem.device)
         batch = self.training.batch_size
@@ -152,7 +154,8 @@ class RunningPack:
         gradient, measured, objective = self.together(*self.arithmetic.gradient(batch, weights, rows))
         pace = self.watch.factor(state.watch, state.step)
         rate = self.learning_rate * pace.to(self.learning_rate.dtype)
-        norm, alive = self.arithmetic.move(state, gradient, objective, rate, self.clip_norm)
+        numbers = Numbers(rate, self.clip_norm, self.decay)
+        norm, alive = self.arithmetic.move(state, gradient, objective, numbers, self.training.average)
         state.failed = torch.where(alive | (state.failed != RUNNING), state.failed, state.step)
         rates = dict(zip(self.problem.rate_names, measured[1:].nan_to_num(), strict=True))
         state.control = self.policy.advance(state.control, rates, now, pace)
@@ -243,7 +246,7 @@ class RunningPack:
 
     def judged(self, cells: Sequence[int]) -> Uses:
         """Final metrics of the cells at some positions, and what their users need, on the CPU."""
-        stack = Stack(self.problem.build(), self.state.select(cells).flat)
+        stack = Stack(self.problem.build(), self.state.select(cells).weights)
         metrics: dict[str, Tensor] = {}
         for domain in self.problem.domains:
             found = evaluate(stack, self.problem, domain, self.training.batch_size, self.world)

@@ -16,6 +16,7 @@ from vaesweep.errors import UserError
 from vaesweep.training.stack import Layout
 
 FORMAT = 1
+PLAIN = ("flat", "first", "second", "failed", "average")  # tensors that stand alone
 RUNNING = -1  # in PackState.failed: no step has failed
 DAMAGE = (ValueError, KeyError, TypeError, SafetensorError)  # what reading a file that is none of ours may raise
 
@@ -24,8 +25,9 @@ DAMAGE = (ValueError, KeyError, TypeError, SafetensorError)  # what reading a fi
 class PackState:
     """The state of a pack after `step` steps. Every tensor's first axis is the cell.
 
-    `control` and `watch` are the states of the rate controls and of plateau and early stopping; `history` holds every
-    evaluation so far, `[cell, evaluation]` a metric, with `evaluated` the step numbers.
+    `average` is the running mean of the weights `flat`, or `[cell, 0]` where none is kept. `control` and `watch` are
+    the states of the rate controls and of plateau and early stopping; `history` holds every evaluation so far,
+    `[cell, evaluation]` a metric, with `evaluated` the step numbers.
     """
 
     cells: tuple[str, ...]
@@ -35,6 +37,7 @@ class PackState:
     first: Tensor
     second: Tensor
     failed: Tensor
+    average: Tensor
     control: dict[str, Tensor]
     watch: dict[str, Tensor]
     history: dict[str, Tensor] = field(default_factory=dict)
@@ -44,8 +47,13 @@ class PackState:
         """All tensors by their names in the file, each `[cell, ...]`."""
         groups = {"control": self.control, "watch": self.watch, "history": self.history}
         nested = {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
-        plain = {name: getattr(self, name) for name in ("flat", "first", "second", "failed")}
+        plain = {name: getattr(self, name) for name in PLAIN}
         return plain | nested
+
+    @property
+    def weights(self) -> Tensor:
+        """What is evaluated and kept of a cell, `[cell, parameter]`: the running mean where there is one."""
+        return self.average if self.average.shape[1] else self.flat
 
     def select(self, keep: Sequence[int]) -> "PackState":
         """The state of the cells at the positions `keep`, copied."""
@@ -84,7 +92,7 @@ class PackState:
         try:
             layout = tuple((name, tuple(shape)) for name, shape in about["layout"])
             empty = torch.empty(0)
-            shell = cls(tuple(about["cells"]), layout, about["step"], empty, empty, empty, empty, {}, {})
+            shell = cls(tuple(about["cells"]), layout, about["step"], empty, empty, empty, empty, empty, {}, {})
             shell.evaluated = tuple(about["evaluated"])
             return _from_tensors(safetensors.torch.load(data), shell)
         except DAMAGE as error:
@@ -129,6 +137,7 @@ def _from_tensors(tensors: Mapping[str, Tensor], rest: PackState) -> PackState:
         first=tensors["first"],
         second=tensors["second"],
         failed=tensors["failed"],
+        average=tensors.get("average", tensors["flat"][:, :0]),  # files of earlier versions have none
         control=groups["control"],
         watch=groups["watch"],
         history=groups["history"],

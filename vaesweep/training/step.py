@@ -7,6 +7,7 @@ That takes tens of seconds a structure, so whether it pays is a matter of measur
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +18,14 @@ from vaesweep.training import adam
 from vaesweep.training.problem import Batch
 from vaesweep.training.stack import Stack, Views, gradient, joined, unflatten
 from vaesweep.training.state import RUNNING, PackState
+
+
+class Numbers(NamedTuple):
+    """What each cell moves by, `[cell]`: present learning rate, bound on the gradient norm, weight decay."""
+
+    rate: Tensor
+    clip_norm: Tensor
+    decay: Tensor
 
 
 class Step:
@@ -43,17 +52,18 @@ class Step:
 
     @torch.no_grad()
     def move(
-        self, state: PackState, gradient: Tensor, objective: Tensor, rate: Tensor, clip_norm: Tensor
+        self, state: PackState, gradient: Tensor, objective: Tensor, numbers: Numbers, average: float
     ) -> tuple[Tensor, Tensor]:
         """Clip and make one Adam step in place; norms before clipping and which cells are alive, `[cell]`."""
         correction = adam.corrections(state.step, state.flat.device)
-        alive = state.failed == RUNNING
-        moments = (state.flat, state.first, state.second)
-        by_cell = (*moments, gradient, alive, objective, rate, clip_norm)
+        by_cell = (state.flat, state.first, state.second, gradient, state.failed == RUNNING, objective, *numbers)
         if self._fresh:
             _free_cells(*by_cell)
         self._fresh = False
-        return self._move(*by_cell, correction)
+        norm, alive = self._move(*by_cell, correction)
+        if average:
+            adam.average(state.average, state.flat, average, torch.tensor(float(state.step)))
+        return norm, alive
 
     def _parts(
         self, flat: Tensor, batch: Batch, weights: Weights, rows: int
@@ -77,10 +87,11 @@ def _move(
     objective: Tensor,
     rate: Tensor,
     clip_norm: Tensor,
+    decay: Tensor,
     correction: Tensor,
 ) -> tuple[Tensor, Tensor]:
     norm, alive = adam.clip(gradient, clip_norm, alive & objective.isfinite())
-    adam.update(flat, first, second, gradient, torch.where(alive, rate, 0.0), correction)
+    adam.update(flat, first, second, gradient, torch.where(alive, rate, 0.0), decay, correction)
     return norm, alive
 
 
