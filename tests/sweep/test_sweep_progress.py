@@ -16,6 +16,10 @@ STEPS, INTERVAL = 1000, 100
 
 def said(events: list[tuple[float, Event]], pack: Pack, monkeypatch: pytest.MonkeyPatch) -> str:
     """The last line of a log in which the events come at some seconds after the start."""
+    return log(events, pack, monkeypatch)[-1]
+
+
+def log(events: list[tuple[float, Event]], pack: Pack, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     text = io.StringIO()
@@ -23,7 +27,7 @@ def said(events: list[tuple[float, Event]], pack: Pack, monkeypatch: pytest.Monk
         for seconds, event in events:
             now[0] = seconds
             watcher.event(event)
-    return text.getvalue().splitlines()[-1]
+    return text.getvalue().splitlines()
 
 
 @pytest.fixture
@@ -46,6 +50,17 @@ def test_steps_that_a_checkpoint_held_say_nothing_of_the_pace(pack: Pack, monkey
     """Resumed at 800: the two hundred steps left take as long as the hundred done since, twice."""
     line = said([(40.0, event(pack, 900))], pack, monkeypatch)
     assert "90% of the steps, about 40 s left" in line
+
+
+def test_what_a_worker_has_to_say_is_said_once_and_by_the_number_of_its_pack(
+    pack: Pack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted = Event(pack.identity, 0, STEPS, notes=["16 of 64 cells at a time", "compiled"])
+    lines = log([(1.0, noted), (60.0, event(pack, 100))], pack, monkeypatch)
+    assert [line for line in lines if line.startswith("pack 1:")] == [
+        "pack 1: 16 of 64 cells at a time",
+        "pack 1: compiled",
+    ]
 
 
 def test_durations_are_written_as_people_say_them() -> None:

@@ -92,6 +92,17 @@ def test_finished_files_count_as_done_though_mlflow_knows_nothing_of_them() -> N
     assert (len(plan.done), plan.left()) == (2, 1)
 
 
+@pytest.mark.parametrize(("gpus", "packs", "share"), [(0.0, 2, 0.5), (0.25, 8, 0.25), (2.0, 1, 1.0)])
+def test_a_pack_is_told_what_was_asked_for_and_how_much_of_a_device_it_has(
+    gpus: float, packs: int, share: float
+) -> None:
+    made = session(pack_size=2, compiling="never", checkpoint_seconds=5.0)
+    pack, places = made.plan(1).packs[0], Places(gpus=gpus)
+    found = PackOrder.from_json(order_of(pack, made.storage, made.options, places.share(packs)).to_json())
+    assert (found.pack_size, found.compiling, found.checkpoint_seconds) == (2, "never", 5.0)
+    assert found.share == pytest.approx(share)
+
+
 def test_finished_files_are_handed_over_without_training(tracked: str) -> None:
     train(session())
     assert hand_over(session()) == 3
