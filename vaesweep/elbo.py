@@ -16,10 +16,20 @@ class Elbo:
 
     `distortion` is `[..., batch]`, nats per datum. Each rate is `[..., batch, *latent]`: unreduced over its latent
     axes, so that free nats can apply to a dimension or to the group as a whole.
+
+    A model that draws its latent variables several times gives means over the draws, and every draw's own parts as
+    `draws`, with one more axis after the batch: what an importance-weighted bound is made of.
     """
 
     distortion: Tensor
     rates: Mapping[str, Tensor]
+    draws: "Elbo | None" = None
+
+    @classmethod
+    def drawn(cls, draws: "Elbo") -> "Elbo":
+        """The bound of several draws, from each one's parts: `[..., batch, draw]`, `[..., batch, draw, *latent]`."""
+        axis = draws.distortion.dim() - 1
+        return cls(draws.distortion.mean(axis), {n: rate.mean(axis) for n, rate in draws.rates.items()}, draws)
 
     def rate(self, name: str) -> Tensor:
         """One named rate summed over its latent axes: `[..., batch]`, nats per datum."""

@@ -12,6 +12,7 @@ from vaesweep.distributions import (
     Gaussian,
     TriangularGaussian,
     gaussian_kl,
+    log_density,
     samples,
     standard_gaussian,
     standard_kl,
@@ -164,3 +165,15 @@ def test_a_full_gaussian_without_correlations_is_the_diagonal_one() -> None:
     other = Gaussian(full.log_std, full.mean)
     same = TriangularGaussian(full.log_std, full.mean, torch.zeros_like(full.below))
     torch.testing.assert_close(total_kl(full, same), total_kl(diagonal, other))
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_density_of_many_samples_is_that_of_a_multivariate_normal(full: bool) -> None:
+    draw = torch.Generator().manual_seed(5)
+    mean, log_std = torch.randn(2, 4, 3, generator=draw, dtype=torch.float64).unbind(0)
+    below = torch.randn(4, 3, 3, generator=draw, dtype=torch.float64).tril(-1)
+    q = TriangularGaussian(mean, log_std, below) if full else Gaussian(mean, log_std)
+    factor = q.factor if isinstance(q, TriangularGaussian) else torch.diag_embed(log_std.exp())
+    z = torch.randn(4, 6, 3, generator=draw, dtype=torch.float64)
+    expected = MultivariateNormal(mean.unsqueeze(1), scale_tril=factor.unsqueeze(1)).log_prob(z)
+    torch.testing.assert_close(log_density(q, z), expected)

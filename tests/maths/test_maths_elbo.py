@@ -56,3 +56,12 @@ def test_without_rates_the_bound_is_minus_the_distortion() -> None:
 def test_a_rate_of_the_datums_shape_passes_through() -> None:
     rate = torch.rand(5, generator=torch.Generator().manual_seed(0))
     assert total_over_latents(rate, torch.zeros(5)) is rate
+
+
+def test_several_draws_are_reported_by_their_means() -> None:
+    draws = Elbo(torch.tensor([[1.0, 3.0]]), {"z": torch.tensor([[[1.0, 2.0], [3.0, 6.0]]])})
+    elbo = Elbo.drawn(draws)
+    assert elbo.distortion.tolist() == [2.0]
+    assert elbo.rates["z"].tolist() == [[2.0, 4.0]]
+    assert elbo.value().tolist() == [-8.0]
+    assert elbo.draws is draws

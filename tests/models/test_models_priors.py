@@ -47,7 +47,8 @@ def test_a_dimensions_term_is_its_density_given_the_dimensions_before(mixture: M
 
 def test_samples_of_a_mixture_have_its_mean_and_covariance(mixture: MixturePrior) -> None:
     draw = torch.Generator().manual_seed(1)
-    z = mixture.sample(torch.randn(200_000, 3, generator=draw, dtype=torch.float64), draw).detach()
+    noise = torch.randn(200_000, 3, generator=draw, dtype=torch.float64)
+    z = mixture.sample(noise, torch.rand(200_000, generator=draw, dtype=torch.float64)).detach()
     share = mixture.weight.softmax(0).detach()
     mean = share @ mixture.mean.detach()
     apart = mixture.mean.detach() - mean

@@ -1,6 +1,7 @@
 """The partial VAE sees a set: which dimensions are observed and what they hold, never their order nor the gaps."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -175,3 +176,30 @@ def test_the_sampled_rate_has_the_analytic_one_as_its_mean(model: PartialVae, da
     error = sampled.std(0) / math.sqrt(draws)
     # Five standard errors; the wholly unobserved datum's estimate is exactly zero every time.
     assert ((sampled.mean(0) - analytic).abs() <= 5 * error + 1e-12).all()
+
+
+# --- several draws ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("posterior", ["diagonal", "full"])
+def test_several_draws_are_single_ones_side_by_side(posterior: Any) -> None:
+    torch.manual_seed(0)
+    config = PartialVaeConfig(latents=3, posterior=posterior, prior="mixture", prior_components=4, linear_path=True)
+    model = PartialVae(5, config).double()
+    x, observed = torch.randn(7, 5, dtype=torch.float64), torch.rand(7, 5) < 0.5
+    noise = torch.randn(7, 4, 3, dtype=torch.float64)
+    elbo, _ = model(x, observed, noise)
+    assert elbo.draws is not None
+    for number in range(4):
+        single, _ = model(x, observed, noise[:, number])
+        torch.testing.assert_close(elbo.draws.distortion[:, number], single.distortion)
+        torch.testing.assert_close(elbo.draws.rate("z")[:, number], single.rate("z"))
+    torch.testing.assert_close(elbo.distortion, elbo.draws.distortion.mean(-1))
+
+
+def test_a_floor_of_each_dimensions_own_is_kept() -> None:
+    floors = (0.1, 0.2, 5.0)
+    model = PartialVae(3, PartialVaeConfig(latents=2, minimum_std=floors))
+    std = model.observation(torch.randn(50, 2)).log_std.exp()
+    assert (std.amin(0) > torch.tensor(floors)).all()
+    assert std[:, 0].min() < 5.0

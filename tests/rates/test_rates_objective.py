@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vaesweep.elbo import Elbo
 from vaesweep.errors import UserError
-from vaesweep.rates import FixedBeta, FreeNats, LinearWarmup, RateConfig, RatePolicy, TargetRate
+from vaesweep.rates import FixedBeta, FreeNats, LinearWarmup, RateConfig, RatePolicy, TargetRate, Weights
 
 CELLS, BATCH = 3, 5
 SHAPES = {"z": (4,), "path": (), "top": (2, 3)}  # latent axes of three rates
@@ -164,3 +164,29 @@ def test_a_policy_has_settled_once_all_its_controls_have() -> None:
     policy = RatePolicy([RateConfig(rates={"z": LinearWarmup(steps=5), "path": LinearWarmup(steps=9)})], NAMES)
     assert [bool(policy.settled({}, torch.tensor(float(k)))) for k in (4, 5, 8, 9)] == [False, False, False, True]
     assert bool(RatePolicy([RateConfig()], NAMES).settled({}, STEP)), "nothing that moves has settled"
+
+
+# --- several draws ----------------------------------------------------------------------------------------------
+
+
+def drawn(draws: int) -> Elbo:
+    """Two cells, three data, random parts of every draw, in nats."""
+    generator = torch.Generator().manual_seed(0)
+    distortion = 5 * torch.rand(2, 3, draws, generator=generator, dtype=torch.float64)
+    return Elbo.drawn(Elbo(distortion, {"z": torch.rand(2, 3, draws, generator=generator, dtype=torch.float64)}))
+
+
+def test_of_one_draw_the_objective_is_the_draws_own() -> None:
+    elbo, weights = drawn(1), Weights({"z": torch.tensor([1.0, 3.0])}, {})
+    torch.testing.assert_close(weights.objective(elbo), weights.objective(Elbo(elbo.distortion, elbo.rates)))
+
+
+def test_of_several_draws_it_is_the_importance_weighted_bound() -> None:
+    elbo, beta = drawn(6), torch.tensor([1.0, 0.5], dtype=torch.float64)
+    assert elbo.draws is not None
+    log_weights = -(elbo.draws.distortion + beta[:, None, None] * elbo.draws.rates["z"])
+    expected = -log_weights.exp().mean(-1).log()
+    found = Weights({"z": beta}, {}).objective(elbo)
+    torch.testing.assert_close(found, expected)
+    single = Weights({"z": beta}, {}).objective(Elbo(elbo.distortion, elbo.rates))
+    assert (found <= single).all(), "tighter than the mean over draws"

@@ -24,7 +24,7 @@ from vaesweep.sweep.runner import Places, order_of
 from vaesweep.sweep.session import Options, Session, check_counts, code_version, describe
 from vaesweep.sweep.storage import FINISHED
 from vaesweep.sweep.vocabulary import Kind, Outcome, Tag, store_uri
-from vaesweep.sweep.worker import Event, run_order
+from vaesweep.sweep.worker import Event, PackOrder, run_order
 
 TINY = {
     "training.steps": 4,

@@ -6,7 +6,7 @@ the posterior is a product over latents, whatever is observed, and x is jointly 
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -279,3 +279,37 @@ def test_the_points_are_standard_normal_and_even(dims: int) -> None:
 @pytest.mark.parametrize(("samples", "rows"), [(1, latent.LARGEST_CHUNK // CELLS), (10 * latent.LARGEST_CHUNK, 1)])
 def test_the_rows_at_a_time_follow_cells_and_samples(linear: Linear, samples: int, rows: int) -> None:
     assert predictor(linear.models(), False, samples).rows == rows
+
+
+# --- samples of the prior beside those of the posterior ---------------------------------------------------------
+
+
+def with_prior(models: LatentModels, count: int) -> LatentModels:
+    """The same models, with samples of their standard normal priors."""
+    return replace(models, prior=normal_points(count, LATENTS, seed=7).expand(CELLS, -1, -1))
+
+
+def test_a_posterior_that_misses_is_mended_by_samples_of_the_prior(linear: Linear, x: Tensor, observed: Tensor) -> None:
+    """Three standard deviations off and far too narrow: its own samples say nothing of where the truth is."""
+    wrong, exact = linear.models(shift=3.0, widening=0.2), linear.exactly().predict(x, observed)
+    alone = predictor(wrong, weighted=True).predict(x, observed)
+    mended = predictor(with_prior(wrong, MANY), weighted=True).predict(x, observed)
+    errors = [missing(found.expectation - exact.expectation, observed).abs().max() for found in (alone, mended)]
+    assert errors[0] > 0.5
+    assert errors[1] < 0.05
+    assert (mended.bound - exact.bound).abs().max() < 0.05
+
+
+def test_samples_of_the_prior_leave_an_exact_posterior_exact(linear: Linear, x: Tensor, observed: Tensor) -> None:
+    found = predictor(with_prior(linear.models(), MANY), weighted=True).predict(x, observed)
+    exact = linear.exactly().predict(x, observed)
+    assert_close(missing(found.expectation, observed), missing(exact.expectation, observed))
+    torch.testing.assert_close(found.bound, exact.bound, rtol=0, atol=0.01)
+
+
+def test_plain_predictions_do_not_use_the_prior(linear: Linear, x: Tensor, observed: Tensor) -> None:
+    found = [
+        predictor(m, weighted=False, samples=64).predict(x, observed).mean.shape[2]
+        for m in (linear.models(), with_prior(linear.models(), 64))
+    ]
+    assert found == [64, 64]

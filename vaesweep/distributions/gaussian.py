@@ -64,12 +64,25 @@ class TriangularGaussian:
 
 
 def samples(q: Gaussian | TriangularGaussian, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """Many samples of each `[..., sample, dim]` and their log densities `[..., sample]`, by `noise` `[sample, dim]`."""
+    """Many samples of each `[..., sample, dim]` and their log densities `[..., sample]`.
+
+    `noise` is standard normal, `[sample, dim]` or of any shape that broadcasts to the samples'.
+    """
     spread = noise * q.log_std.exp().unsqueeze(-2)
     if isinstance(q, TriangularGaussian):
         spread = spread + noise @ q.below.mT
     log_prob = -0.5 * (noise.square() + LOG_TWO_PI).sum(-1) - q.log_std.sum(-1, keepdim=True)
     return q.mean.unsqueeze(-2) + spread, log_prob
+
+
+def log_density(q: Gaussian | TriangularGaussian, z: Tensor) -> Tensor:
+    """log q(z) of samples `[..., sample, dim]` under each of the Gaussians `[..., dim]`: `[..., sample]`, nats."""
+    apart = z - q.mean.unsqueeze(-2)
+    if isinstance(q, TriangularGaussian):
+        scaled = torch.linalg.solve_triangular(q.factor, apart.mT, upper=False).mT
+    else:
+        scaled = apart * (-q.log_std).exp().unsqueeze(-2)
+    return -0.5 * (scaled.square() + LOG_TWO_PI).sum(-1) - q.log_std.sum(-1, keepdim=True)
 
 
 def standard_gaussian(like: Tensor) -> Gaussian:

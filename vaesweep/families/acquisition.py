@@ -31,7 +31,7 @@ from vaesweep.tasks.acquisition import (
     area,
     single_best_order,
 )
-from vaesweep.tasks.latent import LatentModels, LatentPredictor, Posterior
+from vaesweep.tasks.latent import LatentModels, LatentPredictor, Posterior, normal_points
 from vaesweep.tasks.predictive import Draws, Predictor
 from vaesweep.tasks.stopping import (
     Outcome,
@@ -62,6 +62,7 @@ class AcquisitionConfig(Frozen):
     rules: tuple[RuleName, ...] = Field((), description="what decides the next frequency, the stop by `variance`")
     samples: int = Field(100, ge=2, description="posterior samples of a prediction")
     weighted: bool = Field(True, description="importance-weighted; `unweighted` is largest variance without")
+    prior_samples: int = Field(0, ge=0, description="samples of the prior beside them, in weighted predictions")
     rows: int = Field(1024, ge=1, description="data of a domain that are acquired, evenly spread; all if fewer")
     threshold: float = Field(5.0, gt=0, description="RMSE in dB below which an estimate is good enough to stop")
     early_cost: float = Field(1.0, gt=0, description="cost of each measurement that was stopped too early by")
@@ -76,7 +77,9 @@ class Scale:
     std: Tensor
 
 
-def predictor(stack: Stack, latents: int, scale: Scale, *, samples: int, weighted: bool) -> LatentPredictor:
+def predictor(
+    stack: Stack, latents: int, scale: Scale, *, samples: int, weighted: bool, prior_samples: int = 0
+) -> LatentPredictor:
     """Predictions in dB and years by a stack of trained partial VAEs."""
 
     def posterior(x: Tensor, observed: Tensor) -> Posterior:
@@ -86,8 +89,25 @@ def predictor(stack: Stack, latents: int, scale: Scale, *, samples: int, weighte
     def observation(z: Tensor) -> Gaussian:
         return Gaussian(*stack.call(_observation, z))
 
-    models = LatentModels(len(stack), latents, posterior, observation, partial(stack.call, _prior))
+    models = LatentModels(
+        len(stack),
+        latents,
+        posterior,
+        observation,
+        partial(stack.call, _prior),
+        _prior_samples(stack, latents, prior_samples, scale.mean) if prior_samples else None,
+    )
     return LatentPredictor(models, scale.mean, scale.std, samples=samples, weighted=weighted)
+
+
+def _prior_samples(stack: Stack, latents: int, count: int, like: Tensor) -> Tensor:
+    """Samples of every cell's prior, `[cell, sample, latent]`, by random numbers that cells share."""
+    points = normal_points(count, latents + 1, RANDOM + 1).to(like).expand(len(stack), -1, -1)
+    return stack.call(_prior_sample, points[..., :-1], torch.special.ndtr(points[..., -1])).detach()
+
+
+def _prior_sample(model: PartialVae, noise: Tensor, uniform: Tensor) -> Tensor:
+    return model.prior.sample(noise, uniform)
 
 
 def _posterior(model: PartialVae, x: Tensor, observed: Tensor) -> tuple[Tensor, ...]:
@@ -173,7 +193,14 @@ class Acquirer:
     def _plans(self, stack: Stack, valid: Population) -> "dict[RuleName, _Plan]":
         config = self._config
         usual, plain = (
-            predictor(stack, self._latents, self._scale, samples=config.samples, weighted=weighted)
+            predictor(
+                stack,
+                self._latents,
+                self._scale,
+                samples=config.samples,
+                weighted=weighted,
+                prior_samples=config.prior_samples,
+            )
             for weighted in (config.weighted, False)
         )
         predictors = {name: plain if name == "unweighted" else usual for name in config.rules}

@@ -178,6 +178,7 @@ def _draw(trained: TrainedPartialVae) -> Tensor:
     """Whole data `[DRAWN, dim]` of the model's own, in dB and years: z from its prior, x from p(x | z)."""
     model, scale = trained.model, trained.scale
     generator = torch.Generator().manual_seed(DRAWN_SEED)
-    z = model.prior.sample(torch.randn(DRAWN, model.config.latents, generator=generator), generator)
+    noise = torch.randn(DRAWN, model.config.latents, generator=generator)
+    z = model.prior.sample(noise, torch.rand(DRAWN, generator=generator))
     standardised = model.observation(z).sample(torch.randn(DRAWN, DIMS, generator=generator))
     return scale.mean + scale.std * standardised

@@ -13,10 +13,11 @@ from pydantic import Field
 from torch import Tensor
 
 from vaesweep.data import archetypes, missingness, sources
-from vaesweep.data.audiograms import COLUMNS, QUANTUM
+from vaesweep.data.audiograms import COLUMNS, QUANTUM, THRESHOLDS
 from vaesweep.data.domains import DataSet, Domain, Role, Standardisation
 from vaesweep.distributions import Gaussian
 from vaesweep.elbo import Elbo
+from vaesweep.errors import UserError
 from vaesweep.families.acquisition import AGE, Acquirer, AcquisitionConfig, Population, Scale
 from vaesweep.families.base import CellConfig, Family
 from vaesweep.models.pvae import RATE, PartialVae, PartialVaeConfig
@@ -52,6 +53,19 @@ _BEST = _EVERY_RULE | {
     "training.evaluate_every": 1000,
     "rates.total.steps": 18000,
 }
+_WEIGHTED = {
+    "model.draws": 8,
+    "model.decoder_hidden": 256,
+    "model.minimum_std": (0.1,) * THRESHOLDS + (0.3,),
+    "data.mirror": True,
+    "training.learning_rate": 2e-3,
+    "training.weight_decay": 0.1,
+    "training.average": 0.9995,
+    "training.steps": 40000,
+    "rates.total.steps": 10000,
+    "acquisition.samples": 500,
+    "acquisition.prior_samples": 500,
+}
 # From the thesis' model to the best that was found, each with all that came before it (docs/acquisition.md).
 STEPS_TO_THE_BEST: dict[str, dict[str, Any]] = {
     "thesis": {"training.steps": 16000},
@@ -64,7 +78,9 @@ STEPS_TO_THE_BEST: dict[str, dict[str, Any]] = {
     "attention": _FLOOR | {"model.embed": "attention", "model.features": 32},
     "concatenation": _FLOOR | {"model.embed": "concatenation"},
     "larger and longer": _FLOOR | _BEST,
+    "importance weighted": _FLOOR | _BEST | _WEIGHTED,
 }
+MIRROR = [*range(THRESHOLDS // 2, THRESHOLDS), *range(THRESHOLDS // 2), THRESHOLDS]  # the other ear's columns
 MASKS = 0  # the stream of evaluation masks and noise among the seeds of a domain
 
 
@@ -77,6 +93,7 @@ class AudiogramConfig(Frozen):
     seed: int = Field(0, ge=0, lt=2**63, description="of split, synthetic data and fixed masks; not the cell's seed")
     missingness: Literal["dynamic", "static", "acquisition"] = "dynamic"
     dequantise: bool = True
+    mirror: bool = Field(False, description="training swaps left and right ear of every other datum, at random")
     draws: int = Field(4, ge=1, description="masks a datum is evaluated on; one where missingness is static")
 
 
@@ -109,6 +126,10 @@ class PartialVaeProblem:
         self._train = data.domain(Role.TRAIN).name
         self.valid = data.domain(Role.VALID).name
         self.train_rows = len(self._x[self._train])
+        self._mirrored: Tensor | None = None
+        if config.data.mirror:
+            physical = self._physical(data.domain(Role.TRAIN))
+            self._mirrored = (physical[:, MIRROR] - self._mean) / self._std
         self._scale = Scale(self._mean, self._std)
         self.use_rows = config.acquisition.rows if config.acquisition.rules else 0
         self._acquirer = Acquirer(config.acquisition, config.model.latents, self._scale, raw)
@@ -120,6 +141,9 @@ class PartialVaeProblem:
     def train_batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
         """Standardised data `x`, its mask `observed` (both `[batch, dim]`) and the posterior's noise."""
         x = self._x[self._train][rows]
+        if self._mirrored is not None:
+            swapped = torch.rand(len(x), 1, generator=generator, device=self.device) < 0.5
+            x = torch.where(swapped, self._mirrored[rows], x)
         if self._config.data.missingness == "static":
             observed = self._fixed[self._train]["observed"][rows]
         else:
@@ -169,7 +193,9 @@ class PartialVaeProblem:
         return missingness.draw(rows, self._dims, generator)
 
     def _noise(self, rows: int, generator: torch.Generator) -> Tensor:
-        return torch.randn(rows, self._config.model.latents, generator=generator, device=self.device)
+        model = self._config.model
+        shape = (rows, model.latents) if model.draws == 1 else (rows, model.draws, model.latents)
+        return torch.randn(shape, generator=generator, device=self.device)
 
     def _evaluation(self, domain: str, number: int) -> Batch:
         """All evaluation rows of a domain; drawn on the CPU, so that they are the same on every device."""
@@ -209,6 +235,20 @@ class PartialVaeFamily(Family):
     def rate_names(self, config: CellConfig) -> tuple[str, ...]:
         """One rate, of the latent variable `z`."""
         return (RATE,)
+
+    def check(self, config: CellConfig) -> None:
+        """Refuse floors that do not fit the audiogram, and free nats that have no dimensions to be of."""
+        super().check(config)
+        model = _own(config).model
+        floors = model.minimum_std
+        if isinstance(floors, tuple) and len(floors) != len(COLUMNS):
+            raise UserError(
+                f"model.minimum_std: {len(floors)} floors, audiograms have {len(COLUMNS)} dimensions; give one or all"
+            )
+        if model.draws > 1 and any(free.per == "dimension" for free in config.free_nats.values()):
+            raise UserError(
+                f"free_nats.{RATE}.per=dimension: several draws are weighted as a whole; set per=group or model.draws=1"
+            )
 
     def problem(self, config: CellConfig, data: DataSet, device: torch.device) -> PartialVaeProblem:
         """The problem of all cells that share `config`'s structure."""

@@ -53,4 +53,11 @@ class TrainedPartialVae:
         """Its predictions as its acquisition configuration has them."""
         asked = self.config.acquisition
         latents = self.config.model.latents
-        return predictor(self.stack, latents, self.scale, samples=asked.samples, weighted=asked.weighted)
+        return predictor(
+            self.stack,
+            latents,
+            self.scale,
+            samples=asked.samples,
+            weighted=asked.weighted,
+            prior_samples=asked.prior_samples,
+        )

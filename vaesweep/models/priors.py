@@ -20,8 +20,8 @@ class StandardPrior(nn.Module):
         """log p(z), `[...]`."""
         return self.log_prob(z).sum(-1)
 
-    def sample(self, noise: Tensor, generator: torch.Generator) -> Tensor:
-        """Samples `[..., latent]` from standard normal `noise` of that shape."""
+    def sample(self, noise: Tensor, uniform: Tensor) -> Tensor:
+        """Samples `[row, latent]` from standard normal `noise` of that shape."""
         return noise
 
 
@@ -48,7 +48,8 @@ class MixturePrior(nn.Module):
         apart = z.square() @ (-0.5 * precision).mT + z @ linear.mT + constant
         return torch.logsumexp(self.weight.log_softmax(0) + apart, dim=-1)
 
-    def sample(self, noise: Tensor, generator: torch.Generator) -> Tensor:
-        """Samples `[row, latent]` from standard normal `noise` of that shape; `generator` draws the components."""
-        part = self.weight.softmax(0).multinomial(len(noise), replacement=True, generator=generator)
+    def sample(self, noise: Tensor, uniform: Tensor) -> Tensor:
+        """Samples `[row, latent]` from standard normal `noise` of that shape; `uniform` `[row]` draws components."""
+        below = self.weight.softmax(0).cumsum(0)[:-1] < uniform.unsqueeze(-1)
+        part = below.sum(-1)
         return self.mean[part] + self.log_std[part].exp() * noise

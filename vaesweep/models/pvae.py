@@ -11,13 +11,13 @@ with full covariance, a learnt mixture as the prior, a linear path from z to the
 """
 
 from itertools import pairwise
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from vaesweep.distributions import Gaussian, TriangularGaussian, standard_kl
+from vaesweep.distributions import Gaussian, TriangularGaussian, samples, standard_kl
 from vaesweep.elbo import Elbo
 from vaesweep.likelihoods import partial_distortion
 from vaesweep.models.embeddings import Attention, Concatenation, PointNetPlus
@@ -25,6 +25,7 @@ from vaesweep.models.priors import MixturePrior, StandardPrior
 from vaesweep.packing import Frozen
 
 RATE = "z"
+Positive = Annotated[float, Field(gt=0)]
 
 
 class PartialVaeConfig(Frozen):
@@ -34,15 +35,17 @@ class PartialVaeConfig(Frozen):
     embedding: int = Field(16, ge=1)
     features: int = Field(32, ge=1, description="width of an observed dimension's embedding, which is summed")
     hidden: int = Field(64, ge=1, description="width of the encoder's and decoder's layers")
+    decoder_hidden: int | None = Field(None, ge=1, description="width of the decoder's layers, if it is another")
     layers: int = Field(2, ge=1, description="hidden layers of the encoder and of the decoder each")
     embed: Literal["sum", "attention", "concatenation"] = Field("sum", description="how a partial datum is encoded")
     posterior: Literal["diagonal", "full"] = Field("diagonal", description="covariance of q(z | x)")
     prior: Literal["standard", "mixture"] = "standard"
     prior_components: int = Field(10, ge=1, description="of a mixture prior")
     linear_path: bool = Field(False, description="adds a linear map of z to what the decoder gives")
-    minimum_std: float = Field(
-        0.02, gt=0, description="floor of the observation's standard deviation, standardised units"
+    minimum_std: Positive | tuple[Positive, ...] = Field(
+        0.02, description="floor of the observation's standard deviation, standardised units; one, or one a dimension"
     )
+    draws: int = Field(1, ge=1, description="of z a datum in training; several make an importance-weighted bound")
     analytic_kl: bool = Field(True, description="closed form where the prior has one; else one Monte Carlo sample")
 
 
@@ -54,7 +57,7 @@ class PartialVae(nn.Module):
         self.config = config
         self.embed = embedding(dims, config)
         self.encoder = mlp(self.embed.width, config.hidden, posterior_size(config), config.layers)
-        self.decoder = mlp(config.latents, config.hidden, 2 * dims, config.layers)
+        self.decoder = mlp(config.latents, config.decoder_hidden or config.hidden, 2 * dims, config.layers)
         if config.linear_path:
             self.path = nn.Linear(config.latents, 2 * dims, bias=False)
         standard = config.prior == "standard"
@@ -75,20 +78,32 @@ class PartialVae(nn.Module):
         """p(x | z), each parameter `[..., dim]`, standardised units; the variance is learnt, with a floor."""
         decoded = self.decoder(z) + self.path(z) if self.config.linear_path else self.decoder(z)
         mean, raw = decoded.chunk(2, dim=-1)
-        return Gaussian(mean, (nn.functional.softplus(raw) + self.config.minimum_std).log())
+        floor = torch.as_tensor(self.config.minimum_std, dtype=raw.dtype, device=raw.device)
+        return Gaussian(mean, (nn.functional.softplus(raw) + floor).log())
 
     def forward(self, x: Tensor, observed: Tensor, noise: Tensor) -> tuple[Elbo, Gaussian]:
         """The partial ELBO of a batch, and the observation it came from.
 
         `x` and `observed` are `[batch, dim]`, `noise` is standard normal `[batch, latent]`. The distortion is
-        `[batch]` over observed dimensions, the one rate `z` is `[batch, latent]`.
+        `[batch]` over observed dimensions, the one rate `z` is `[batch, latent]`. With noise `[batch, draw, latent]`
+        the bound is of several draws, its rate `[batch]`, and the observation `[batch, draw, dim]`.
         """
         q = self.posterior(x, observed)
+        if noise.dim() > x.dim():
+            return self._several(x, observed, q, noise)
         z, log_q = q.draw(noise)
         observation = self.observation(z)
         analytic = self.config.analytic_kl and self.config.prior == "standard"
         rate = standard_kl(q) if analytic else log_q - self.prior.log_prob(z)
         return Elbo(partial_distortion(x, observed, observation), {RATE: rate}), observation
+
+    def _several(
+        self, x: Tensor, observed: Tensor, q: Gaussian | TriangularGaussian, noise: Tensor
+    ) -> tuple[Elbo, Gaussian]:
+        z, log_q = samples(q, noise)
+        observation = self.observation(z)
+        distortion = partial_distortion(x.unsqueeze(-2), observed.unsqueeze(-2), observation)
+        return Elbo.drawn(Elbo(distortion, {RATE: log_q - self.prior.total(z)})), observation
 
 
 def embedding(dims: int, config: PartialVaeConfig) -> PointNetPlus | Attention | Concatenation:

@@ -4,6 +4,7 @@ The one place where an ELBO is re-weighted (thesis eq. 2 of study A and eq. 37 o
 state of its controls is the caller's.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -64,10 +65,18 @@ class Weights:
     free_nats: Mapping[str, tuple[Tensor, str]]
 
     def objective(self, elbo: Elbo) -> Tensor:
-        """The re-weighted negative ELBO, `[cell, batch]`, nats per datum, for gradients and nothing else."""
+        """The re-weighted negative ELBO, `[cell, batch]`, nats per datum, for gradients and nothing else.
+
+        Of several draws the importance-weighted bound of Burda et al. (2016), -log mean exp(-loss of a draw): with
+        β = 1 and no free nats a tighter bound of the log-likelihood than their mean.
+        """
+        if elbo.draws is not None:
+            each = -self.objective(elbo.draws)
+            return math.log(each.shape[-1]) - torch.logsumexp(each, dim=-1)
         loss = elbo.distortion
         for name in elbo.rates:
-            loss = loss + self.beta[name].to(loss.dtype)[:, None] * self._counted(name, elbo)
+            beta = self.beta[name].to(loss.dtype).reshape(-1, *[1] * (loss.dim() - 1))
+            loss = loss + beta * self._counted(name, elbo)
         return loss
 
     def tensors(self) -> list[Tensor]:

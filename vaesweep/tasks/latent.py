@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.quasirandom import SobolEngine
 
-from vaesweep.distributions import Gaussian, TriangularGaussian, samples, total_kl
+from vaesweep.distributions import Gaussian, TriangularGaussian, log_density, samples, total_kl
 from vaesweep.tasks.predictive import Draws, Predictive
 
 LARGEST_CHUNK = 1 << 13  # samples decoded at once, all cells together: their activations stay in a core's cache
@@ -32,6 +32,7 @@ class LatentModels:
 
     `posterior(x, observed)` maps `[cell, row, dim]` to parameters `[cell, row, latent]`, `observation(z)`
     `[cell, ..., latent]` to `[cell, ..., dim]`, and `prior_log_prob(z)` `[cell, ..., latent]` to `[cell, ...]`.
+    `prior` `[cell, sample, latent]` are samples of the priors, for predictions that use them.
     """
 
     cells: int
@@ -39,10 +40,16 @@ class LatentModels:
     posterior: Callable[[Tensor, Tensor], Posterior]
     observation: Callable[[Tensor], Gaussian]
     prior_log_prob: Callable[[Tensor], Tensor]
+    prior: Tensor | None = None
 
 
 class LatentPredictor:
-    """Predicts with `samples` of the posterior of every model; `mean` and `std` `[dim]` undo the standardisation."""
+    """Predicts with `samples` of the posterior of every model; `mean` and `std` `[dim]` undo the standardisation.
+
+    Weighted predictions also use the samples of the prior that `models` has. Both then count as samples of one
+    proposal, the mixture of posterior and prior in these shares (the balance heuristic, Veach and Guibas 1995): with
+    little observed the approximate posterior may miss where the true one is, and the prior does not.
+    """
 
     def __init__(
         self, models: LatentModels, mean: Tensor, std: Tensor, *, samples: int, weighted: bool, seed: int = 0
@@ -54,20 +61,39 @@ class LatentPredictor:
     @property
     def rows(self) -> int:
         """See `Predictor`."""
-        return max(1, LARGEST_CHUNK // (self.cells * len(self._noise)))
+        return max(1, LARGEST_CHUNK // (self.cells * (len(self._noise) + self._of_prior)))
+
+    @property
+    def _of_prior(self) -> int:
+        prior = self._models.prior
+        return 0 if prior is None or not self._weighted else prior.shape[1]
 
     def predict(self, x: Tensor, observed: Tensor) -> Predictive:
         """See `Predictor`. The bound is the samples' estimate of the ELBO, or the importance-weighted bound."""
         known = self._standardised(x, observed)
-        z, log_q = samples(self._models.posterior(known, observed), self._noise)
-        p = self._models.observation(z)
+        p, log_prior, log_q = self._proposed(self._models.posterior(known, observed))
         densities = p.log_prob(known.unsqueeze(-2)).masked_fill(~observed.unsqueeze(-2), 0.0)
-        log_ratio = densities.sum(-1) + self._models.prior_log_prob(z) - log_q
+        log_ratio = densities.sum(-1) + log_prior - log_q
         if self._weighted:
-            weights, bound = log_ratio.softmax(-1), log_ratio.logsumexp(-1) - math.log(len(self._noise))
+            weights, bound = log_ratio.softmax(-1), log_ratio.logsumexp(-1) - math.log(log_ratio.shape[-1])
         else:
             weights, bound = torch.full_like(log_ratio, 1 / len(self._noise)), log_ratio.mean(-1)
         return Predictive(weights, self._mean + self._std * p.mean, self._std * p.log_std.exp(), bound)
+
+    def _proposed(self, q: Posterior) -> tuple[Gaussian, Tensor, Tensor]:
+        """p(x | z) `[cell, row, sample, dim]`, log p(z) and the proposal's log density `[cell, row, sample]`."""
+        z, log_q = samples(q, self._noise)
+        p, log_prior = self._models.observation(z), self._models.prior_log_prob(z)
+        if not self._of_prior or self._models.prior is None:
+            return p, log_prior, log_q
+        rows = z.shape[:2]
+        other = self._models.prior.unsqueeze(1)
+        more, log_prior_more = self._models.observation(other), self._models.prior_log_prob(other).expand(*rows, -1)
+        p = Gaussian(_beside(p.mean, more.mean), _beside(p.log_std, more.log_std))
+        log_prior = torch.cat([log_prior, log_prior_more], -1)
+        log_q = torch.cat([log_q, log_density(q, other.expand(*rows, -1, -1))], -1)
+        share = self._of_prior / log_q.shape[-1]
+        return p, log_prior, torch.logaddexp(log_q + math.log1p(-share), log_prior + math.log(share))
 
     def unexplained(self, x: Tensor, observed: Tensor, predictive: Predictive) -> Tensor:
         """See `Predictor`: dimensions are independent given z, so the joint density is a mixture of products."""
@@ -98,6 +124,11 @@ class LatentPredictor:
     def _standardised(self, x: Tensor, observed: Tensor) -> Tensor:
         """Standardised `[cell, row, dim]`, zero where nothing is observed."""
         return ((x - self._mean) / self._std).expand(observed.shape).masked_fill(~observed, 0.0)
+
+
+def _beside(own: Tensor, shared: Tensor) -> Tensor:
+    """Each row's own samples `[cell, row, sample, dim]`, then those that all rows share `[cell, 1, sample, dim]`."""
+    return torch.cat([own, shared.expand(*own.shape[:2], -1, -1)], dim=2)
 
 
 def normal_points(samples: int, dims: int, seed: int) -> Tensor:

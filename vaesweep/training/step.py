@@ -69,7 +69,7 @@ class Step:
         self, flat: Tensor, batch: Batch, weights: Weights, rows: int
     ) -> tuple[list[Tensor], tuple[Tensor, Tensor]]:
         def objective(views: Views) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-            elbo = Elbo(*self._stack.apply(_components, batch, shared=False, views=views))
+            elbo = _elbo(self._stack.apply(_components, batch, shared=False, views=views))
             loss = weights.objective(elbo).sum(-1) / rows
             each = [elbo.distortion, *(elbo.rate(name) for name in self._names)]
             measured = torch.stack([part.sum(-1) for part in each]) / rows
@@ -95,9 +95,15 @@ def _move(
     return norm, alive
 
 
-def _components(result: tuple[Elbo, object], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+def _components(result: tuple[Elbo, object], batch: Batch) -> list[tuple[Tensor, dict[str, Tensor]]]:
+    """The bound's parts, and where there are several draws those of each, as vmap can hand them on."""
     elbo, _ = result
-    return elbo.distortion, dict(elbo.rates)
+    return [(one.distortion, dict(one.rates)) for one in (elbo, elbo.draws) if one is not None]
+
+
+def _elbo(parts: list[tuple[Tensor, dict[str, Tensor]]]) -> Elbo:
+    draws = Elbo(*parts[1]) if len(parts) > 1 else None
+    return Elbo(*parts[0], draws)
 
 
 def _free_cells(*tensors: Tensor) -> None:

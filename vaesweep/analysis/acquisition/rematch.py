@@ -60,7 +60,14 @@ def together(cells: Sequence[FinishedCell], samples: int, *, weighted: bool) -> 
     if any(one.config.model != first.model for one in trained):
         raise UserError("these cells have models of different shapes; name cells that differ in their seed")
     stack = Stack(trained[0].model, torch.cat([one.stack.flat for one in trained]))
-    return predictor(stack, first.model.latents, trained[0].scale, samples=samples, weighted=weighted)
+    return predictor(
+        stack,
+        first.model.latents,
+        trained[0].scale,
+        samples=samples,
+        weighted=weighted,
+        prior_samples=first.acquisition.prior_samples,
+    )
 
 
 def areas_of(model: Predictor, data: DataSet) -> Areas:
