@@ -57,6 +57,7 @@ def measured(owner: Family, sizes: list[int], device: torch.device, *, compiled:
     problem, now = owner.problem(config, owner.load(DEFAULT_DATA[owner.name], config), device), clock(device)
     plain = plain_seconds(problem, config, now, 40)
     yield row(owner, "plain PyTorch", 1, plain, plain, 0)
+    step_seconds(problem, cells(owner, 1, {}), now)  # what is allocated once is not the first size's
     for way in (False, True) if compiled else (False,):
         for size in sizes:
             if way:

@@ -136,6 +136,12 @@ def test_a_size_that_was_asked_for_is_not_measured(problem: Problem, machine: An
     assert tried == []
 
 
+def test_a_size_larger_than_the_pack_is_the_pack(problem: Problem, machine: Any) -> None:
+    machine(overhead)
+    found = fit(problem, cells(3), 1000, 0.0, still, size=5, compiling="never")
+    assert (found.cells, found.notes) == (3, ())
+
+
 def test_a_short_run_is_not_measured(problem: Problem, machine: Any) -> None:
     tried = machine(overhead)
     assert fit(problem, cells(20), 50, math.inf, still).cells == 20

@@ -65,7 +65,7 @@ def fit(
     if steps < FEW_STEPS and compiling != "always":
         return Fit(least, compiled=False)
     rungs = [] if size else list(climb(problem, configs, limit, clock))
-    cells = size or best_size(rungs, len(configs), limit)
+    cells = least if size else best_size(rungs, len(configs), limit)
     notes = () if cells == len(configs) else (f"{cells} of {len(configs)} cells at a time{_why(rungs, limit)}",)
     seconds = next((rung.seconds for rung in rungs if rung.cells == cells), None)
     compiled, said = _compiling(
