@@ -39,8 +39,8 @@ def data(subject: Family) -> DataSet:
 
 @pytest.fixture(scope="module")
 def config(subject: Family) -> CellConfig:
-    """The family's default cell, with a very short training."""
-    return subject.config.model_validate({"training": SHORT})
+    """The family's small cell, with a very short training."""
+    return subject.config.model_validate(subject.small().model_dump() | {"training": SHORT})
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +85,10 @@ def test_the_example_has_every_role_and_is_the_same_each_time(subject: Family, d
     assert subject.example().fingerprint() == data.fingerprint()
 
 
-def test_the_default_configuration_is_valid(subject: Family) -> None:
-    subject.check(subject.config())
-    assert len(subject.rate_names(subject.config())) > 0
+def test_the_default_configuration_is_valid_and_so_is_the_small_one(subject: Family) -> None:
+    for config in (subject.config(), subject.small()):
+        subject.check(config)
+        assert len(subject.rate_names(config)) > 0
 
 
 def test_a_configuration_survives_json_and_says_the_same_again(config: CellConfig) -> None:
@@ -245,9 +246,11 @@ def test_a_stack_of_three_is_each_of_them_alone(problem: Problem) -> None:
 # --- evaluation and training ------------------------------------------------------------------------------------
 
 
-def test_promised_metrics_are_delivered_on_every_domain_and_no_others(subject: Family, problem: Problem) -> None:
+def test_promised_metrics_are_delivered_on_every_domain_and_no_others(
+    subject: Family, config: CellConfig, problem: Problem
+) -> None:
     stack = Stack(problem.build(), initial_rows(problem.build, [0, 1]))
-    expected = {"distortion", "rate", "elbo", *(f"rate.{n}" for n in problem.rate_names), *subject.metrics}
+    expected = {"distortion", "rate", "elbo", *(f"rate.{n}" for n in problem.rate_names), *subject.metrics_of(config)}
     for domain in problem.domains:
         for quick in (False, True):
             found = evaluate(stack, problem, domain, 16, World(), quick=quick)
@@ -259,6 +262,7 @@ def test_promised_metrics_are_delivered_on_every_domain_and_no_others(subject: F
 
 def test_every_metric_has_a_unit(subject: Family) -> None:
     assert all(name and unit.strip() for name, unit in subject.metrics.items())
+    assert subject.metrics_of(subject.config()).items() <= subject.metrics.items()
 
 
 def test_an_evaluation_does_not_depend_on_how_it_is_cut(problem: Problem) -> None:
@@ -273,7 +277,8 @@ def test_every_kind_of_control_runs_on_the_total_and_on_each_rate(
 ) -> None:
     names = subject.rate_names(config)
     for keys in (("total",), names):
-        cell = subject.config.model_validate({"training": SHORT, "rates": {key: control.model_dump() for key in keys}})
+        rates = {"rates": {key: control.model_dump() for key in keys}}
+        cell = subject.config.model_validate(config.model_dump() | rates)
         subject.check(cell)
         kept = recorder()
         train_pack(problem, [cell], start_state(problem, [cell], ["x"]), kept)

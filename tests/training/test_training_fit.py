@@ -10,7 +10,7 @@ import torch
 from vaesweep.families import family
 from vaesweep.training import fit as fit_module
 from vaesweep.training import memory
-from vaesweep.training.fit import WORTH_COMPILING, Rung, best_size, climb, fit
+from vaesweep.training.fit import WORTH_COMPILING, Rung, best_size, climb, compile_seconds, fit
 from vaesweep.training.loop import start_state, train_pack
 from vaesweep.training.problem import Problem
 
@@ -163,7 +163,7 @@ def test_a_step_is_compiled_where_it_pays(
     problem: Problem, machine: Any, steps: float, gain: Any, compiling: Any, expected: bool
 ) -> None:
     machine(overhead, compiled=gain)
-    count = round(steps * WORTH_COMPILING / overhead(10))
+    count = round(steps * WORTH_COMPILING * compile_seconds(problem) / overhead(10))
     found = fit(problem, cells(10), count, math.inf, still, compiling=compiling)
     assert found.compiled == expected
     if isinstance(gain, Exception):

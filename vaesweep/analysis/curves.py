@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from vaesweep.analysis.intervals import half_width
-from vaesweep.analysis.table import ELBO_PARTS, finished
+from vaesweep.analysis.table import ELBO_PARTS, on_curve
 from vaesweep.errors import UserError
 
 COLUMNS = [
@@ -71,7 +71,7 @@ def rd_curve(table: pd.DataFrame, window: int | None = None) -> pd.DataFrame:
     table's order: the curve by rising rate, then the two optima.
     """
     _check_window(window)
-    points = finished(table)
+    points = on_curve(table)
     domains = list(dict.fromkeys(table["domain"]))
     parts = [_domain_curve(points[points["domain"] == domain], window) for domain in domains]
     parts = [part for part in parts if len(part)]

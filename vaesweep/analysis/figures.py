@@ -19,7 +19,7 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.lines import Line2D
 
 from vaesweep.analysis.curves import CURVE, HIGHEST_ELBO, LOWEST_DISTORTION
-from vaesweep.analysis.table import finished
+from vaesweep.analysis.table import on_curve
 from vaesweep.data.domains import Role
 
 # Okabe and Ito's palette, distinct under every common colour blindness.
@@ -76,7 +76,7 @@ def draw_rd_curve(table: pd.DataFrame, curve: pd.DataFrame, title: str, path: Pa
     figure = Figure(figsize=(12, 6.4), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=14)
-    points = finished(table)
+    points = on_curve(table)
     styles = domain_styles(table)
     grid = figure.add_gridspec(1, 2, wspace=0.06)
     for place, quantity in ((grid[0], DISTORTION), (grid[1], NEGATIVE_ELBO)):

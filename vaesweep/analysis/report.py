@@ -22,7 +22,7 @@ from vaesweep.analysis.figures import draw_rd_curve
 from vaesweep.analysis.gaps import NEGATIVE_ELBO, domain_pairs, gap_table, paired
 from vaesweep.analysis.intervals import Interval, t_interval
 from vaesweep.analysis.runs import Runs, log_files
-from vaesweep.analysis.table import cells_table, finished, other_axes, target_axis, target_name
+from vaesweep.analysis.table import cells_table, finished, on_curve, other_axes, target_axis, target_name
 from vaesweep.data.domains import Role
 
 MISSED = 0.05  # a target counts as missed when the measured rate is off by more than this share of it
@@ -146,7 +146,7 @@ def _gaps_at_optimum(table: pd.DataFrame, curve: pd.DataFrame, axes: list[str]) 
 
 def _cells_at(table: pd.DataFrame, domain: str, rate: float) -> set[str]:
     """Cells of the target whose mean rate on `domain` is nearest `rate`; without targets, each seed's one."""
-    points = finished(table)
+    points = on_curve(table)
     points = points[points["domain"] == domain]
     if points["target_rate"].notna().any():
         means = points.groupby("target_rate")["rate"].mean()

@@ -37,6 +37,13 @@ def finished(table: pd.DataFrame) -> pd.DataFrame:
     return table[finite & (table["outcome"] == Outcome.FINISHED)]
 
 
+def on_curve(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `finished` that have a rate: not those of deterministic models, which have none."""
+    rates = [name for name in table.columns if name.startswith("rate.")]
+    points = finished(table)
+    return points[points[rates].notna().any(axis=1)] if rates else points
+
+
 def own_metrics(table: pd.DataFrame, axes: list[str]) -> list[str]:
     """The metrics of `table` beside total rate, distortion and ELBO: single rates and the family's own."""
     known = {*IDENTITY, *ELBO_PARTS, *STATUS, *axes}

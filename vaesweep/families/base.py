@@ -1,7 +1,7 @@
 """What a family is: a configuration, the data it reads and the problem it gives the training loop."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import ClassVar
 
 import torch
@@ -21,7 +21,7 @@ class Family(ABC):
 
     name: ClassVar[str]
     config: ClassVar[type[CellConfig]]
-    metrics: ClassVar[dict[str, str]]  # the family's own metrics, with their units
+    metrics: ClassVar[dict[str, str]]  # all metrics of the family's own, with their units
 
     @abstractmethod
     def load(self, spec: str, config: CellConfig) -> DataSet:
@@ -34,6 +34,14 @@ class Family(ABC):
     @abstractmethod
     def example(self) -> DataSet:
         """A small data set made on the spot, for tests and calibration."""
+
+    def small(self) -> CellConfig:
+        """A cell that trains on `example` within seconds, for tests."""
+        return self.config()
+
+    def metrics_of(self, config: CellConfig) -> Mapping[str, str]:
+        """Those of `metrics` that cells with this configuration have, with their units."""
+        return self.metrics
 
     @abstractmethod
     def rate_names(self, config: CellConfig) -> tuple[str, ...]:

@@ -2,9 +2,10 @@
 
 from vaesweep.errors import UserError
 from vaesweep.families.base import Family
+from vaesweep.families.emd import SeparatorFamily
 from vaesweep.families.pvae import PartialVaeFamily
 
-_FAMILIES: dict[str, Family] = {found.name: found for found in (PartialVaeFamily(),)}
+_FAMILIES: dict[str, Family] = {found.name: found for found in (PartialVaeFamily(), SeparatorFamily())}
 
 
 def family_names() -> tuple[str, ...]:

@@ -19,12 +19,14 @@ VARIANT = "variant"  # the axis of a preset's variants
 class Preset:
     """A size of a sweep: settings of every cell, and axes whose values are all combined. Keys are dotted.
 
-    `variants` is one more axis: named bundles of settings, of which a cell has one.
+    `variants` is one more axis: named bundles of settings, of which a cell has one. `twins` are variants without rates,
+    such as deterministic models: what the preset and its axes say of rates and free nats is not for them.
     """
 
     base: Settings = field(default_factory=dict)
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     variants: Mapping[str, Settings] = field(default_factory=dict)
+    twins: Mapping[str, Settings] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ def digest(value: Any) -> str:
 
 def axes_and_single(preset: Preset, settings: Settings) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
     """The preset's axes with what the user set, and his single values: a list makes its key an axis."""
-    axes: dict[str, Sequence[Any]] = {VARIANT: list(preset.variants)} if preset.variants else {}
+    variants = [*preset.variants, *preset.twins]
+    axes: dict[str, Sequence[Any]] = {VARIANT: variants} if variants else {}
     axes |= {key: list(values) for key, values in preset.axes.items()}
     single = {key: value for key, value in settings.items() if not isinstance(value, list)}
     for key, value in settings.items():
@@ -103,9 +106,14 @@ def expand(owner: Family, preset: Preset, settings: Settings) -> list[tuple[Cell
     found: dict[str, tuple[CellConfig, dict[str, Any]]] = {}
     for values in itertools.product(*axes.values()):
         place = dict(zip(axes, values, strict=True))
-        chosen = combine(single, place)
+        base, own = preset.base, single
+        if {**single, **place}.get(VARIANT) in preset.twins:
+            base, own, place = (_without_rates(part) for part in (base, own, place))
+            if any(place == known for _, known in found.values()):
+                continue
+        chosen = combine(own, place)
         bundle = _variant(preset, chosen.pop(VARIANT, None))
-        config = build(owner.config, combine(preset.base, bundle, chosen))
+        config = build(owner.config, combine(base, bundle, chosen))
         owner.check(config)
         if (key := config.model_dump_json()) in found:
             again = " ".join(f"{axis}={value}" for axis, value in place.items())
@@ -117,11 +125,15 @@ def expand(owner: Family, preset: Preset, settings: Settings) -> list[tuple[Cell
 def _variant(preset: Preset, name: str | None) -> Settings:
     if name is None:
         return {}
-    if name not in preset.variants:
-        raise UserError(
-            f"variant {name}: there is no such variant here; there are {', '.join(preset.variants) or 'none'}"
-        )
-    return preset.variants[name]
+    known = {**preset.variants, **preset.twins}
+    if name not in known:
+        raise UserError(f"variant {name}: there is no such variant here; there are {', '.join(known) or 'none'}")
+    return known[name]
+
+
+def _without_rates(settings: Settings) -> dict[str, Any]:
+    """What `settings` say of anything but rates."""
+    return {key: value for key, value in settings.items() if key.partition(".")[0] not in ("rates", "free_nats")}
 
 
 def pack(cells: Sequence[Cell], size: int) -> list[Pack]:

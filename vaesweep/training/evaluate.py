@@ -47,7 +47,10 @@ def _metrics(problem: Problem, means: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def elbo_metrics(means: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`distortion`, each `rate.<name>`, their sum `rate` and `elbo` = -(distortion + rate), from the parts' means."""
+    """`distortion`, each `rate.<name>`, their sum `rate` and `elbo` = -(distortion + rate), from the parts' means.
+
+    A model without rates has a `rate` of 0.
+    """
     rates = {name: value for name, value in means.items() if name.startswith("rate.")}
-    rate = torch.stack(list(rates.values())).sum(0)
+    rate = sum(rates.values(), start=torch.zeros_like(means["distortion"]))
     return {"distortion": means["distortion"], "rate": rate, **rates, "elbo": -(means["distortion"] + rate)}

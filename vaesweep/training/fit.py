@@ -22,7 +22,8 @@ GROWTH = 4  # between two sizes that are measured
 FEW_STEPS = 100  # a run of fewer is over before a choice could pay
 FALLING = 1.25  # a size whose cells take this much longer than the best one's ends the search
 AS_FAST = 1.15  # a larger pack may take this much longer: less than what a busy machine does to a measurement
-WORTH_COMPILING = 120.0  # seconds of training as it is; compiling takes 10 to 40 s a structure
+LAYER_SECONDS = 2.0  # that compiling takes for a layer of a model, about, on a CPU core
+WORTH_COMPILING = 6.0  # times the compiling: what a pack must have before it as it is
 FASTER = 0.9  # a compiled step is kept where it takes at most this share of the time
 
 
@@ -122,7 +123,7 @@ def _compiling(
     if compiling == "never":
         return False, ()
     plain = step_seconds(problem, configs, clock) if seconds is None else seconds
-    if compiling == "auto" and plain * steps < WORTH_COMPILING:
+    if compiling == "auto" and plain * steps < WORTH_COMPILING * compile_seconds(problem):
         return False, ()
     began = clock()
     try:
@@ -134,6 +135,11 @@ def _compiling(
     if compiling == "auto" and fast > FASTER * plain:
         return False, (f"not compiled: {ratio}",)
     return True, (f"compiled: {ratio}",)
+
+
+def compile_seconds(problem: Problem) -> float:
+    """About how long compiling a step takes."""
+    return LAYER_SECONDS * sum(1 for module in problem.build().modules() if not any(module.children()))
 
 
 def _sizes(cells: int) -> list[int]:

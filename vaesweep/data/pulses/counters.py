@@ -18,6 +18,9 @@ class Stream(IntEnum):
     PARAMETERS = 0
     NOISE = 1
     MODULATION = 2
+    ENCODING = 3  # of latent variables, where models are evaluated
+    MASKS = 4
+    SOURCES = 5
 
 
 def _signed(word: int) -> int:

@@ -21,8 +21,12 @@ class Pointwise(nn.Conv1d):
 
     def forward(self, x: Tensor) -> Tensor:
         """The same matrix for every frame."""
-        weight = self.weight.squeeze(-1).expand(len(x), -1, -1)
-        return torch.baddbmm(self.bias.unsqueeze(-1), weight, x)
+        return affine(self.weight.squeeze(-1), self.bias, x)
+
+
+def affine(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+    """`weight` `[outputs, inputs]` times every frame of `x` `[batch, inputs, frames]`, plus `bias` `[outputs]`."""
+    return torch.baddbmm(bias.unsqueeze(-1), weight.expand(len(x), -1, -1), x)
 
 
 def depthwise(channels: int, kernel: int, *, dilation: int = 1, stride: int = 1) -> nn.Conv1d:

@@ -1,0 +1,46 @@
+"""Posteriors, priors and likelihoods of variational TasNets: the rows of the thesis' table 3 (study B, appendix L).
+
+All variational rows have beta masks and rates by one sample; the first two are deterministic. The thesis trains on
+speech with K = 512 and does not say how rates were weighted: `smoke` and `laptop` compare the rows at equal target
+rates, `paper` takes the free nats and β of the best row of its table 2.
+
+    python sweeps/priors_vitasnet.py
+    python sweeps/priors_vitasnet.py --preset laptop --set 'variant=["gauss","flow"]'
+"""
+
+from vaesweep.cli.script import main
+from vaesweep.families.emd_presets import DETERMINISTIC, GAMMA_BETA, LAPTOP, PAPER, QUICK_CONTROL, SMOKE, per_datum
+from vaesweep.sweep.cells import Preset, Sweep
+
+TARGET = "rates.total.target"  # nats per datum
+CONTROL = QUICK_CONTROL | {"rates.total.kind": "target", "rates.total.floor": 1e-9}
+BEST_OF_TABLE_2 = {
+    "rates.total.kind": "fixed",
+    "rates.total.value": 1 / 64,
+    "free_nats.encoding.nats": 128,
+    "free_nats.masks.nats": 128,
+}
+TASKS = {"model.single_source_task": True, "model.mixture_task": True}
+VARIANTS = {
+    "gauss": {"model.encoding": "gaussian"},
+    "gamma": {},
+    "flow": {"model.encoding": "gaussian", "model.prior.kind": "flow"},
+    "adaptive": {"model.prior.kind": "adaptive"} | TASKS,
+    "cauchy": {"model.likelihood.kind": "cauchy"},
+}
+TWINS = {"tasnet_si_sdr": DETERMINISTIC | {"model.likelihood.kind": "si_sdr"}, "tasnet_blr": DETERMINISTIC}
+
+
+def presets(data: str) -> dict[str, Preset]:
+    """`smoke` takes minutes on two cores, `laptop` an hour."""
+    smoke = SMOKE | {"training.steps": 150, "training.evaluate_every": 50} | GAMMA_BETA | CONTROL
+    laptop = LAPTOP | {"training.steps": 1500, "data.condition.seconds": 0.25} | GAMMA_BETA | CONTROL
+    return {
+        "smoke": Preset(smoke, {TARGET: per_datum([3.0], smoke), "seed": [0]}, VARIANTS, TWINS),
+        "laptop": Preset(laptop, {TARGET: per_datum([0.3, 3.0, 30.0], laptop), "seed": [0, 1]}, VARIANTS, TWINS),
+        "paper": Preset(PAPER | GAMMA_BETA | BEST_OF_TABLE_2, {"seed": [0, 1, 2]}, VARIANTS, TWINS),
+    }
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Sweep("priors_vitasnet", "emd", presets, default_data="pulses"), __doc__))
