@@ -11,6 +11,7 @@ import csv
 import ctypes
 import sys
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ from vaesweep.training.timing import Clock, clock, step_seconds
 
 SIZES = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
 MIB = 2**20
-DEFAULT_DATA = {"pvae": "synthetic", "emd": "pulses"}
+DATA = {"pvae": "synthetic", "emd": "pulses:conditions=none"}
+SETTINGS: dict[str, dict[str, Any]] = {"pvae": {}, "emd": {"training": {"batch_size": 4}}}  # over the defaults
 COLUMNS = ["family", "way", "cells", "ms_a_step", "ms_a_cell_and_step", "times_faster", "mib"]
 
 
@@ -41,7 +43,7 @@ def cells(owner: Family, count: int, settings: dict[str, Any]) -> list[CellConfi
 
 
 def plain_seconds(problem: Problem, config: CellConfig, now: Clock, steps: int) -> float:
-    """Seconds of a plain step, the best of a few blocks."""
+    """Seconds of a plain step, the best of a few blocks of `steps`."""
     _, step = plain_step(problem, config)
     marks = []
     for block in range(5):
@@ -53,17 +55,18 @@ def plain_seconds(problem: Problem, config: CellConfig, now: Clock, steps: int) 
 
 def measured(owner: Family, sizes: list[int], device: torch.device, *, compiled: bool) -> Iterator[dict[str, Any]]:
     """The rows of the table, as they come."""
-    config = cells(owner, 1, {})[0]
-    problem, now = owner.problem(config, owner.load(DEFAULT_DATA[owner.name], config), device), clock(device)
-    plain = plain_seconds(problem, config, now, 40)
+    of = partial(cells, owner, settings=SETTINGS[owner.name])
+    config = of(1)[0]
+    problem, now = owner.problem(config, owner.load(DATA[owner.name], config), device), clock(device)
+    plain = plain_seconds(problem, config, now, 10)
     yield row(owner, "plain PyTorch", 1, plain, plain, 0)
-    step_seconds(problem, cells(owner, 1, {}), now)  # what is allocated once is not the first size's
+    step_seconds(problem, of(1), now)  # what is allocated once is not the first size's
     for way in (False, True) if compiled else (False,):
         for size in sizes:
             if way:
-                step_seconds(problem, cells(owner, size, {}), now, compiled=True)  # compiles
+                step_seconds(problem, of(size), now, compiled=True)  # compiles
             meter = fresh_meter(device)
-            seconds = step_seconds(problem, cells(owner, size, {}), now, compiled=way)
+            seconds = step_seconds(problem, of(size), now, compiled=way)
             yield row(owner, "compiled" if way else "as it is", size, seconds, plain, meter.peak())
 
 

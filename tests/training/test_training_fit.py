@@ -119,12 +119,13 @@ def test_another_error_is_not_taken_for_want_of_memory(problem: Problem, machine
     [
         ([(1, 1.0), (4, 1.2), (10, 2.0)], 10, 10),  # one group of 10 in 2.0, three of 4 in 3.6
         ([(1, 1.0), (4, 1.2), (10, 9.0)], 10, 4),
-        ([(1, 1.0), (4, 4.0), (10, 11.0)], 10, 10),  # about equal: fewer groups
-        ([(1, 1.0), (4, 3.5), (10, 13.0)], 10, 4),
+        ([(1, 1.0), (4, 4.0), (10, 9.5)], 10, 1),  # about equal: less memory
+        ([(1, 1.0), (4, 3.0), (10, 8.0)], 10, 10),
+        ([(1, 1.0), (4, 2.5), (10, 13.0)], 10, 4),
         ([(1, 1.0), (4, 8.0)], 10, 1),
     ],
 )
-def test_the_best_size_is_the_largest_that_is_about_as_soon_through_with_all_cells(
+def test_the_best_size_is_the_smallest_that_is_about_as_soon_through_with_all_cells(
     rungs: list[tuple[int, float]], cells: int, expected: int
 ) -> None:
     assert best_size([Rung(size, seconds, 0) for size, seconds in rungs], cells) == expected

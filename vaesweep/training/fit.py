@@ -21,7 +21,7 @@ Compile = Literal["auto", "always", "never"]
 GROWTH = 4  # between two sizes that are measured
 FEW_STEPS = 100  # a run of fewer is over before a choice could pay
 FALLING = 1.25  # a size whose cells take this much longer than the best one's ends the search
-AS_FAST = 1.15  # a larger pack may take this much longer: less than what a busy machine does to a measurement
+AS_FAST = 1.1  # times the fastest's time, which is no more than a busy machine does to a measurement
 LAYER_SECONDS = 2.0  # that compiling takes for a layer of a model, about, on a CPU core
 WORTH_COMPILING = 6.0  # times the compiling: what a pack must have before it as it is
 FASTER = 0.9  # a compiled step is kept where it takes at most this share of the time
@@ -99,12 +99,13 @@ def climb(problem: Problem, configs: Sequence[TrainableConfig], limit: float, cl
 
 
 def best_size(rungs: Sequence[Rung], cells: int, limit: float = math.inf) -> int:
-    """The largest size that is through with `cells` cells, one group after the other, about as soon as the fastest is.
+    """The smallest size that is through with `cells` cells, one group after the other, about as soon as the fastest is.
 
-    Where the search ended at the limit of memory, the largest size that fits it, spread evenly over the groups.
+    A smaller one takes less memory and has its first cells finished sooner. Where the search ended at the limit of
+    memory, the largest size that fits it, spread evenly over the groups.
     """
     totals = {rung.cells: math.ceil(cells / rung.cells) * rung.seconds for rung in rungs}
-    best = max(size for size, total in totals.items() if total <= AS_FAST * min(totals.values()))
+    best = min(size for size, total in totals.items() if total <= AS_FAST * min(totals.values()))
     if best != rungs[-1].cells or best == cells:
         return best
     most = max((size for size in range(best, cells + 1) if _bytes(rungs, size) <= limit), default=1)
