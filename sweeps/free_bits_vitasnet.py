@@ -7,6 +7,7 @@ own. The thesis trains on speech with K = 512: here they are Gaussian pulses, an
     python sweeps/free_bits_vitasnet.py --preset laptop --data pulses:conditions=noise_0+noise_1
 """
 
+from vaesweep.analysis.separation.report import report
 from vaesweep.cli.script import main
 from vaesweep.families.emd_presets import GAMMA_BETA, LAPTOP, PAPER, SMOKE, Settings
 from vaesweep.sweep.cells import Preset, Sweep
@@ -51,4 +52,4 @@ def row(encoding: float, masks: float, inverse_encoding: float, inverse_masks: f
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(Sweep("free_bits_vitasnet", "emd", presets, default_data="pulses"), __doc__))
+    raise SystemExit(main(Sweep("free_bits_vitasnet", "emd", presets, default_data="pulses"), __doc__, further=report))

@@ -10,6 +10,7 @@ like those trained on and on every shifted condition.
 
 from collections.abc import Sequence
 
+from vaesweep.analysis.separation.report import report
 from vaesweep.cli.script import main
 from vaesweep.families.emd_presets import (
     DETERMINISTIC,
@@ -44,4 +45,4 @@ def curve(settings: Settings, targets: Sequence[float], seeds: int) -> Preset:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(Sweep("rd_curve_vitasnet", "emd", presets, default_data="pulses"), __doc__))
+    raise SystemExit(main(Sweep("rd_curve_vitasnet", "emd", presets, default_data="pulses"), __doc__, further=report))

@@ -13,12 +13,13 @@ from vaesweep.analysis.acquisition import baselines
 from vaesweep.analysis.acquisition import report as report_module
 from vaesweep.analysis.acquisition.baselines import Baseline
 from vaesweep.analysis.acquisition.comparison import OF_ALL, OF_REGIME, acquisition_table, choose, paired
-from vaesweep.analysis.acquisition.findings import Verdict, below, findings, lower_rate
-from vaesweep.analysis.acquisition.groups import REGIME, grouped_table, point_axes, regime_axes
+from vaesweep.analysis.acquisition.findings import findings
 from vaesweep.analysis.acquisition.kept import KeptCell, common_config, mean_areas
-from vaesweep.analysis.acquisition.metric_curves import UNITS
+from vaesweep.analysis.acquisition.metrics import UNITS
 from vaesweep.analysis.acquisition.report import report as report_of
+from vaesweep.analysis.groups import REGIME, grouped_table, point_axes, regime_axes
 from vaesweep.analysis.runs import Runs
+from vaesweep.analysis.verdicts import Verdict, below, lower_rate
 from vaesweep.data.domains import DataSet, Role
 from vaesweep.families import family
 from vaesweep.families.acquisition import AcquisitionConfig

@@ -7,19 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vaesweep.analysis.acquisition.groups import OWN_RATE, POINT, REGIME, grouped_table, named, regime_axes, single
-from vaesweep.analysis.acquisition.metric_curves import (
+from vaesweep.analysis.acquisition.metrics import metrics_of
+from vaesweep.analysis.curves import CURVE, rd_curve
+from vaesweep.analysis.gaps import NEGATIVE_ELBO
+from vaesweep.analysis.groups import OWN_RATE, POINT, REGIME, grouped_table, named, regime_axes, single
+from vaesweep.analysis.metric_curves import (
     COLUMNS,
     OPTIMUM,
     VALUE,
     Metric,
     metric_curve,
-    metrics_of,
     optimal_rates,
     part,
 )
-from vaesweep.analysis.curves import CURVE, rd_curve
-from vaesweep.analysis.gaps import NEGATIVE_ELBO
 from vaesweep.analysis.runs import Runs
 from vaesweep.analysis.table import cells_table
 from vaesweep.sweep.vocabulary import Outcome

@@ -104,11 +104,11 @@ def read(experiment: str, tracking_uri: str | None = None, sweep: str | None = N
     return Runs(record, parent.info.run_id, _cells_frame(record, found), _finals_frame(found), ids)
 
 
-def log_files(run_id: str, paths: Iterable[Path], tracking_uri: str | None = None) -> None:
-    """Log files as artifacts of a run, at the top of its artifact folder."""
+def log_files(run_id: str, paths: Iterable[Path], tracking_uri: str | None = None, folder: str | None = None) -> None:
+    """Log files as artifacts of a run, in a `folder` of its artifacts, or at their top."""
     client = client_of(tracking_uri)
     for path in paths:
-        client.log_artifact(run_id, str(path))
+        client.log_artifact(run_id, str(path), folder)
 
 
 def client_of(tracking_uri: str | None) -> MlflowClient:

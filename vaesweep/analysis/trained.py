@@ -6,9 +6,12 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
+from pydantic import ValidationError
 
-from vaesweep.analysis.runs import client_of, read
+from vaesweep.analysis.runs import Runs, client_of, read
+from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
+from vaesweep.families import family
 from vaesweep.sweep.vocabulary import MODEL_FILE, Kind, Outcome, Tag
 from vaesweep.training import finished
 from vaesweep.training.finished import FinishedCell
@@ -35,6 +38,30 @@ def data_of(run: str, tracking_uri: str | None = None) -> str:
     found = _found(client, run)
     experiment = client.get_experiment(found.info.experiment_id).name
     return read(experiment, tracking_uri, found.data.tags.get(Tag.SWEEP)).record.data
+
+
+def spec_of(run: str, tracking_uri: str | None = None, given: str | None = None) -> str:
+    """`given`, else `data_of`. Raises `UserError` where neither says anything."""
+    spec = given or data_of(run, tracking_uri)
+    if not spec:
+        raise UserError(f"the sweep of cell {run} does not say what it read; give it as --data SPEC")
+    return spec
+
+
+def load_data(runs: Runs, tracking_uri: str, spec: str | None = None) -> DataSet:
+    """The data that a sweep was trained on, loaded again as `spec`, or its record, and one of its cells name them."""
+    ended = runs.cells.loc[runs.cells["outcome"] == Outcome.FINISHED, "cell"]
+    cell = next((cell for cell in ended if cell in runs.run_ids), None)
+    named = spec or runs.record.data
+    if cell is None or not named:
+        lack = "has no finished cell" if cell is None else "does not say what it was trained on"
+        raise UserError(f"sweep {runs.record.sweep} {lack}: its data cannot be loaded again")
+    owner = family(runs.record.family)
+    try:
+        config = owner.config.model_validate(model_of(client_of(tracking_uri), runs.run_ids[cell]).config)
+    except ValidationError:
+        raise UserError(f"cell {cell} was trained by another version of vaesweep; use that one") from None
+    return owner.load(named, config)
 
 
 def model_of(client: MlflowClient, run_id: str) -> FinishedCell:

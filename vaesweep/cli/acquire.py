@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from vaesweep.cli.reading import add_run, add_store
 from vaesweep.data.audiograms import COLUMNS, EARS, FREQUENCIES, THRESHOLDS
 from vaesweep.data.partial import Listeners, parse_partial, read_partial
 from vaesweep.sweep.vocabulary import store_uri
@@ -31,7 +32,7 @@ def register(commands: Any) -> None:
     about = "say what to measure next of partial audiograms, what they will look like, and whether to stop"
     made = commands.add_parser("acquire", help=about, description=about)
     add = made.add_argument
-    add("--run", required=True, help="trained cell: its MLflow run, or its name in cells.csv")
+    add_run(made)
     add(
         "--input",
         required=True,
@@ -42,7 +43,7 @@ def register(commands: Any) -> None:
     add("--threshold", type=float, metavar="DB", help="stop at an estimated error below this (the cell's own)")
     add("--interval", type=float, default=0.8, metavar="SHARE", help="share of an estimate's interval (%(default)s)")
     add("--format", choices=FORMATS, default="table", help="what is printed (%(default)s)")
-    add("--tracking-uri", metavar="URI", help="MLflow store; MLFLOW_TRACKING_URI or results/mlflow.db by default")
+    add_store(made)
     made.set_defaults(act=acquire)
 
 

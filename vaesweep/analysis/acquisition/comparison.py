@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 
 from vaesweep.analysis.acquisition.baselines import Baseline
-from vaesweep.analysis.acquisition.groups import POINT, REGIME
 from vaesweep.analysis.acquisition.kept import KeptCell, mean_areas
-from vaesweep.analysis.acquisition.metric_curves import UNITS
+from vaesweep.analysis.acquisition.metrics import UNITS
+from vaesweep.analysis.groups import POINT, REGIME
 from vaesweep.analysis.intervals import Interval, half_width, t_interval
 from vaesweep.data.domains import Role
 from vaesweep.families.acquisition import STOPPING_RULE

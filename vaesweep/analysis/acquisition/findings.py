@@ -7,17 +7,16 @@ seed says the opposite. All else, and whatever one seed says, is undecided.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
 
 import pandas as pd
 
 from vaesweep.analysis.acquisition.comparison import JUDGE, Choice, Group, of_group
-from vaesweep.analysis.acquisition.groups import POINT, REGIME, named
 from vaesweep.analysis.acquisition.kept import KeptCell
-from vaesweep.analysis.acquisition.metric_curves import MEASUREMENTS, NATS, UNITS, Metric, optimal_rates
+from vaesweep.analysis.acquisition.metrics import MEASUREMENTS, UNITS
 from vaesweep.analysis.gaps import NEGATIVE_ELBO
-from vaesweep.analysis.intervals import t_interval
+from vaesweep.analysis.groups import POINT, REGIME, named
+from vaesweep.analysis.metric_curves import NATS, Metric, optimal_rates
+from vaesweep.analysis.verdicts import Finding, below, lower_rate
 from vaesweep.data.domains import Role
 
 DB = UNITS["area_rmse"]
@@ -34,27 +33,6 @@ STOPS = (
 OPTIMA = (("distortion", "distortion"), (NEGATIVE_ELBO, "ELBO"))
 
 
-class Verdict(StrEnum):
-    """What the seeds say of a statement."""
-
-    CONFIRMED = "confirmed"
-    REFUTED = "refuted"
-    UNDECIDED = "undecided"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A statement, where it was looked at, the numbers that bear on it, and the verdict."""
-
-    verdict: Verdict
-    statement: str
-    where: str
-    numbers: str
-
-    def __str__(self) -> str:
-        return f"{self.verdict}: {self.statement} ({self.where}): {self.numbers}"
-
-
 def findings(points: pd.DataFrame, choice: Choice | None, kept: Mapping[str, KeptCell]) -> Iterator[Finding]:
     """All statements that the finished cells `points` (of `grouped_table`) have data for."""
     if choice:
@@ -64,30 +42,6 @@ def findings(points: pd.DataFrame, choice: Choice | None, kept: Mapping[str, Kep
             yield from _optima(str(regime), cells)
     if choice:
         yield from _missingness(points, choice, kept)
-
-
-def below(statement: str, where: str, differences: pd.Series, unit: str, more: str = "") -> Finding:
-    """A statement that a difference, one a seed, is below zero."""
-    found = t_interval(differences.to_numpy(float))
-    verdict = Verdict.UNDECIDED
-    if found.high < 0 or found.low > 0:
-        verdict = Verdict.CONFIRMED if found.high < 0 else Verdict.REFUTED
-    ends = f"95 % {found.low:+.3g} to {found.high:+.3g}, {found.n} seeds" if found.n > 1 else "one seed"
-    return Finding(verdict, statement, where, f"{found.mean:+.3g} {unit} ({ends}){more}")
-
-
-def lower_rate(statement: str, where: str, one: pd.Series, other: pd.Series) -> Finding:
-    """A statement that optima `one` lie at lower rates than `other`, both by seed."""
-    seeds = one.index.intersection(other.index)
-    difference = one[seeds] - other[seeds]
-    verdict = Verdict.UNDECIDED
-    if len(seeds) > 1 and (difference < 0).all():
-        verdict = Verdict.CONFIRMED
-    elif len(seeds) > 1 and (difference > 0).all():
-        verdict = Verdict.REFUTED
-    means = f"{one[seeds].mean():.3g} against {other[seeds].mean():.3g} {NATS}"
-    span = f"differences of {len(seeds)} seeds {difference.min():+.3g} to {difference.max():+.3g}"
-    return Finding(verdict, statement, where, f"{means}, {span if len(seeds) > 1 else 'one seed'}")
 
 
 def _within_cells(points: pd.DataFrame, group: Group) -> Iterator[Finding]:

@@ -9,9 +9,7 @@ from pydantic import ValidationError
 
 from vaesweep.analysis.runs import Runs, client_of
 from vaesweep.analysis.trained import model_of
-from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
-from vaesweep.families import family
 from vaesweep.families.acquisition import AcquisitionConfig
 from vaesweep.sweep.vocabulary import Outcome
 from vaesweep.training.finished import FinishedCell
@@ -47,21 +45,6 @@ def kept_cells(runs: Runs, tracking_uri: str) -> tuple[dict[str, KeptCell], int]
         except UserError:
             continue
     return found, len(ended) - len(found)
-
-
-def load_data(runs: Runs, tracking_uri: str) -> DataSet:
-    """The data that a sweep was trained on, loaded again as its record and one of its finished cells name them."""
-    ended = runs.cells.loc[runs.cells["outcome"] == Outcome.FINISHED, "cell"]
-    cell = next((cell for cell in ended if cell in runs.run_ids), None)
-    if cell is None or not runs.record.data:
-        lack = "has no finished cell" if cell is None else "does not say what it was trained on"
-        raise UserError(f"sweep {runs.record.sweep} {lack}: there are no data to judge baselines on")
-    owner = family(runs.record.family)
-    try:
-        config = owner.config.model_validate(model_of(client_of(tracking_uri), runs.run_ids[cell]).config)
-    except ValidationError:
-        raise UserError(f"cell {cell} was trained by another version of vaesweep; use that one") from None
-    return owner.load(runs.record.data, config)
 
 
 def common_config(cells: Iterable[KeptCell]) -> AcquisitionConfig | None:

@@ -17,8 +17,6 @@ from matplotlib.lines import Line2D
 
 from vaesweep.analysis.acquisition.baselines import Baseline
 from vaesweep.analysis.acquisition.comparison import JUDGE
-from vaesweep.analysis.acquisition.groups import POINT, REGIME
-from vaesweep.analysis.acquisition.metric_curves import OPTIMUM, VALUE, part
 from vaesweep.analysis.cell.panels import BLACK, BLUE, GREEN, GREY, LABEL, ORANGE, PINK, RED, TICK, page, save
 from vaesweep.analysis.curves import CURVE
 from vaesweep.analysis.figures import (
@@ -35,6 +33,8 @@ from vaesweep.analysis.figures import (
     ordinary_range,
 )
 from vaesweep.analysis.gaps import NEGATIVE_ELBO
+from vaesweep.analysis.groups import POINT, REGIME
+from vaesweep.analysis.metric_curves import OPTIMUM, VALUE, part
 from vaesweep.data.domains import Role
 
 AREA = Quantity(JUDGE, 1, "Area [measurement·dB]", OPTIMUM, "o")

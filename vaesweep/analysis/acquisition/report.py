@@ -25,11 +25,12 @@ from vaesweep.analysis.acquisition.comparison import (
     paired,
 )
 from vaesweep.analysis.acquisition.findings import findings
-from vaesweep.analysis.acquisition.groups import POINT, REGIME, grouped_table, named, point_axes, regime_axes, single
 from vaesweep.analysis.acquisition.kept import KeptCell, common_config, kept_cells
-from vaesweep.analysis.acquisition.metric_curves import UNITS, metric_curve, metrics_of
+from vaesweep.analysis.acquisition.metrics import UNITS, metrics_of
 from vaesweep.analysis.acquisition.rate_figures import Drawn, draw_areas, draw_metrics, draw_stops
 from vaesweep.analysis.acquisition.rules_figure import RuleCurves, draw_rule_curves
+from vaesweep.analysis.groups import POINT, REGIME, grouped_table, named, point_axes, regime_axes, single
+from vaesweep.analysis.metric_curves import metric_curve
 from vaesweep.analysis.report import Report, replace_file
 from vaesweep.analysis.runs import Runs
 from vaesweep.data.domains import DataSet, Role

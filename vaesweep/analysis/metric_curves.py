@@ -1,4 +1,4 @@
-"""What acquisition is worth against the rate, with intervals over seeds and optima, metric by metric: metric_curve.csv.
+"""Any metric against the rate, with intervals over seeds and optima: metric_curve.csv, separation_curve.csv.
 
 The curves are those of `curves.py` (thesis, section 4.6), one for every metric, domain and regime, on the one rate axis
 of `groups.py`.
@@ -10,21 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from vaesweep.analysis.acquisition.groups import OWN_RATE, REGIME
 from vaesweep.analysis.curves import Loss, loss_curve, seed_optima
-from vaesweep.analysis.gaps import NEGATIVE_ELBO
+from vaesweep.analysis.groups import OWN_RATE, REGIME
 
 VALUE, OPTIMUM = "value", "optimum"
 NATS = "nats per datum"
-MEASUREMENTS = "measurements"
-UNITS = {
-    "area_rmse": "measurement·dB",
-    "area_nll": "measurement·nats",
-    "area_unexplained": "measurement·nats",
-    "stop_offset": MEASUREMENTS,
-    "stop_index": MEASUREMENTS,
-    "stop_rmse": "dB",
-}
 COLUMNS = [
     *("metric", "unit", "domain", "role", "kind", "rate", OWN_RATE, VALUE, "low", "high"),
     *("n_cells", "n_seeds", "rate_low", "rate_high", "at_edge"),
@@ -33,35 +23,25 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Metric:
-    """A column of `grouped_table`, of which less is better, or to be near its `aim` where it has one."""
+    """A column of `grouped_table`, of which less is better, or to be near its `aim` where it has one.
+
+    A `sign` of -1 says that more is better.
+    """
 
     name: str
     unit: str
     aim: float | None = None
+    sign: int = 1
 
     @property
     def optimum(self) -> Loss:
         """What the best value is, of the column `value`."""
-        return Loss(VALUE, aim=self.aim)
+        return Loss(VALUE, self.sign, self.aim)
 
     def points(self, cells: pd.DataFrame) -> pd.DataFrame:
         """The rows of `cells` where it is finite, with its `value`."""
         values = cells[self.name].astype(float) if self.name in cells else pd.Series(np.nan, cells.index)
         return cells.assign(**{VALUE: values})[np.isfinite(values)]
-
-
-def metrics_of(points: pd.DataFrame, threshold: float | None = None) -> list[Metric]:
-    """Distortion, −ELBO, and the areas and stops that `points` of `grouped_table` have.
-
-    The error at the stop is to be near `threshold` (dB). The oracle's offset is none by its definition, so it is no
-    metric.
-    """
-    found = [Metric("distortion", NATS), Metric(NEGATIVE_ELBO, NATS)]
-    names = [name for name in points.columns if name.partition(".")[0] in UNITS and name != "stop_offset.oracle"]
-    for room in UNITS:
-        aim = threshold if room == "stop_rmse" else None
-        found += [Metric(name, UNITS[room], aim) for name in names if name.partition(".")[0] == room]
-    return found
 
 
 def metric_curve(

@@ -1,0 +1,69 @@
+"""What seeds say of a statement: confirmed, refuted or undecided.
+
+A difference is taken within cells or seeds and has a t-interval over seeds: a statement is confirmed where the interval
+lies on its side of zero, refuted where it lies on the other. Optima on the rate axis are compared seed by seed, each
+with its own curve: confirmed where every seed says so, refuted where every seed says the opposite. All else, and
+whatever one seed says, is undecided.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import pandas as pd
+
+from vaesweep.analysis.intervals import t_interval
+from vaesweep.analysis.metric_curves import NATS
+
+
+class Verdict(StrEnum):
+    """What the seeds say of a statement."""
+
+    CONFIRMED = "confirmed"
+    REFUTED = "refuted"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A statement, where it was looked at, the numbers that bear on it, and the verdict."""
+
+    verdict: Verdict
+    statement: str
+    where: str
+    numbers: str
+
+    def __str__(self) -> str:
+        return f"{self.verdict}: {self.statement} ({self.where}): {self.numbers}"
+
+
+def below(statement: str, where: str, differences: pd.Series, unit: str, more: str = "") -> Finding:
+    """A statement that a difference, one a seed, is below zero."""
+    return _beyond_zero(-1, statement, where, differences, unit, more)
+
+
+def above(statement: str, where: str, differences: pd.Series, unit: str, more: str = "") -> Finding:
+    """A statement that a difference, one a seed, is above zero."""
+    return _beyond_zero(1, statement, where, differences, unit, more)
+
+
+def _beyond_zero(side: int, statement: str, where: str, differences: pd.Series, unit: str, more: str) -> Finding:
+    found = t_interval(differences.to_numpy(float))
+    verdict = Verdict.UNDECIDED
+    if found.high < 0 or found.low > 0:
+        verdict = Verdict.CONFIRMED if side * found.mean > 0 else Verdict.REFUTED
+    ends = f"95 % {found.low:+.3g} to {found.high:+.3g}, {found.n} seeds" if found.n > 1 else "one seed"
+    return Finding(verdict, statement, where, f"{found.mean:+.3g} {unit} ({ends}){more}")
+
+
+def lower_rate(statement: str, where: str, one: pd.Series, other: pd.Series) -> Finding:
+    """A statement that optima `one` lie at lower rates than `other`, both by seed."""
+    seeds = one.index.intersection(other.index)
+    difference = one[seeds] - other[seeds]
+    verdict = Verdict.UNDECIDED
+    if len(seeds) > 1 and (difference < 0).all():
+        verdict = Verdict.CONFIRMED
+    elif len(seeds) > 1 and (difference > 0).all():
+        verdict = Verdict.REFUTED
+    means = f"{one[seeds].mean():.3g} against {other[seeds].mean():.3g} {NATS}"
+    span = f"differences of {len(seeds)} seeds {difference.min():+.3g} to {difference.max():+.3g}"
+    return Finding(verdict, statement, where, f"{means}, {span if len(seeds) > 1 else 'one seed'}")
