@@ -20,6 +20,7 @@ def main() -> int:
     chosen = "cells that differ in their seed only; by default validation's choice"
     parser.add_argument("--run", nargs="+", metavar="CELL", help=chosen)
     parser.add_argument("--samples", type=int, default=400, help="posterior samples of a prediction (%(default)s)")
+    parser.add_argument("--prior-samples", type=int, metavar="N", help="of the prior beside them; as configured")
     return reading.say(parser, compare)
 
 
@@ -31,7 +32,7 @@ def compare(options: argparse.Namespace, store: str) -> list[str]:
         raise UserError("no cell of this sweep has acquired by largest variance; name cells by --run")
     names = options.run or sorted(set(of_group(points, choice.best)["cell"]))
     cells = [trained.load(name, store) for name in names]
-    table = rematch(cells, trained.load_data(found, store), options.samples)
+    table = rematch(cells, trained.load_data(found, store), options.samples, options.prior_samples)
     options.out.mkdir(parents=True, exist_ok=True)
     table.to_csv(options.out / "comparison.csv", index=False)
     return [

@@ -12,6 +12,7 @@ compared on common numbers and predictions do not change from call to call.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -84,16 +85,22 @@ class LatentPredictor:
         """p(x | z) `[cell, row, sample, dim]`, log p(z) and the proposal's log density `[cell, row, sample]`."""
         z, log_q = samples(q, self._noise)
         p, log_prior = self._models.observation(z), self._models.prior_log_prob(z)
-        if not self._of_prior or self._models.prior is None:
+        if not self._of_prior:
             return p, log_prior, log_q
         rows = z.shape[:2]
-        other = self._models.prior.unsqueeze(1)
-        more, log_prior_more = self._models.observation(other), self._models.prior_log_prob(other).expand(*rows, -1)
-        p = Gaussian(_beside(p.mean, more.mean), _beside(p.log_std, more.log_std))
-        log_prior = torch.cat([log_prior, log_prior_more], -1)
+        other, decoded, log_prior_other = self._decoded_prior
+        p = Gaussian(_beside(p.mean, decoded.mean), _beside(p.log_std, decoded.log_std))
+        log_prior = torch.cat([log_prior, log_prior_other.expand(*rows, -1)], -1)
         log_q = torch.cat([log_q, log_density(q, other.expand(*rows, -1, -1))], -1)
         share = self._of_prior / log_q.shape[-1]
         return p, log_prior, torch.logaddexp(log_q + math.log1p(-share), log_prior + math.log(share))
+
+    @cached_property
+    def _decoded_prior(self) -> tuple[Tensor, Gaussian, Tensor]:
+        """The prior's samples `[cell, 1, sample, latent]`, p(x | z) and log p(z) of each: the same for every row."""
+        assert self._models.prior is not None
+        z = self._models.prior.unsqueeze(1)
+        return z, self._models.observation(z), self._models.prior_log_prob(z)
 
     def unexplained(self, x: Tensor, observed: Tensor, predictive: Predictive) -> Tensor:
         """See `Predictor`: dimensions are independent given z, so the joint density is a mixture of products."""

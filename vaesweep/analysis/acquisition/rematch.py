@@ -32,14 +32,18 @@ JUDGED = (Role.VALID, Role.TEST, Role.UNSEEN)
 Areas = dict[str, Tensor]  # by domain, [replicate, row], measurement·dB
 
 
-def rematch(cells: Sequence[FinishedCell], data: DataSet, samples: int) -> pd.DataFrame:
+def rematch(
+    cells: Sequence[FinishedCell], data: DataSet, samples: int, prior_samples: int | None = None
+) -> pd.DataFrame:
     """A row a model and domain: mean area under largest variance, its interval over replicates, the difference.
 
     `cells` must share their configuration but for the seed. Columns: model, domain, role, area, low, high, n,
     difference, difference_low, difference_high (to the mean fit of the mixture of `REFERENCE`, over listeners), n_data.
+    Weighted predictions use `prior_samples` of the prior beside those of the posterior, by default as many as the cells
+    are configured with.
     """
     train = data.domain(Role.TRAIN).arrays["x"]
-    plain, weighted = (together(cells, samples, weighted=choice) for choice in (False, True))
+    plain, weighted = (together(cells, samples, prior_samples, weighted=choice) for choice in (False, True))
     models: dict[str, Predictor] = {
         "partial VAE, plain samples": plain,
         "partial VAE": weighted,
@@ -53,7 +57,9 @@ def rematch(cells: Sequence[FinishedCell], data: DataSet, samples: int) -> pd.Da
     return pd.DataFrame(list(_rows(found, found[mixture], roles)))
 
 
-def together(cells: Sequence[FinishedCell], samples: int, *, weighted: bool) -> Predictor:
+def together(
+    cells: Sequence[FinishedCell], samples: int, prior_samples: int | None = None, *, weighted: bool
+) -> Predictor:
     """The cells as one stack of predictors."""
     trained = [TrainedPartialVae.of(cell) for cell in cells]
     first = trained[0].config
@@ -66,7 +72,7 @@ def together(cells: Sequence[FinishedCell], samples: int, *, weighted: bool) -> 
         trained[0].scale,
         samples=samples,
         weighted=weighted,
-        prior_samples=first.acquisition.prior_samples,
+        prior_samples=first.acquisition.prior_samples if prior_samples is None else prior_samples,
     )
 
 
