@@ -61,8 +61,7 @@ _WEIGHTED = {
     "training.learning_rate": 2e-3,
     "training.weight_decay": 0.1,
     "training.average": 0.9995,
-    "training.steps": 24000,
-    "rates.total.steps": 6000,
+    "training.steps": 75000,
     "acquisition.samples": 500,
     "acquisition.prior_samples": 500,
 }
