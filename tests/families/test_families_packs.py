@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vaesweep.data.domains import DataSet
+from vaesweep.errors import UserError
 from vaesweep.families import CellConfig, Family, family, family_names
 from vaesweep.training.loop import start_state, train_pack
 from vaesweep.training.problem import Problem
@@ -86,3 +87,21 @@ def test_cells_do_differ(subject: Family, problem: Problem, recorder: type) -> N
         assert (
             float((together.results[one].state.flat - together.results[other].state.flat).abs().max()) > 100 * WEIGHTS
         )
+
+
+def test_products_in_bfloat16_train_nearly_the_same_cells_where_the_family_allows_them(
+    subject: Family, problem: Problem, alone: Any, recorder: type
+) -> None:
+    config = cell(subject, 3)
+    halved = config.model_copy(update={"training": config.training.model_copy(update={"precision": "bfloat16"})})
+    if not subject.bfloat16:
+        with pytest.raises(UserError, match="bfloat16"):
+            subject.check(halved)
+        return
+    subject.check(halved)
+    kept = recorder()
+    train_pack(problem, [halved], start_state(problem, [halved], ["3"]), kept)
+    mine, yours = kept.results["3"].state.flat, alone.results["3"].state.flat
+    assert mine.dtype == torch.float32
+    apart = float((mine - yours).abs().max())
+    assert 0 < apart < STEPS * 1e-3, "other rounding, and no more than a step of 1e-3 a step"

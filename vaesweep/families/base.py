@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 
 from vaesweep.data.domains import DataSet
+from vaesweep.errors import UserError
 from vaesweep.packing import structure
 from vaesweep.training.config import TrainableConfig
 from vaesweep.training.problem import Problem
@@ -22,6 +23,8 @@ class Family(ABC):
     name: ClassVar[str]
     config: ClassVar[type[CellConfig]]
     metrics: ClassVar[dict[str, str]]  # all metrics of the family's own, with their units
+
+    bfloat16: ClassVar[bool] = False  # whether its models may train with products in bfloat16
 
     @abstractmethod
     def load(self, spec: str, config: CellConfig) -> DataSet:
@@ -54,6 +57,10 @@ class Family(ABC):
     def check(self, config: CellConfig) -> None:
         """Refuse a configuration that is well formed but cannot be trained, with a `UserError` of one line."""
         config.check_names(self.rate_names(config))
+        if config.training.precision == "bfloat16" and not self.bfloat16:
+            raise UserError(
+                f"training.precision=bfloat16: three digits are too few for {self.name}'s likelihood; use float32"
+            )
 
 
 def shares_pack(one: CellConfig, other: CellConfig) -> bool:

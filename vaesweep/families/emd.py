@@ -135,6 +135,7 @@ class SeparatorFamily(Family):
 
     name = "emd"
     config = SeparatorCell
+    bfloat16 = True
     metrics: ClassVar[dict[str, str]] = separation.METRICS
 
     def metrics_of(self, config: CellConfig) -> Mapping[str, str]:

@@ -56,6 +56,10 @@ class TrainingConfig(Frozen):
     clip_norm: Annotated[float, Packed(), Field(gt=0, description="bound on a cell's gradient norm")] = 10.0
     weight_decay: Annotated[float, Packed(), Field(ge=0, description="decoupled: AdamW's")] = 0.0
     average: float = Field(0.0, ge=0, lt=1, description="decay of the running mean of weights that is evaluated")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="of products and convolutions in training; bfloat16 where the family allows it",
+    )
     schedule: Schedule = Cosine()
     early_stopping: EarlyStopping | None = None
     evaluate_every: int = Field(200, ge=1, description="steps between evaluations on the validation domain")

@@ -113,7 +113,8 @@ class RunningPack:
         self.state = state = state.to(problem.device)
         trained = Stack(problem.build(), state.flat)
         self.stack = Stack(problem.build(), state.weights) if self.training.average else trained
-        self.arithmetic = Step(trained, problem.rate_names, compiled=compiled)
+        bfloat16 = self.training.precision == "bfloat16"
+        self.arithmetic = Step(trained, problem.rate_names, compiled=compiled, bfloat16=bfloat16)
         self.policy = RatePolicy(configs, problem.rate_names, problem.device)
         self.watch = Watch(self.training)
         numbers = [(c.training.learning_rate, c.training.clip_norm, c.training.weight_decay) for c in configs]

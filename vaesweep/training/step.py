@@ -31,8 +31,8 @@ class Numbers(NamedTuple):
 class Step:
     """The arithmetic of a step for the stacks of one structure; `rate_names` are the model's."""
 
-    def __init__(self, stack: Stack, rate_names: Sequence[str], *, compiled: bool) -> None:
-        self._stack, self._names = stack, tuple(rate_names)
+    def __init__(self, stack: Stack, rate_names: Sequence[str], *, compiled: bool, bfloat16: bool = False) -> None:
+        self._stack, self._names, self._bfloat16 = stack, tuple(rate_names), bfloat16
         self._fresh = compiled
         self._differentiate, self._move = self._parts, _move
         if compiled:
@@ -47,7 +47,8 @@ class Step:
         """
         if self._fresh:
             _free_cells(self._stack.flat, *batch.values(), *weights.tensors())
-        parts, (measured, objective) = self._differentiate(self._stack.flat, batch, weights, rows)
+        with torch.autocast(self._stack.flat.device.type, torch.bfloat16, enabled=self._bfloat16):
+            parts, (measured, objective) = self._differentiate(self._stack.flat, batch, weights, rows)
         return joined(parts), measured, objective
 
     @torch.no_grad()
