@@ -3,25 +3,14 @@
 python analysis/separation_curves.py [--experiment NAME] [--sweep ID] [--data SPEC] [--out DIR]
 """
 
-import argparse
 import sys
 
-from vaesweep.analysis import runs, trained
 from vaesweep.analysis.separation.report import report
 from vaesweep.cli import reading
 
 
 def main() -> int:
-    parser = reading.parser(__doc__, out="folder for the files")
-    reading.add_sweep(parser, "rd_curve_vitasnet")
-    parser.add_argument("--data", metavar="SPEC", help=reading.DATA)
-    return reading.say(parser, redraw)
-
-
-def redraw(options: argparse.Namespace, store: str) -> list[str]:
-    found = runs.read(options.experiment, store, options.sweep)
-    written = report(found, trained.load_data(found, store, options.data), options.out, store)
-    return reading.lines_of(written.summary, written.paths)
+    return reading.report_again(__doc__, "rd_curve_vitasnet", report)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from vaesweep.data.domains import DataSet, Role
 from vaesweep.elbo import Elbo
 from vaesweep.errors import UserError
-from vaesweep.families import CellConfig, Family, family, family_names
+from vaesweep.families import CellConfig, Family, family
 from vaesweep.families.base import shares_pack
 from vaesweep.packing import leaves
 from vaesweep.rates import RateControl
@@ -24,17 +24,6 @@ from vaesweep.training.world import World
 
 CPU = torch.device("cpu")
 SHORT = {"steps": 3, "batch_size": 8, "evaluate_every": 2}
-
-
-@pytest.fixture(scope="module", params=family_names())
-def subject(request: pytest.FixtureRequest) -> Family:
-    """Each registered family."""
-    return family(request.param)
-
-
-@pytest.fixture(scope="module")
-def data(subject: Family) -> DataSet:
-    return subject.example()
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import torch
 
 from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
-from vaesweep.families import CellConfig, Family, family, family_names
+from vaesweep.families import CellConfig, Family
 from vaesweep.training.loop import start_state, train_pack
 from vaesweep.training.problem import Problem
 from vaesweep.training.state import PackState, merge
@@ -18,17 +18,6 @@ SHORT = {"steps": STEPS, "batch_size": 8, "evaluate_every": 2, "schedule": {"kin
 # The same sums in another order: 6e-8 a term. Adam divides a gradient by its own size, so that a step of 1e-3 may turn
 # a rounding error of a tiny gradient into some 1e-3 of that step.
 WEIGHTS, METRICS = 1e-5, 1e-4
-
-
-@pytest.fixture(scope="module", params=family_names())
-def subject(request: pytest.FixtureRequest) -> Family:
-    """Each registered family."""
-    return family(request.param)
-
-
-@pytest.fixture(scope="module")
-def data(subject: Family) -> DataSet:
-    return subject.example()
 
 
 def cell(subject: Family, number: int) -> CellConfig:

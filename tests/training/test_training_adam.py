@@ -96,6 +96,6 @@ def test_the_running_mean_forgets_its_start_and_is_an_exponential_average_in_the
     values = torch.randn(400, 2, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     mean = torch.full((2, 5), 1e6, dtype=torch.float64)
     for step, value in enumerate(values):
-        adam.average(mean, value, 0.9, torch.tensor(float(step)))
+        adam.average(mean, value, 0.9, step)
     weights = 0.1 * 0.9 ** torch.arange(399, -1, -1, dtype=torch.float64)
     torch.testing.assert_close(mean, torch.einsum("s,scp->cp", weights, values), rtol=1e-6, atol=1e-6)

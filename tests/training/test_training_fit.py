@@ -166,7 +166,7 @@ def test_a_step_is_compiled_where_it_pays(
     problem: Problem, machine: Any, steps: float, gain: Any, compiling: Any, expected: bool
 ) -> None:
     machine(overhead, compiled=gain)
-    count = round(steps * WORTH_COMPILING * compile_seconds(problem) / overhead(10))
+    count = round(steps * WORTH_COMPILING * compile_seconds(problem.build()) / overhead(10))
     found = fit(problem, cells(10), count, math.inf, still, compiling=compiling)
     assert found.compiled == expected
     if isinstance(gain, Exception):

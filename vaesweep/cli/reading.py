@@ -7,9 +7,15 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vaesweep.errors import UserError
 from vaesweep.sweep.vocabulary import store_uri
+
+if TYPE_CHECKING:
+    from vaesweep.analysis.report import Report
+    from vaesweep.analysis.runs import Runs
+    from vaesweep.data.domains import DataSet
 
 DATA = "what it was trained on, see docs/data.md; by default as its sweep named it"
 
@@ -54,6 +60,22 @@ def say(
         return 2
     print(*lines, sep="\n")
     return 0
+
+
+def report_again(about: str | None, experiment: str, report: "Callable[[Runs, DataSet, Path, str], Report]") -> int:
+    """A whole script: write what a family's `report` says of a tracked sweep, its data loaded again."""
+    from vaesweep.analysis import runs, trained  # MLflow takes seconds to import, and `vaesweep` has this module too
+
+    made = parser(about, out="folder for the files")
+    add_sweep(made, experiment)
+    made.add_argument("--data", metavar="SPEC", help=DATA)
+
+    def redraw(options: argparse.Namespace, store: str) -> list[str]:
+        found = runs.read(options.experiment, store, options.sweep)
+        written = report(found, trained.load_data(found, store, options.data), options.out, store)
+        return lines_of(written.summary, written.paths)
+
+    return say(made, redraw)
 
 
 def lines_of(summary: Iterable[str], paths: Iterable[Path]) -> list[str]:

@@ -95,7 +95,7 @@ def predictor(
         posterior,
         observation,
         partial(stack.call, _prior),
-        _prior_samples(stack, latents, prior_samples, scale.mean) if prior_samples else None,
+        _prior_samples(stack, latents, prior_samples, scale.mean) if weighted and prior_samples else None,
     )
     return LatentPredictor(models, scale.mean, scale.std, samples=samples, weighted=weighted)
 
@@ -103,7 +103,7 @@ def predictor(
 def _prior_samples(stack: Stack, latents: int, count: int, like: Tensor) -> Tensor:
     """Samples of every cell's prior, `[cell, sample, latent]`, by random numbers that cells share."""
     points = normal_points(count, latents + 1, RANDOM + 1).to(like).expand(len(stack), -1, -1)
-    return stack.call(_prior_sample, points[..., :-1], torch.special.ndtr(points[..., -1])).detach()
+    return stack.call(_prior_sample, points[..., :-1], torch.special.ndtr(points[..., -1]))
 
 
 def _prior_sample(model: PartialVae, noise: Tensor, uniform: Tensor) -> Tensor:

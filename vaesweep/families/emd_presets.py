@@ -28,7 +28,7 @@ QUICK_CONTROL: Settings = {"rates.total.initial": 1e-2, "rates.total.step_size":
 LAPTOP: Settings = {
     "data.condition.seconds": 0.5,
     "data.rows.test": 128,
-    "training.steps": 3000,
+    "training.steps": 2000,
     "training.batch_size": 8,
     "training.learning_rate": 2e-3,
 }

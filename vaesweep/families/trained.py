@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-from pydantic import ValidationError
 
 from vaesweep.data.audiograms import DIMS
-from vaesweep.errors import UserError
 from vaesweep.families.acquisition import Scale, predictor
 from vaesweep.families.pvae import PartialVaeCell
+from vaesweep.families.rebuilt import another_version, rebuilt
 from vaesweep.models.pvae import PartialVae
 from vaesweep.tasks.latent import LatentPredictor
 from vaesweep.training.finished import FinishedCell
@@ -27,19 +26,13 @@ class TrainedPartialVae:
     @classmethod
     def of(cls, cell: FinishedCell) -> "TrainedPartialVae":
         """Read `cell`. Raises `UserError` where it is of another family, or of another version of this one."""
-        if cell.family != "pvae":
-            raise UserError(
-                f"cell {cell.cell} is of family {cell.family!r}, which has no audiograms; name a cell of 'pvae'"
-            )
+        config, model = rebuilt(
+            cell, "pvae", "has no audiograms", PartialVaeCell, lambda config: PartialVae(DIMS, config.model)
+        )
         try:
-            config = PartialVaeCell.model_validate(cell.config)
-            model = PartialVae(DIMS, config.model)
-            model.load_state_dict(cell.weights)
             scale = Scale(cell.kept["standardisation/mean"], cell.kept["standardisation/std"])
-        except (ValidationError, RuntimeError, KeyError):
-            raise UserError(
-                f"cell {cell.cell} was trained by another version of vaesweep; use that one, or train it again"
-            ) from None
+        except KeyError:
+            raise another_version(cell) from None
         return cls(config, model, scale)
 
     @cached_property

@@ -126,6 +126,7 @@ class TargetRate(RateControl):
 
     @classmethod
     def advance(cls, numbers: Numbers, state: State, rate: Tensor, step: Tensor, pace: Tensor) -> State:
+        """See `RateControl`: the law of the class, one step of it."""
         memory, target, band = numbers["smoothing"], numbers["target"], 1 + numbers["dead_band"]
         average = memory * state["average"] + (1 - memory) * rate
         weight = memory * state["weight"] + (1 - memory)

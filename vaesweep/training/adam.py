@@ -38,21 +38,30 @@ def corrections(step: int, device: torch.device) -> Tensor:
 
 @torch.no_grad()
 def update(
-    flat: Tensor, first: Tensor, second: Tensor, gradient: Tensor, rate: Tensor, decay: Tensor, correction: Tensor
+    flat: Tensor,
+    first: Tensor,
+    second: Tensor,
+    gradient: Tensor,
+    rate: Tensor,
+    decay: Tensor | None,
+    correction: Tensor,
 ) -> None:
-    """One Adam step in place; `rate` `[cell]` is zero for a cell that must not move, `correction` of `corrections`."""
-    flat.mul_((1 - rate * decay)[:, None])
+    """One Adam step in place; `rate` `[cell]` is zero for a cell that must not move, `correction` of `corrections`.
+
+    `decay` `[cell]` is None where no cell's weights decay.
+    """
+    if decay is not None:
+        flat.mul_((1 - rate * decay)[:, None])
     first.lerp_(gradient, 1 - FIRST)
     second.mul_(SECOND).addcmul_(gradient, gradient, value=1 - SECOND)
     denominator = torch.sqrt(second, out=gradient).add_(EPSILON * correction[1])
     flat.sub_(torch.div(first, denominator, out=denominator).mul_((rate * correction[0])[:, None]))
 
 
-def average(mean: Tensor, flat: Tensor, decay: float, step: Tensor) -> None:
+def average(mean: Tensor, flat: Tensor, decay: float, step: int) -> None:
     """Move the running mean of weights towards `flat`, in place; both `[cell, parameter]`, `step` from 0.
 
     The memory grows with the steps up to `decay`, min(decay, (1 + step) / (10 + step)), so that a mean's start is
     forgotten soon.
     """
-    memory = torch.clamp((1 + step) / (10 + step), max=decay)
-    mean.add_((flat - mean) * (1 - memory).to(mean.dtype))
+    mean.lerp_(flat, 1 - min(decay, (1 + step) / (10 + step)))

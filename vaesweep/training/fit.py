@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import nn
+
 from vaesweep.training.config import TrainableConfig
 from vaesweep.training.memory import Meter, ran_out
 from vaesweep.training.problem import Problem
@@ -69,9 +71,8 @@ def fit(
     cells = least if size else best_size(rungs, len(configs), limit)
     notes = () if cells == len(configs) else (f"{cells} of {len(configs)} cells at a time{_why(rungs, limit)}",)
     seconds = next((rung.seconds for rung in rungs if rung.cells == cells), None)
-    compiled, said = _compiling(
-        problem, configs[:cells], steps * math.ceil(len(configs) / cells), seconds, clock, compiling
-    )
+    worth = WORTH_COMPILING * compile_seconds(model) / (steps * math.ceil(len(configs) / cells))
+    compiled, said = _compiling(problem, configs[:cells], worth, seconds, clock, compiling)
     return Fit(cells, compiled, (*notes, *said))
 
 
@@ -115,16 +116,16 @@ def best_size(rungs: Sequence[Rung], cells: int, limit: float = math.inf) -> int
 def _compiling(
     problem: Problem,
     configs: Sequence[TrainableConfig],
-    steps: int,
+    worth: float,
     seconds: float | None,
     clock: Clock,
     compiling: Compile,
 ) -> tuple[bool, tuple[str, ...]]:
-    """Whether to compile, and what to say of it."""
+    """Whether to compile, and what to say of it; steps of `worth` seconds and more are worth trying."""
     if compiling == "never":
         return False, ()
     plain = step_seconds(problem, configs, clock) if seconds is None else seconds
-    if compiling == "auto" and plain * steps < WORTH_COMPILING * compile_seconds(problem):
+    if compiling == "auto" and plain < worth:
         return False, ()
     began = clock()
     try:
@@ -138,9 +139,9 @@ def _compiling(
     return True, (f"compiled: {ratio}",)
 
 
-def compile_seconds(problem: Problem) -> float:
-    """About how long compiling a step takes."""
-    return LAYER_SECONDS * sum(1 for module in problem.build().modules() if not any(module.children()))
+def compile_seconds(model: nn.Module) -> float:
+    """About how long compiling a step of a model takes."""
+    return LAYER_SECONDS * sum(1 for module in model.modules() if not any(module.children()))
 
 
 def _sizes(cells: int) -> list[int]:

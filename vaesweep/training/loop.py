@@ -118,7 +118,8 @@ class RunningPack:
         self.policy = RatePolicy(configs, problem.rate_names, problem.device)
         self.watch = Watch(self.training)
         numbers = [(c.training.learning_rate, c.training.clip_norm, c.training.weight_decay) for c in configs]
-        self.learning_rate, self.clip_norm, self.decay = torch.tensor(numbers, device=problem.device).unbind(-1)
+        self.learning_rate, self.clip_norm, decay = torch.tensor(numbers, device=problem.device).unbind(-1)
+        self.decay = decay if any(c.training.weight_decay for c in configs) else None
         self.seeds = sorted({config.seed for config in configs})
         self.which = torch.tensor([self.seeds.index(config.seed) for config in configs], device=problem.device)
         batch = self.training.batch_size

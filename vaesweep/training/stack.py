@@ -46,9 +46,7 @@ class Stack:
         self._vectorised = stackable(model) and len(flat) > 1
         self.layout = layout_of(model)
         self.flat = flat
-        self.views: Views = {
-            name: view.detach().requires_grad_() for name, view in unflatten(flat, self.layout).items()
-        }
+        self.views: Views = unflatten(flat, self.layout)
 
     def __len__(self) -> int:
         return len(self.flat)

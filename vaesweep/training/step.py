@@ -25,7 +25,7 @@ class Numbers(NamedTuple):
 
     rate: Tensor
     clip_norm: Tensor
-    decay: Tensor
+    decay: Tensor | None  # None where no cell's weights decay
 
 
 class Step:
@@ -59,11 +59,11 @@ class Step:
         correction = adam.corrections(state.step, state.flat.device)
         by_cell = (state.flat, state.first, state.second, gradient, state.failed == RUNNING, objective, *numbers)
         if self._fresh:
-            _free_cells(*by_cell)
+            _free_cells(*(tensor for tensor in by_cell if tensor is not None))
         self._fresh = False
         norm, alive = self._move(*by_cell, correction)
         if average:
-            adam.average(state.average, state.flat, average, torch.tensor(float(state.step)))
+            adam.average(state.average, state.flat, average, state.step)
         return norm, alive
 
     def _parts(
@@ -88,7 +88,7 @@ def _move(
     objective: Tensor,
     rate: Tensor,
     clip_norm: Tensor,
-    decay: Tensor,
+    decay: Tensor | None,
     correction: Tensor,
 ) -> tuple[Tensor, Tensor]:
     norm, alive = adam.clip(gradient, clip_norm, alive & objective.isfinite())

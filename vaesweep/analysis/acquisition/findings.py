@@ -1,9 +1,7 @@
 """What a sweep says of the thesis' statements about acquisition (study A, sections 4.5 and 4.6), one verdict each.
 
-Differences of areas and offsets are taken within cells, averaged over a seed's cells, and have a t-interval over seeds:
-a statement is confirmed where the interval lies on its side of zero, refuted where it lies on the other. Optima on the
-rate axis are compared seed by seed, each with its own curve: confirmed where every seed says so, refuted where every
-seed says the opposite. All else, and whatever one seed says, is undecided.
+Differences of areas and offsets are taken within cells and averaged over a seed's cells; `analysis/verdicts.py` says
+what makes a verdict of them.
 """
 
 from collections.abc import Iterator, Mapping

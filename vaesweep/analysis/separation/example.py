@@ -7,7 +7,6 @@ agree.
 from dataclasses import dataclass
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from vaesweep.data.domains import DataSet, Role
@@ -15,6 +14,7 @@ from vaesweep.data.spelling import did_you_mean
 from vaesweep.errors import UserError
 from vaesweep.families import family
 from vaesweep.families.emd import SeparatorCell
+from vaesweep.families.rebuilt import rebuilt
 from vaesweep.likelihoods import si_sdr
 from vaesweep.models.emd.separator import ENCODING, Separator
 from vaesweep.training.finished import FinishedCell
@@ -74,7 +74,7 @@ def separate(cell: FinishedCell, data: DataSet, domain: str | None = None, row: 
     Raises `UserError` where the cell is no separator, is of another version, was trained on other data, or where there
     is no such domain or row.
     """
-    config, model = _rebuilt(cell)
+    config, model = rebuilt(cell, "emd", "separates nothing", SeparatorCell, lambda config: Separator(config.model))
     if data.domain(Role.TRAIN).condition != config.data.condition:
         raise UserError(f"cell {cell.cell} was trained on other data: name those of its sweep")
     chosen = domain or data.domain(Role.TEST).name
@@ -100,17 +100,3 @@ def separate(cell: FinishedCell, data: DataSet, domain: str | None = None, row: 
         encoding_rate=elbo.rates[ENCODING][0] if ENCODING in elbo.rates else None,
         rates={name: float(elbo.rate(name)[0]) for name in elbo.rates},
     )
-
-
-def _rebuilt(cell: FinishedCell) -> tuple[SeparatorCell, Separator]:
-    if cell.family != "emd":
-        raise UserError(f"cell {cell.cell} is of family {cell.family!r}, which separates nothing; name a cell of 'emd'")
-    try:
-        config = SeparatorCell.model_validate(cell.config)
-        model = Separator(config.model)
-        model.load_state_dict(cell.weights)
-    except (ValidationError, RuntimeError):
-        raise UserError(
-            f"cell {cell.cell} was trained by another version of vaesweep; use that one, or train it again"
-        ) from None
-    return config, model
