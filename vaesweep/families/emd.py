@@ -14,9 +14,9 @@ from pydantic import Field
 from torch import Tensor
 
 from vaesweep.data import pulses
+from vaesweep.data.counters import Stream, normal
 from vaesweep.data.domains import DataSet, Domain, Role
 from vaesweep.data.pulses import PulseCondition, SplitRows
-from vaesweep.data.pulses.counters import Stream, normal
 from vaesweep.elbo import Elbo
 from vaesweep.errors import UserError
 from vaesweep.families import separation

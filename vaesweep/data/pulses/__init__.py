@@ -1,7 +1,7 @@
 """Mixtures of Gaussian pulses, keyed by index (thesis, study B, appendices K.1 and M).
 
 `conditions` says what may be drawn, `parameters` draws it, `audio` renders it, `domains` names rows of it. All
-randomness comes from `counters`.
+randomness comes from `vaesweep.data.counters`.
 """
 
 from vaesweep.data.pulses.audio import noise, render

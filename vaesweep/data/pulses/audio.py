@@ -12,8 +12,8 @@ import math
 import torch
 from torch import Tensor
 
+from vaesweep.data.counters import Stream, normal, uniform
 from vaesweep.data.pulses.conditions import NoiseKind, PulseCondition
-from vaesweep.data.pulses.counters import Stream, normal, uniform
 
 
 def render(parameters: Tensor, condition: PulseCondition, indices: Tensor) -> tuple[Tensor, Tensor]:

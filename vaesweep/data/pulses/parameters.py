@@ -10,8 +10,8 @@ from enum import IntEnum
 import numpy as np
 import torch
 
+from vaesweep.data.counters import Stream, uniform
 from vaesweep.data.pulses.conditions import PulseCondition
-from vaesweep.data.pulses.counters import Stream, uniform
 
 
 class Parameter(IntEnum):

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 from splitmix import WORD, splitmix_in_python
 
-from vaesweep.data.pulses.counters import Stream, normal, random_bits, splitmix, uniform
+from vaesweep.data.counters import Stream, normal, random_bits, splitmix, uniform
 
 LEAST_P = 1e-4  # seeds are fixed: a test that passes once passes always, and a sound generator passes with 0.9999
 

@@ -21,6 +21,10 @@ class Stream(IntEnum):
     ENCODING = 3  # of latent variables, where models are evaluated
     MASKS = 4
     SOURCES = 5
+    PIXELS = 6  # noise of images
+    LATENTS = 7  # of latent images, where models are evaluated
+    BRIDGES = 8  # between the points of latent paths, there too
+    BINARY = 9  # binary images from grey ones
 
 
 def _signed(word: int) -> int:
