@@ -64,6 +64,7 @@ def test_a_default_that_is_written_out_is_the_same_cell() -> None:
         {"training.steps": 5},
         {"training.schedule.final_share": 0.5},
         {"training.early_stopping.patience": 20},
+        {"training.skip.norm": 400.0},
         {"rates.total.kind": "fixed"},
         {"free_nats.z.nats": 1},
         {"model.hidden": 8},
@@ -204,6 +205,12 @@ def test_cells_of_different_structure_never_share_a_pack() -> None:
 def test_cells_that_differ_in_packed_numbers_share_a_pack() -> None:
     (whole,) = pack(cells_of({"training.learning_rate": [1e-3, 1e30]}), 100)
     assert len(whole.cells) == 12
+
+
+def test_limits_of_skipping_share_a_pack_and_cells_without_skipping_have_their_own() -> None:
+    (whole,) = pack(cells_of({"training.skip.norm": [200.0, 400.0]}), 100)
+    assert len(whole.cells) == 12
+    assert len(pack(cells_of({"training.skip": [None, {"norm": 400.0}]}), 100)) == 2
 
 
 def test_cells_of_one_seed_stand_together() -> None:

@@ -166,6 +166,7 @@ def test_a_cell_that_diverges_is_named_and_its_neighbours_finish(command: Any) -
     done = command.run(settings=settings)
     assert done.returncode == 0, done.stderr
     assert "cells: 2 finished, 2 diverged, 0 failed" in done.stdout
+    assert done.stdout.count("diverged: step 1: the objective or its gradient was not finite") == 2
     assert sorted(status for _, status in command.runs("cell")) == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
     causes = command.rows("select value from tags where key = 'vaesweep.cause'")
     assert len(causes) == 2

@@ -213,11 +213,11 @@ def test_the_description_says_that_nothing_is_left() -> None:
     assert text.endswith("session: 3 cells, 3 done, none to train\n")
 
 
-def watched(packs: Any, events: list[Event], endings: list[bool]) -> str:
+def watched(packs: Any, events: list[Event], endings: list[str | None]) -> str:
     def watch(console: Console) -> None:
         with Watcher(console, packs, 0, 3) as watcher:
-            for diverged in endings:
-                watcher.ended(diverged=diverged)
+            for cause in endings:
+                watcher.ended("0123", cause)
             for event in events:
                 watcher.event(event)
 
@@ -228,10 +228,15 @@ def test_a_log_gets_a_line_with_cells_steps_and_rates(monkeypatch: pytest.Monkey
     monkeypatch.setattr(progress, "LOG_SECONDS", 0.0)
     packs = session().plan(1).packs
     metrics = {"valid/rate": [0.5, 2.0, 1.0], "valid/elbo": [-30.0, -20.0, -10.0]}
-    text = watched(packs, [Event(packs[0].identity, 2, 4, [(2, ["a", "b", "c"], metrics)])], [False])
+    text = watched(packs, [Event(packs[0].identity, 2, 4, [(2, ["a", "b", "c"], metrics)])], [None])
     assert re.fullmatch(
         r"0 s: 1/3 cells, 50% of the steps, about 0 s left \(pack 1: rate 0\.5 to 2 nats, median -ELBO 20\)\n", text
     )
+
+
+def test_a_cell_that_diverges_is_named_at_once_with_its_cause() -> None:
+    text = watched(session().plan(1).packs, [], [None, "step 7: it was too steep"])
+    assert text == "cell 0123 diverged: step 7: it was too steep\n"
 
 
 def test_a_log_gets_no_bars_and_a_line_only_now_and_then() -> None:

@@ -23,6 +23,7 @@ from vaesweep.sweep.plan import make_plan
 from vaesweep.sweep.tracking import Store, Tracker, TrackingError
 from vaesweep.sweep.vocabulary import CONFIG_FILE, MODEL_FILE, SWEEP_FILE, Kind, Outcome, Tag
 from vaesweep.training.finished import FinishedCell
+from vaesweep.training.skipping import NOT_FINITE
 
 CELLS = [Cell(PartialVaeCell(seed=seed), "pvae", "data", {"seed": seed}) for seed in range(3)]
 NAMES = [cell.identity for cell in CELLS]
@@ -91,8 +92,9 @@ def ended(
     history = {"valid/rate": torch.tensor([step / 10 for step in evaluated], dtype=torch.float64)}
     metrics = {} if diverged is not None else {"a.test/rate": 2.0, "a.test/elbo": -30.0}
     config = PartialVaeCell().model_dump(mode="json")
+    cause = None if diverged is None else f"step {diverged}: {NOT_FINITE}"
     return FinishedCell(
-        cell, "pvae", config, evaluated[-1], metrics, diverged, saturated, tuple(evaluated), history, {}, {}
+        cell, "pvae", config, evaluated[-1], metrics, diverged, saturated, tuple(evaluated), history, {}, {}, cause
     )
 
 

@@ -74,10 +74,12 @@ class Watcher:
         )
         self._speak()
 
-    def ended(self, *, diverged: bool) -> None:
-        """A cell has ended."""
+    def ended(self, cell: str, cause: str | None = None) -> None:
+        """A cell has ended; it diverged where there is a `cause`, which is said at once."""
         self._done += 1
-        self._diverged += diverged
+        if cause is not None:
+            self._diverged += 1
+            self._console.print(f"cell {cell} diverged: {cause}", highlight=False, soft_wrap=True)
         note = f"{self._diverged} diverged" if self._diverged else ""
         self._bars.update(self._cells, completed=self._done, note=note)
 

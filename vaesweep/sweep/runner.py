@@ -189,7 +189,7 @@ class _Desk(tune.Callback):
         data = self._storage.read(name)
         found = finished.from_bytes(data, f"{self._storage.uri}/{name}")
         self._tracker.ended(found, data)
-        self._watcher.ended(diverged=found.diverged is not None)
+        self._watcher.ended(found.cell, found.cause)
         self.collected.add(cell)
         return True
 

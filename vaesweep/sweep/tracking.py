@@ -250,7 +250,7 @@ class Tracker:
         diverged = cell.diverged is not None
         tags = {Tag.OUTCOME: str(Outcome.DIVERGED if diverged else Outcome.FINISHED)}
         if diverged:
-            tags[Tag.CAUSE] = f"step {cell.diverged}: the objective or its gradient was not finite"
+            tags[Tag.CAUSE] = str(cell.cause)
         elif cell.cell in self._known:
             tags[Tag.CAUSE] = ""  # of an earlier failure, which counts no longer
         if cell.saturated:

@@ -28,12 +28,19 @@ def clip(gradient: Tensor, bound: Tensor, alive: Tensor) -> tuple[Tensor, Tensor
 
 
 def corrections(step: int, device: torch.device) -> Tensor:
-    """What makes up for moments that started at zero, at step `step` (from 0): `[2]`, of the first and the second.
+    """What makes up for moments that started at zero, at step `step` (from 0): `[1, 2]`, of the first and the second.
 
     A tensor and not a pair of numbers, since a compiled step would be compiled anew for every number.
     """
     second = math.sqrt(1 - SECOND ** (step + 1))
-    return torch.tensor([second / (1 - FIRST ** (step + 1)), second], device=device)
+    return torch.tensor([[second / (1 - FIRST ** (step + 1)), second]], device=device)
+
+
+def own_corrections(taken: Tensor) -> Tensor:
+    """The same for cells that have taken different numbers of steps, `taken` `[cell]`: `[cell, 2]`."""
+    power = taken.double() + 1
+    second = torch.sqrt(1 - SECOND**power)
+    return torch.stack([second / (1 - FIRST**power), second], dim=1).float()
 
 
 @torch.no_grad()
@@ -45,17 +52,25 @@ def update(
     rate: Tensor,
     decay: Tensor | None,
     correction: Tensor,
+    moving: Tensor | None = None,
 ) -> None:
     """One Adam step in place; `rate` `[cell]` is zero for a cell that must not move, `correction` of `corrections`.
 
-    `decay` `[cell]` is None where no cell's weights decay.
+    `decay` `[cell]` is None where no cell's weights decay. Where `moving` `[cell]` is given, moments of cells that do
+    not move stay as they are, and the `gradient` of these must be zero.
     """
     if decay is not None:
         flat.mul_((1 - rate * decay)[:, None])
-    first.lerp_(gradient, 1 - FIRST)
-    second.mul_(SECOND).addcmul_(gradient, gradient, value=1 - SECOND)
-    denominator = torch.sqrt(second, out=gradient).add_(EPSILON * correction[1])
-    flat.sub_(torch.div(first, denominator, out=denominator).mul_((rate * correction[0])[:, None]))
+    if moving is None:
+        first.lerp_(gradient, 1 - FIRST)
+        second.mul_(SECOND)
+    else:
+        one = torch.ones_like(rate)
+        first.lerp_(gradient, torch.where(moving, (1 - FIRST) * one, 0.0)[:, None])
+        second.mul_(torch.where(moving, SECOND * one, one)[:, None])
+    second.addcmul_(gradient, gradient, value=1 - SECOND)
+    denominator = torch.sqrt(second, out=gradient).add_(EPSILON * correction[:, 1:])
+    flat.sub_(torch.div(first, denominator, out=denominator).mul_((rate * correction[:, 0])[:, None]))
 
 
 def average(mean: Tensor, flat: Tensor, decay: float, step: int) -> None:

@@ -44,6 +44,13 @@ class EarlyStopping(Frozen):
     tolerance: float = Field(1e-3, ge=0, description="nats per datum that count as an improvement")
 
 
+class GradientSkipping(Frozen):
+    """A step whose gradient norm exceeds `norm` is not taken; more than `most` of them in a row fail the cell."""
+
+    norm: Annotated[float, Packed(), Field(gt=0, description="before clipping, as clip_norm")]
+    most: int = Field(50, ge=1, description="skipped steps in a row that a cell survives")
+
+
 Schedule = Annotated[Constant | Cosine | Plateau, Field(discriminator="kind")]
 
 
@@ -54,6 +61,7 @@ class TrainingConfig(Frozen):
     batch_size: int = Field(64, ge=1)
     learning_rate: Annotated[float, Packed(), Field(gt=0)] = 1e-3
     clip_norm: Annotated[float, Packed(), Field(gt=0, description="bound on a cell's gradient norm")] = 10.0
+    skip: GradientSkipping | None = None
     weight_decay: Annotated[float, Packed(), Field(ge=0, description="decoupled: AdamW's")] = 0.0
     average: float = Field(0.0, ge=0, lt=1, description="decay of the running mean of weights that is evaluated")
     precision: Literal["float32", "bfloat16"] = Field(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vaesweep.errors import UserError
 from vaesweep.training.loop import CellResult
+from vaesweep.training.skipping import NOT_FINITE
 from vaesweep.training.stack import unflatten
 from vaesweep.training.state import FORMAT, header
 
@@ -35,6 +36,7 @@ class FinishedCell:
     history: dict[str, Tensor]
     weights: dict[str, Tensor]
     kept: dict[str, Tensor]
+    cause: str | None = None  # when and why it diverged
 
 
 def to_bytes(result: CellResult, family: str, config: dict[str, Any]) -> bytes:
@@ -47,6 +49,7 @@ def to_bytes(result: CellResult, family: str, config: dict[str, Any]) -> bytes:
         "step": result.step,
         "metrics": result.metrics,
         "diverged": result.diverged,
+        "cause": result.cause,
         "saturated": result.saturated,
         "evaluated": result.state.evaluated,
     }
@@ -65,9 +68,15 @@ def from_bytes(data: bytes, where: str) -> FinishedCell:
     except safetensors.SafetensorError as error:
         raise UserError(f"{where} is damaged; delete it to train its cell anew") from error
     about.pop("format")
+    about.setdefault("cause", _only_cause(about["diverged"]))
     about["saturated"], about["evaluated"] = tuple(about["saturated"]), tuple(about["evaluated"])
     weights, history, kept = (_under(f"{part}/", tensors) for part in ("model", "history", "kept"))
     return FinishedCell(**about, weights=weights, history=history, kept=kept)
+
+
+def _only_cause(diverged: int | None) -> str | None:
+    """Why a cell diverged whose file is of an earlier version, which had one cause only and did not say it."""
+    return None if diverged is None else f"step {diverged}: {NOT_FINITE}"
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from vaesweep.rates import RatePolicy
+from vaesweep.training import skipping
 from vaesweep.training.config import TrainableConfig
 from vaesweep.training.evaluate import elbo_metrics, evaluate
 from vaesweep.training.order import NOISE, Order, generator
@@ -40,6 +41,7 @@ class CellResult:
     saturated: tuple[str, ...]
     state: PackState  # of this cell alone: weights, history
     kept: dict[str, Tensor] = field(default_factory=dict)
+    cause: str | None = None  # when and why it diverged
 
 
 class Listener(Protocol):
@@ -71,6 +73,7 @@ def start_state(problem: Problem, configs: Sequence[TrainableConfig], cells: Seq
         failed=torch.full((len(cells),), RUNNING, dtype=torch.long, device=problem.device),
         control=policy.start(),
         watch=Watch(configs[0].training).start(len(cells), problem.device),
+        skips=skipping.start(configs[0].training.skip, len(cells), problem.device),
     )
 
 
@@ -120,6 +123,7 @@ class RunningPack:
         numbers = [(c.training.learning_rate, c.training.clip_norm, c.training.weight_decay) for c in configs]
         self.learning_rate, self.clip_norm, decay = torch.tensor(numbers, device=problem.device).unbind(-1)
         self.decay = decay if any(c.training.weight_decay for c in configs) else None
+        self.skipping = skipping.of_cells(configs, state.skips, problem.device)
         self.seeds = sorted({config.seed for config in configs})
         self.which = torch.tensor([self.seeds.index(config.seed) for config in configs], device=problem.device)
         batch = self.training.batch_size
@@ -156,7 +160,7 @@ class RunningPack:
         gradient, measured, objective = self.together(*self.arithmetic.gradient(batch, weights, rows))
         pace = self.watch.factor(state.watch, state.step)
         rate = self.learning_rate * pace.to(self.learning_rate.dtype)
-        numbers = Numbers(rate, self.clip_norm, self.decay)
+        numbers = Numbers(rate, self.clip_norm, self.decay, self.skipping)
         norm, alive = self.arithmetic.move(state, gradient, objective, numbers, self.training.average)
         state.failed = torch.where(alive | (state.failed != RUNNING), state.failed, state.step)
         rates = dict(zip(self.problem.rate_names, measured[1:].nan_to_num(), strict=True))
@@ -201,6 +205,8 @@ class RunningPack:
         metrics |= {f"train/beta.{name}": beta for name, beta in betas.items()}
         metrics["train/learning_rate"] = self.learning_rate * self.watch.factor(state.watch, state.step)
         metrics["train/settled"] = self.policy.settled(state.control, now).double()
+        if self.skipping is not None:
+            metrics["train/skipped"] = self.skipping.total.double()
         for name, flag in self.policy.saturated(state.control).items():
             metrics[f"train/saturated.{name}"] = flag.double()
         names, table = list(metrics), torch.stack([value.double() for value in metrics.values()]).cpu()
@@ -239,12 +245,18 @@ class RunningPack:
                     step=self.state.step,
                     metrics={} if at is None else {name: float(value[at]) for name, value in found.metrics.items()},
                     diverged=int(self.state.failed[i]) if at is None else None,
+                    cause=self.cause(i) if at is None else None,
                     saturated=tuple(name for name, flag in flags.items() if bool(flag[i])),
                     state=self.state.select([i]),
                     kept={} if at is None else {name: value[at] for name, value in found.kept.items()},
                 )
             )
         return ended
+
+    def cause(self, cell: int) -> str:
+        """When and why the failed cell at a position has failed."""
+        why = skipping.cause(self.configs[cell].training.skip, self.state.skips, cell)
+        return f"step {int(self.state.failed[cell])}: {why}"
 
     def judged(self, cells: Sequence[int]) -> Uses:
         """Final metrics of the cells at some positions, and what their users need, on the CPU."""

@@ -26,8 +26,9 @@ class PackState:
     """The state of a pack after `step` steps. Every tensor's first axis is the cell.
 
     `average` is the running mean of the weights `flat`, or `[cell, 0]` where none is kept. `control` and `watch` are
-    the states of the rate controls and of plateau and early stopping; `history` holds every evaluation so far,
-    `[cell, evaluation]` a metric, with `evaluated` the step numbers.
+    the states of the rate controls and of plateau and early stopping, `skips` the counts of skipped steps (empty where
+    every step is taken); `history` holds every evaluation so far, `[cell, evaluation]` a metric, with `evaluated` the
+    step numbers.
     """
 
     cells: tuple[str, ...]
@@ -40,12 +41,13 @@ class PackState:
     average: Tensor
     control: dict[str, Tensor]
     watch: dict[str, Tensor]
+    skips: dict[str, Tensor]
     history: dict[str, Tensor] = field(default_factory=dict)
     evaluated: tuple[int, ...] = ()
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by their names in the file, each `[cell, ...]`."""
-        groups = {"control": self.control, "watch": self.watch, "history": self.history}
+        groups = {"control": self.control, "watch": self.watch, "skips": self.skips, "history": self.history}
         nested = {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
         plain = {name: getattr(self, name) for name in PLAIN}
         return plain | nested
@@ -92,7 +94,7 @@ class PackState:
         try:
             layout = tuple((name, tuple(shape)) for name, shape in about["layout"])
             empty = torch.empty(0)
-            shell = cls(tuple(about["cells"]), layout, about["step"], empty, empty, empty, empty, empty, {}, {})
+            shell = cls(tuple(about["cells"]), layout, about["step"], empty, empty, empty, empty, empty, {}, {}, {})
             shell.evaluated = tuple(about["evaluated"])
             return _from_tensors(safetensors.torch.load(data), shell)
         except DAMAGE as error:
@@ -126,7 +128,7 @@ def _damaged(where: str) -> UserError:
 
 
 def _from_tensors(tensors: Mapping[str, Tensor], rest: PackState) -> PackState:
-    groups: dict[str, dict[str, Tensor]] = {"control": {}, "watch": {}, "history": {}}
+    groups: dict[str, dict[str, Tensor]] = {"control": {}, "watch": {}, "skips": {}, "history": {}}
     for name, value in tensors.items():
         group, _, key = name.partition("/")
         if key:
@@ -140,5 +142,6 @@ def _from_tensors(tensors: Mapping[str, Tensor], rest: PackState) -> PackState:
         average=tensors.get("average", tensors["flat"][:, :0]),  # files of earlier versions have none
         control=groups["control"],
         watch=groups["watch"],
+        skips=groups["skips"],
         history=groups["history"],
     )

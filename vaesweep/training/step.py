@@ -11,21 +11,24 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from vaesweep.elbo import Elbo
 from vaesweep.rates import Weights
 from vaesweep.training import adam
 from vaesweep.training.problem import Batch
+from vaesweep.training.skipping import Skipping, hold
 from vaesweep.training.stack import Stack, Views, gradient, joined, unflatten
 from vaesweep.training.state import RUNNING, PackState
 
 
 class Numbers(NamedTuple):
-    """What each cell moves by, `[cell]`: present learning rate, bound on the gradient norm, weight decay."""
+    """What each cell moves by, `[cell]`: present learning rate, bound on the gradient norm, weight decay, skipping."""
 
     rate: Tensor
     clip_norm: Tensor
     decay: Tensor | None  # None where no cell's weights decay
+    skipping: Skipping | None  # None where every step is taken
 
 
 class Step:
@@ -55,13 +58,20 @@ class Step:
     def move(
         self, state: PackState, gradient: Tensor, objective: Tensor, numbers: Numbers, average: float
     ) -> tuple[Tensor, Tensor]:
-        """Clip and make one Adam step in place; norms before clipping and which cells are alive, `[cell]`."""
-        correction = adam.corrections(state.step, state.flat.device)
-        by_cell = (state.flat, state.first, state.second, gradient, state.failed == RUNNING, objective, *numbers)
+        """Clip and make one Adam step in place; norms before clipping and which cells are alive, `[cell]`.
+
+        The skipped steps are counted in `numbers.skipping`, in place too.
+        """
+        if numbers.skipping is None:
+            correction = adam.corrections(state.step, state.flat.device)
+        else:
+            correction = adam.own_corrections(state.step - numbers.skipping.total)
+        alive = state.failed == RUNNING
+        arguments = (state.flat, state.first, state.second, gradient, alive, objective, *numbers, correction)
         if self._fresh:
-            _free_cells(*(tensor for tensor in by_cell if tensor is not None))
+            _free_cells(*(leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)))
         self._fresh = False
-        norm, alive = self._move(*by_cell, correction)
+        norm, alive = self._move(*arguments)
         if average:
             adam.average(state.average, state.flat, average, state.step)
         return norm, alive
@@ -89,10 +99,16 @@ def _move(
     rate: Tensor,
     clip_norm: Tensor,
     decay: Tensor | None,
+    skipping: Skipping | None,
     correction: Tensor,
 ) -> tuple[Tensor, Tensor]:
     norm, alive = adam.clip(gradient, clip_norm, alive & objective.isfinite())
-    adam.update(flat, first, second, gradient, torch.where(alive, rate, 0.0), decay, correction)
+    if skipping is None:
+        adam.update(flat, first, second, gradient, torch.where(alive, rate, 0.0), decay, correction)
+        return norm, alive
+    alive, moving = hold(skipping, norm, alive)
+    gradient.masked_fill_(~moving[:, None], 0.0)
+    adam.update(flat, first, second, gradient, torch.where(moving, rate, 0.0), decay, correction, moving)
     return norm, alive
 
 
