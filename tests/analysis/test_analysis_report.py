@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from vaesweep.analysis import report
-from vaesweep.analysis.curves import COLUMNS
-from vaesweep.analysis.figures import DISTORTION, ordinary_range, panel_limits
+from vaesweep.analysis.curves import COLUMNS, rd_curve
+from vaesweep.analysis.figures import DISTORTION, domain_styles, draw_rd_curve, ordinary_range, panel_limits
 from vaesweep.analysis.runs import Runs
 from vaesweep.analysis.table import cells_table, target_axis
 from vaesweep.sweep.vocabulary import Outcome
@@ -122,6 +122,27 @@ def test_a_far_domain_gets_its_own_scale_above_the_cut(sweep_of: SweepOf) -> Non
     assert limits.high < 40
     assert limits.above[0] > 900
     assert limits.above[1] >= far.max()
+
+
+def test_many_unseen_domains_are_faint_and_few_have_a_colour_each(sweep_of: SweepOf, tmp_path: Path) -> None:
+    table = cells_table(sweep_of([1.0, 2.0], 2))
+    elsewhere = table[table["domain"] == "elsewhere"]
+
+    def with_unseen(count: int) -> pd.DataFrame:
+        return pd.concat([table, *(elsewhere.assign(domain=f"else_{i}", distortion=1e9) for i in range(count - 1))])
+
+    few, many = (domain_styles(with_unseen(count)) for count in (4, 5))
+    assert len({style.colour for style in few.values()}) == 7
+    assert [name for name, style in many.items() if style.faint] == [
+        "elsewhere",
+        "else_0",
+        "else_1",
+        "else_2",
+        "else_3",
+    ]
+    assert not any(style.faint for style in few.values())
+    draw_rd_curve(with_unseen(5), rd_curve(with_unseen(5)), "many", tmp_path / "many.png")
+    assert (tmp_path / "many.png").stat().st_size > 0
 
 
 def test_a_single_monster_does_not_set_the_range_but_a_steep_curve_does() -> None:

@@ -25,6 +25,7 @@ from vaesweep.data.domains import Role
 # Okabe and Ito's palette, distinct under every common colour blindness.
 GREEN, BLUE, SKY, BLACK = "#009E73", "#0072B2", "#56B4E9", "#000000"
 UNSEEN = ("#D55E00", "#CC79A7", "#E69F00", BLACK)
+GREY = "#888888"
 HOME = {Role.TRAIN: (GREEN, "--"), Role.VALID: (SKY, ":"), Role.TEST: (BLUE, "-")}
 SQUASH = 2.5  # cut the panel when the rest makes it this many times taller than home alone
 MONSTER = 10  # a dot this many times farther out than the next is left out of the range, and counted
@@ -34,10 +35,11 @@ REFERENCE = (0, (1, 2.2))  # dots
 
 @dataclass(frozen=True)
 class Style:
-    """How one domain is drawn."""
+    """How one domain is drawn; a `faint` one as a thin line alone, which no axis is made for."""
 
     colour: str
     line: str
+    faint: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,11 +90,13 @@ def draw_rd_curve(table: pd.DataFrame, curve: pd.DataFrame, title: str, path: Pa
 
 
 def domain_styles(table: pd.DataFrame) -> dict[str, Style]:
-    """Colour and line of every domain, in the table's order."""
+    """Colour and line of every domain, in the table's order; unseen ones are faint where there are many."""
     domains = table.drop_duplicates("domain")
-    unseen = iter(range(len(domains)))
+    unseen = domains.loc[~domains["role"].isin(HOME), "domain"]
+    many = len(unseen) > len(UNSEEN)
+    colours = dict(zip(unseen, UNSEEN, strict=False))
     return {
-        name: Style(*HOME[Role(role)]) if role in HOME else Style(UNSEEN[next(unseen) % len(UNSEEN)], "-")
+        name: Style(*HOME[Role(role)]) if role in HOME else Style(GREY if many else colours[name], "-", faint=many)
         for name, role in zip(domains["domain"], domains["role"], strict=True)
     }
 
@@ -145,16 +149,18 @@ def draw_panel(
     `references` are horizontal lines, of domains: what something else reaches there, whatever the rate.
     """
     references = references or {}
+    faint = [domain for domain, style in styles.items() if style.faint]
+    ruling = points[~points["domain"].isin(faint)]
     if points.empty:
         axes = [figure.add_subplot(place)]
         axes[0].text(0.5, 0.5, "no finished cell yet", ha="center", transform=axes[0].transAxes, fontsize=13)
     else:
         roles = points.drop_duplicates("domain").set_index("domain")["role"]
         lines = [{"domain": d, "role": roles[d], quantity.column: v} for d, v in references.items() if d in roles]
-        limits = panel_limits(pd.concat([points, pd.DataFrame(lines)]) if lines else points, quantity)
+        limits = panel_limits(pd.concat([ruling, pd.DataFrame(lines)]) if lines else ruling, quantity)
         axes = _cut_axes(figure, place, limits) if limits.above else [figure.add_subplot(place)]
         axes[-1].set_ylim(limits.low, limits.high)
-        _note_outside(axes[0], quantity.values(points), limits)
+        _note_outside(axes[0], quantity.values(ruling), limits)
     for axis in axes:
         for domain, style in styles.items() if len(points) else ():
             _draw_domain(axis, quantity, points, curve, domain, style)
@@ -220,9 +226,12 @@ def _draw_domain(
     axis: Axes, quantity: Quantity, points: pd.DataFrame, curve: pd.DataFrame, domain: str, style: Style
 ) -> None:
     """Dots, band, line and optimum of one domain; what lies outside the axis's limits is clipped."""
+    line = curve[(curve["domain"] == domain) & (curve["kind"] == CURVE)]
+    if style.faint:
+        axis.plot(line["rate"], quantity.values(line), color=style.colour, lw=0.9, alpha=0.7, zorder=1)
+        return
     cells = points[points["domain"] == domain]
     draw_dots(axis, cells, quantity.values(cells), style.colour)
-    line = curve[(curve["domain"] == domain) & (curve["kind"] == CURVE)]
     draw_line(axis, line["rate"], [quantity.values(line, suffix) for suffix in ("", "_low", "_high")], style)
     best = curve[(curve["domain"] == domain) & (curve["kind"] == quantity.optimum)]
     bottom, top = axis.get_ylim()
@@ -247,8 +256,10 @@ def legend_entries(
     """Domains, the `marks` by what they say, and what hollow dots and bands are where there are any."""
     roles = dict(zip(points["domain"], points["role"], strict=True))
     for domain, style in styles.items():
-        if domain in roles:
+        if domain in roles and not style.faint:
             yield Line2D([], [], color=style.colour, linestyle=style.line, lw=2.4, label=_label(domain, roles))
+    if faint := [domain for domain, style in styles.items() if style.faint and domain in roles]:
+        yield Line2D([], [], color=GREY, lw=0.9, label=f"{len(faint)} unseen domains, by name in curve.csv")
     for label, quantity in marks.items():
         yield Line2D([], [], marker=quantity.marker, label=label, **marked("#999999", 11))
     if (points["saturated"] != "").any():
