@@ -1,0 +1,40 @@
+"""Stochastic differential equations over unit depth: Brownian paths, solvers, latent pairs, memory, adaptive steps.
+
+Tensors in, tensors out, nothing here draws. Fields are pure functions of explicit tensors (`terms`); `solve` walks them
+with a solver of `SOLVERS`, and `adaptive` does with steps as small as a tolerance asks for.
+"""
+
+from vaesweep.sde.adaptive import AdaptiveSolution, adaptive, path_increments
+from vaesweep.sde.brownian import at_steps, coarsen, common_steps, increments, refine
+from vaesweep.sde.checkpoint import recomputed
+from vaesweep.sde.latent import Drift, Drifts, log_ratio, posterior_sde, prior_sde
+from vaesweep.sde.solve import Solution, solve
+from vaesweep.sde.solvers import SOLVERS, Carry, Orders, Solver
+from vaesweep.sde.terms import Field, Sde, Tensors, Terms
+
+__all__ = [
+    "SOLVERS",
+    "AdaptiveSolution",
+    "Carry",
+    "Drift",
+    "Drifts",
+    "Field",
+    "Orders",
+    "Sde",
+    "Solution",
+    "Solver",
+    "Tensors",
+    "Terms",
+    "adaptive",
+    "at_steps",
+    "coarsen",
+    "common_steps",
+    "increments",
+    "log_ratio",
+    "path_increments",
+    "posterior_sde",
+    "prior_sde",
+    "recomputed",
+    "refine",
+    "solve",
+]

@@ -1,0 +1,142 @@
+"""Solvers of a fixed step, one step each: Euler-Maruyama, Euler-Heun, reversible Heun. Stateless, for diagonal noise.
+
+Orders of convergence: Kloeden and Platen (1992) for the first, its Stratonovich twin by the same expansion, and Kidger
+et al. (2021b, "Efficient and accurate gradients for neural SDEs") for the reversible one. `tests/sde` measures them.
+A solver never branches on values and changes no tensor in place: it runs under autograd, `torch.func` and a compiler.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from vaesweep.sde.terms import Sde, Terms
+
+
+class Carry(NamedTuple):
+    """What goes from one step to the next, `[batch, *latent]`; `twin` and last `terms` are reversible Heun's own."""
+
+    state: Tensor
+    running: Tensor | None = None
+    against: Tensor | None = None
+    twin: Tensor | None = None
+    terms: Terms | None = None
+
+
+class Orders(NamedTuple):
+    """The error falls with the step to this power: of paths (`strong`) and of expectations (`weak`)."""
+
+    strong: float
+    weak: float
+
+
+class Solver(ABC):
+    """One step of a scheme: what it solves, how well, and how.
+
+    `additive` are the orders where the diffusion does not depend on the state, `diagonal` where that of each component
+    depends on this component alone, and `ordinary` is the order without noise.
+    """
+
+    name: str
+    calculus: Literal["ito", "stratonovich"]
+    additive: Orders
+    diagonal: Orders
+    ordinary: int
+
+    def begin(self, sde: Sde, start: Tensor) -> Carry:
+        """What the first step starts from, given the state `[batch, *latent]` at depth 0."""
+        return Carry(start)
+
+    @abstractmethod
+    def step(self, sde: Sde, carry: Carry, s: float, end: float, dw: Tensor) -> Carry:
+        """From depth `s` to `end` along the increment `dw` `[batch, *latent]`."""
+
+
+class EulerMaruyama(Solver):
+    """y' = y + f(s, y) ds + g(s, y) dW. One evaluation a step."""
+
+    name = "euler_maruyama"
+    calculus = "ito"
+    additive = Orders(1.0, 1.0)
+    diagonal = Orders(0.5, 1.0)
+    ordinary = 1
+
+    def step(self, sde: Sde, carry: Carry, s: float, end: float, dw: Tensor) -> Carry:
+        """One step."""
+        terms = sde.at(s, carry.state)
+        return _explicit(carry, terms, terms.diffusion, end - s, dw)
+
+
+class EulerHeun(Solver):
+    """ŷ = y + g(s, y) dW, y' = y + f(s, y) ds + (g(s, y) + g(s', ŷ)) dW / 2.
+
+    Two evaluations a step, one where the noise is additive: ŷ then says nothing new, and this is Euler-Maruyama.
+    """
+
+    name = "euler_heun"
+    calculus = "stratonovich"
+    additive = Orders(1.0, 1.0)
+    diagonal = Orders(1.0, 1.0)
+    ordinary = 1
+
+    def step(self, sde: Sde, carry: Carry, s: float, end: float, dw: Tensor) -> Carry:
+        """One step."""
+        terms = sde.at(s, carry.state)
+        diffusion = terms.diffusion
+        if not sde.additive:
+            ahead = sde.at(end, torch.addcmul(carry.state, diffusion, dw))
+            diffusion = (diffusion + ahead.diffusion) / 2
+        return _explicit(carry, terms, diffusion, end - s, dw)
+
+
+class ReversibleHeun(Solver):
+    """ŷ' = 2y - ŷ + f ds + g dW, y' = y + (f + f') ds / 2 + (g + g') dW / 2, fields at ŷ and ŷ' (Kidger et al. 2021b).
+
+    One evaluation a step and one to begin with. Each step can be undone in closed form. Integrals beside the state are
+    taken along ŷ. Strong order 1/2 is what is proven of noise that does not commute; diagonal noise does, and there the
+    difference of ŷ and y, of order 1/2, cancels between both ends of a step.
+    """
+
+    name = "reversible_heun"
+    calculus = "stratonovich"
+    additive = Orders(1.0, 2.0)
+    diagonal = Orders(1.0, 1.0)
+    ordinary = 2
+
+    def begin(self, sde: Sde, start: Tensor) -> Carry:
+        """The twin starts at the state."""
+        return Carry(start, twin=start, terms=sde.at(0.0, start))
+
+    def step(self, sde: Sde, carry: Carry, s: float, end: float, dw: Tensor) -> Carry:
+        """One step. RuntimeError of a carry that another solver began."""
+        if carry.twin is None or carry.terms is None:
+            raise RuntimeError("reversible Heun steps on from what it began")
+        old, half = carry.terms, (end - s) / 2
+        twin = torch.addcmul(torch.add(2 * carry.state - carry.twin, old.drift, alpha=end - s), old.diffusion, dw)
+        new = sde.at(end, twin)
+        state = torch.add(carry.state, old.drift + new.drift, alpha=half)
+        state = torch.addcmul(state, old.diffusion + new.diffusion, dw, value=0.5)
+        running = _plus(_plus(carry.running, old.running, half), new.running, half)
+        return Carry(state, running, _ito(carry.against, old.against, dw), twin, new)
+
+
+SOLVERS: dict[str, Solver] = {solver.name: solver for solver in (EulerMaruyama(), EulerHeun(), ReversibleHeun())}
+
+
+def _explicit(carry: Carry, terms: Terms, diffusion: Tensor, ds: float, dw: Tensor) -> Carry:
+    """A step by the drift at its start."""
+    state = torch.addcmul(torch.add(carry.state, terms.drift, alpha=ds), diffusion, dw)
+    return Carry(state, _plus(carry.running, terms.running, ds), _ito(carry.against, terms.against, dw))
+
+
+def _plus(total: Tensor | None, rate: Tensor | None, ds: float) -> Tensor | None:
+    if rate is None:
+        return total
+    return rate * ds if total is None else torch.add(total, rate, alpha=ds)
+
+
+def _ito(total: Tensor | None, integrand: Tensor | None, dw: Tensor) -> Tensor | None:
+    if integrand is None:
+        return total
+    return integrand * dw if total is None else torch.addcmul(total, integrand, dw)
