@@ -24,7 +24,8 @@ def cell(subject: Family, number: int) -> CellConfig:
     """Cells that differ in seed, target rate, learning rate and clipping norm."""
     numbers = {"learning_rate": 1e-3 * 0.9**number, "clip_norm": 10.0 / (1 + number % 3)}
     rates = {"total": {"kind": "target", "target": 0.5 * (number + 1), "initial": 1.0 / (number + 1)}}
-    return subject.config.model_validate({"seed": number % 5, "rates": rates, "training": SHORT | numbers})
+    own = {"seed": number % 5, "rates": rates, "training": SHORT | numbers}
+    return subject.config.model_validate(subject.small().model_dump() | own)
 
 
 @pytest.fixture(scope="module")

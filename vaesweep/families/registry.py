@@ -3,9 +3,12 @@
 from vaesweep.errors import UserError
 from vaesweep.families.base import Family
 from vaesweep.families.emd import SeparatorFamily
+from vaesweep.families.hvae import HierarchyFamily
 from vaesweep.families.pvae import PartialVaeFamily
 
-_FAMILIES: dict[str, Family] = {found.name: found for found in (PartialVaeFamily(), SeparatorFamily())}
+_FAMILIES: dict[str, Family] = {
+    found.name: found for found in (PartialVaeFamily(), SeparatorFamily(), HierarchyFamily())
+}
 
 
 def family_names() -> tuple[str, ...]:

@@ -1,0 +1,160 @@
+"""What is measured of hierarchical VAEs, while they train and of those that have ended (thesis study C, section 4).
+
+Every evaluation draws latent variables by noise that is keyed by the image. Other steps walk the same Brownian paths:
+an image's path at one step is the sum, or the bridge, of its path at another.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vaesweep.data.counters import Stream, normal
+from vaesweep.data.domains import Role
+from vaesweep.data.images import Pixels
+from vaesweep.elbo import Elbo
+from vaesweep.models.hvae.config import INITIAL, HierarchyConfig
+from vaesweep.models.hvae.hierarchy import Reconstruction
+from vaesweep.packing import Frozen
+from vaesweep.sde import at_steps, common_steps, increments
+from vaesweep.training.problem import Batch
+from vaesweep.training.stack import Stack
+
+METRICS = {
+    "rmse": "error of the observation's mean, standard deviations of the training pixels (real) or intensity (binary)",
+    "bits_per_pixel": "negative ELBO a pixel, bits",
+}
+PARTS = ("elbo", "distortion", "initial_rate", "path_rate")  # of the bound at another step, in nats an image
+ONE_DRAW = 2**40  # between the keys of an image's draws
+NUMBERS = 2**23  # of noise that are held at a time
+
+
+class EvaluationConfig(Frozen):
+    """What is evaluated, and on how many images of a domain."""
+
+    rows: int = Field(10_000, ge=1, description="images of a domain, at most; the first ones")
+    steps: tuple[int, ...] = Field((), description="steps a level that trained models are evaluated at too")
+    draws: int = Field(0, ge=0, description="of the importance-weighted bound of trained models; 0 leaves it out")
+
+    @property
+    def asked(self) -> bool:
+        """Whether anything is asked of trained models beyond what every cell is evaluated on."""
+        return bool(self.steps or self.draws)
+
+
+@dataclass(frozen=True)
+class Population:
+    """The images of one domain, of which the first `rows` are evaluated."""
+
+    name: str
+    role: Role
+    pixels: Pixels
+    rows: int
+
+    def noise(self, rows: slice, shapes: Mapping[str, tuple[int, ...]], draw: int = 0) -> Batch:
+        """Standard normals of each image's own, by name and `[batch, *shape]`; each `draw` has others."""
+        return _keyed(Stream.LATENTS, self.pixels.indices(rows) + draw * ONE_DRAW, shapes)
+
+    def bridges(self, rows: slice, shapes: Mapping[str, tuple[int, ...]]) -> Batch:
+        """More of them, which fill in steps between steps."""
+        return _keyed(Stream.BRIDGES, self.pixels.indices(rows), shapes)
+
+
+def measure(elbo: Elbo, output: Reconstruction, x: Tensor) -> dict[str, Tensor]:
+    """Quantities of each image, `[batch]`, whose means `summarise` reads."""
+    error = (output.observation.mean - x).square().flatten(1).mean(-1)
+    return {"squared": error, "bits": -elbo.value() / (x[0].numel() * math.log(2))}
+
+
+def summarise(means: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`METRICS` from the means of a domain, each `[cell]`."""
+    return {"rmse": means["squared"].sqrt(), "bits_per_pixel": means["bits"]}
+
+
+@torch.no_grad()
+def bounds(
+    stack: Stack,
+    model: HierarchyConfig,
+    evaluation: EvaluationConfig,
+    populations: Sequence[Population],
+    rows: int | None = None,
+) -> dict[str, Tensor]:
+    """Bounds of trained models on at most `rows` images of each domain, by `domain/metric`, each `[cell]`, in nats.
+
+    `steps_<n>.<part>` are the `PARTS` of the bound with n steps a level; `importance_<K>.bound` is the
+    importance-weighted bound of K draws (Burda et al. 2016), which is never below the ELBO.
+    """
+    found: dict[str, Tensor] = {}
+    for population in populations:
+        count = min(population.rows, rows or population.rows)
+        for steps in evaluation.steps:
+            for part, value in _at(stack, model, steps, population, count).items():
+                found[f"{population.name}/steps_{steps}.{part}"] = value
+        if evaluation.draws:
+            name = f"{population.name}/importance_{evaluation.draws}.bound"
+            found[name] = _importance_weighted(stack, model, evaluation.draws, population, count)
+    return found
+
+
+def stepped(batch: Batch, bridges: Batch, steps: int) -> Batch:
+    """A batch of training's steps with the same Brownian paths in `steps` steps a level.
+
+    `bridges` has noise of `common_steps` by the same names, where training's steps do not include these.
+    """
+    return {
+        name: at_steps(increments(noise), steps, bridges.get(name)) * math.sqrt(steps) if noise.dim() > 4 else noise
+        for name, noise in batch.items()
+    }
+
+
+def _at(stack: Stack, model: HierarchyConfig, steps: int, population: Population, rows: int) -> dict[str, Tensor]:
+    """Means of the bound's parts with so many steps a level."""
+    shapes, common = model.noise_shapes(), common_steps(model.depth.draws, steps)
+    between = {name: shape for name, shape in model.noise_shapes(common).items() if len(shape) > 3}
+    bridges = between if common > model.depth.draws else {}
+    sums = torch.zeros(len(stack), len(PARTS), dtype=torch.float64, device=stack.flat.device)
+    for part in _chunks(rows, {**shapes, **between}):
+        batch = stepped(population.noise(part, shapes), population.bridges(part, bridges), steps)
+        found = stack.apply(_parts, {"x": population.pixels.batch(part), **batch}, shared=True)
+        sums += found.double().sum(1)
+    return dict(zip(PARTS, (sums / rows).unbind(-1), strict=True))
+
+
+def _importance_weighted(stack: Stack, model: HierarchyConfig, draws: int, population: Population, rows: int) -> Tensor:
+    """Mean over images of log mean exp of the log weights of all draws."""
+    shapes = model.noise_shapes()
+    total = torch.zeros(len(stack), dtype=torch.float64, device=stack.flat.device)
+    for part in _chunks(rows, shapes):
+        x = population.pixels.batch(part)
+        each = [
+            stack.apply(_log_weight, {"x": x, **population.noise(part, shapes, draw)}, shared=True).double()
+            for draw in range(draws)
+        ]
+        total += (torch.stack(each).logsumexp(0) - math.log(draws)).sum(-1)
+    return total / rows
+
+
+def _parts(result: tuple[Elbo, Reconstruction], batch: Batch) -> Tensor:
+    elbo, _ = result
+    initial = elbo.rate(INITIAL)
+    return torch.stack([elbo.value(), elbo.distortion, initial, elbo.total_rate() - initial], dim=-1)
+
+
+def _log_weight(result: tuple[Elbo, Reconstruction], batch: Batch) -> Tensor:
+    return result[1].log_weight
+
+
+def _chunks(rows: int, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[slice]:
+    each = max(1, NUMBERS // sum(math.prod(shape) for shape in shapes.values()))
+    return (slice(start, min(start + each, rows)) for start in range(0, rows, each))
+
+
+def _keyed(stream: Stream, indices: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> Batch:
+    sizes = [math.prod(shape) for shape in shapes.values()]
+    if not sizes:
+        return {}
+    parts = normal(stream, indices, sum(sizes)).split(sizes, dim=-1)
+    return {name: part.unflatten(-1, shape) for part, (name, shape) in zip(parts, shapes.items(), strict=True)}
