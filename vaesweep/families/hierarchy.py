@@ -1,12 +1,13 @@
 """What is measured of hierarchical VAEs, while they train and of those that have ended (thesis study C, section 4).
 
-Every evaluation draws latent variables by noise that is keyed by the image. Other steps walk the same Brownian paths:
-an image's path at one step is the sum, or the bridge, of its path at another.
+Every evaluation draws latent variables by noise that is keyed by the image. Other steps walk the Brownian paths of
+training's step: an image's path at another step is their sum, or their bridge, where both grids have a point the same.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -29,14 +30,16 @@ METRICS = {
 }
 PARTS = ("elbo", "distortion", "initial_rate", "path_rate")  # of the bound at another step, in nats an image
 ONE_DRAW = 2**40  # between the keys of an image's draws
-NUMBERS = 2**23  # of noise that are held at a time
+NUMBERS = 2**23  # that are held at a time: of noise, or in a widest layer of all cells
 
 
 class EvaluationConfig(Frozen):
     """What is evaluated, and on how many images of a domain."""
 
     rows: int = Field(10_000, ge=1, description="images of a domain, at most; the first ones")
-    steps: tuple[int, ...] = Field((), description="steps a level that trained models are evaluated at too")
+    steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (), description="steps a level that trained models are evaluated at too"
+    )
     draws: int = Field(0, ge=0, description="of the importance-weighted bound of trained models; 0 leaves it out")
 
     @property
@@ -116,7 +119,7 @@ def _at(stack: Stack, model: HierarchyConfig, steps: int, population: Population
     between = {name: shape for name, shape in model.noise_shapes(common).items() if len(shape) > 3}
     bridges = between if common > model.depth.draws else {}
     sums = torch.zeros(len(stack), len(PARTS), dtype=torch.float64, device=stack.flat.device)
-    for part in _chunks(rows, {**shapes, **between}):
+    for part in _chunks(rows, {**shapes, **between}, model, len(stack)):
         batch = stepped(population.noise(part, shapes), population.bridges(part, bridges), steps)
         found = stack.apply(_parts, {"x": population.pixels.batch(part), **batch}, shared=True)
         sums += found.double().sum(1)
@@ -127,7 +130,7 @@ def _importance_weighted(stack: Stack, model: HierarchyConfig, draws: int, popul
     """Mean over images of log mean exp of the log weights of all draws."""
     shapes = model.noise_shapes()
     total = torch.zeros(len(stack), dtype=torch.float64, device=stack.flat.device)
-    for part in _chunks(rows, shapes):
+    for part in _chunks(rows, shapes, model, len(stack)):
         x = population.pixels.batch(part)
         each = [
             stack.apply(_log_weight, {"x": x, **population.noise(part, shapes, draw)}, shared=True).double()
@@ -147,8 +150,10 @@ def _log_weight(result: tuple[Elbo, Reconstruction], batch: Batch) -> Tensor:
     return result[1].log_weight
 
 
-def _chunks(rows: int, shapes: Mapping[str, tuple[int, ...]]) -> Iterator[slice]:
-    each = max(1, NUMBERS // sum(math.prod(shape) for shape in shapes.values()))
+def _chunks(rows: int, shapes: Mapping[str, tuple[int, ...]], model: HierarchyConfig, cells: int) -> Iterator[slice]:
+    noise = sum(math.prod(shape) for shape in shapes.values())
+    layer = max(model.width, model.hidden, 2 * model.depth.hidden) * model.resolution(model.levels - 1) ** 2
+    each = max(1, NUMBERS // max(noise, cells * layer))
     return (slice(start, min(start + each, rows)) for start in range(0, rows, each))
 
 

@@ -9,7 +9,7 @@ from vaesweep.packing import Frozen
 from vaesweep.sde import SOLVERS
 
 INITIAL = "initial"  # the name of the initial value's rate
-ON_GRID = 1e-9  # how far one over a step may be from a whole number
+ON_GRID = 1e-5  # by what share the steps of a level may miss its depth: a third is written with six digits
 
 
 def level_name(level: int) -> str:
@@ -21,7 +21,7 @@ class ContinuousDepth(Frozen):
     """Each level is a latent SDE over one unit of depth, its weights shared over that depth (CD-VAE)."""
 
     kind: Literal["continuous"] = "continuous"
-    step: float = Field(0.1, gt=0, le=1, description="Δs in training, and where nothing else is asked for")
+    step: float = Field(0.1, ge=1e-6, le=1, description="Δs in training, and where nothing else is asked for")
     solver: str = Field("euler_heun", description=f"one of {', '.join(SOLVERS)}")
     hidden: int = Field(128, ge=1, description="channels within a drift")
     diffusion: float = Field(0.5, gt=0, description="σ of each level before training")
@@ -33,7 +33,7 @@ class ContinuousDepth(Frozen):
     def _check(self) -> Self:
         if self.solver not in SOLVERS:
             raise ValueError(f"there is no solver {self.solver!r}; there are {', '.join(SOLVERS)}")
-        if abs(1 / self.step - self.draws) > ON_GRID:
+        if abs(self.step * self.draws - 1) > ON_GRID:
             raise ValueError(
                 f"a step of {self.step:g} does not divide a level's depth of 1; give 1/n, such as {1 / self.draws:.6g}"
             )
@@ -76,7 +76,9 @@ class HierarchyConfig(Frozen):
 
     size: int = Field(16, ge=1, description="height and width of an image, pixels")
     observation: Literal["gaussian", "bernoulli"] = "gaussian"
-    levels: int = Field(3, ge=1, description="of latent variables, each of twice the resolution of the one above")
+    levels: int = Field(
+        3, ge=1, le=16, description="of latent variables, each of twice the resolution of the one above"
+    )
     finest: int = Field(1, ge=1, description="pixels along an edge of the last level's latent pixel")
     latents: int = Field(4, ge=1, description="channels of a latent pixel")
     width: int = Field(128, ge=1, description="channels of the bottom-up path, of discrete levels and of the decoder")
@@ -91,7 +93,7 @@ class HierarchyConfig(Frozen):
         if self.size % coarsest:
             raise ValueError(
                 f"{self.levels} levels over latent pixels of {self.finest} need images whose size is a multiple of "
-                f"{coarsest}, not {self.size}; use fewer levels"
+                f"{coarsest}, not {self.size}; set another model.size, fewer levels or another finest"
             )
         return self
 

@@ -71,13 +71,16 @@ def _grouped(hidden: int, processes: int) -> tuple[nn.Parameter, nn.Parameter]:
 
 
 def drift(tensors: Tensors, s: float, y: Tensor) -> Tensor:
-    """The drifts of one or two processes at depth `s` and state `y`: `[batch, process * latents, height, width]`."""
+    """The drifts of one or two processes at depth `s` and state `y`: `[batch, process * latents, height, width]`.
+
+    They are in the precision of `y`, in which steps and rates are summed, whatever that of products is.
+    """
     state, depth, offset, first, first_bias, second, second_bias, expand, expand_bias = tensors
     processes = first.shape[-4] // first.shape[-3]
     x = F.linear(y.movedim(-3, -1), state).movedim(-1, -3) + (offset + s * depth[:, None, None])
     x = F.conv2d(F.gelu(x), first, first_bias, padding=1, groups=processes)
     x = F.conv2d(F.gelu(x), second, second_bias, padding=1, groups=processes)
-    return F.conv2d(F.gelu(x), expand, expand_bias, groups=processes)
+    return F.conv2d(F.gelu(x), expand, expand_bias, groups=processes).to(y.dtype)
 
 
 def drifts(tensors: Tensors, s: float, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -27,12 +27,16 @@ class TopDownBlock(nn.Module):
         self.residual = ResidualBlock(width, hidden, depth)
 
     def forward(self, stream: Tensor, noise: Tensor, signal: Tensor | None) -> Walk:
-        """The stream after the block; z is drawn from the posterior where there is a `signal`, else from the prior."""
-        mean, log_std, features = self.prior(stream).split(self._split, dim=-3)
+        """The stream after the block; z is drawn from the posterior where there is a `signal`, else from the prior.
+
+        Distributions are in the precision of the noise, whatever that of products is.
+        """
+        mean, log_std, features = self.prior(stream).to(noise.dtype).split(self._split, dim=-3)
         p = Gaussian(mean, log_std)
         q = p
         if signal is not None:
-            q = Gaussian(*self.posterior(torch.cat([stream, signal], dim=-3)).chunk(2, dim=-3))
+            told = self.posterior(torch.cat([stream, signal], dim=-3)).to(noise.dtype)
+            q = Gaussian(*told.chunk(2, dim=-3))
         z, log_q = q.draw(noise)
         stream = self.residual(stream + features + self.project(z))
         if signal is None:

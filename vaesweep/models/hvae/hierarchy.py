@@ -29,7 +29,8 @@ from vaesweep.models.hvae.walk import Walk
 class Reconstruction:
     """What came of a batch of images: their observation distribution, and log p(x, z) - log q(z | x), `[batch]`.
 
-    The mean of exp(`log_weight`) over draws of z estimates p(x) without bias (Burda et al. 2016).
+    The mean of exp(`log_weight`) over draws of z estimates p(x) without bias (Burda et al. 2016). Levels of reversible
+    Heun steps are the exception: their ratio of path densities is exact only as the steps become small.
     """
 
     observation: Observation
@@ -61,7 +62,7 @@ class Hierarchy(nn.Module):
         (`HierarchyConfig.noise_shapes`). A continuous level takes as many steps as its noise has draws.
         """
         signals = self.bottom_up(x)
-        q = Gaussian(*self.initial(signals[0]).chunk(2, dim=-3))
+        q = self._posterior(signals[0], initial_noise)
         z, log_q = q.draw(initial_noise)
         rates = {INITIAL: standard_kl(q)}
         log_ratio = (log_q - standard_gaussian(z).log_prob(z)).flatten(1).sum(-1)
@@ -78,16 +79,22 @@ class Hierarchy(nn.Module):
         """Images of the prior, or of `x` as far as the `informed` topmost levels are told of it.
 
         With `informed` 0 nothing is, with 1 the initial value and the topmost level are (thesis Figure 8c), with all
-        levels this is a reconstruction. ValueError if `x` is missing where it is needed.
+        levels this is a reconstruction. ValueError if `x` is missing where it is needed, and of levels there are not.
         """
+        if not 0 <= informed <= len(self.levels):
+            raise ValueError(f"0 to {len(self.levels)} levels can be told of an image, not {informed}")
         if informed and x is None:
             raise ValueError(f"{informed} levels are to be told of an image, and there is none")
         known: list[Tensor] = self.bottom_up(x)[:informed] if x is not None else []
         z = initial_noise
         if known:
-            z = Gaussian(*self.initial(known[0]).chunk(2, dim=-3)).sample(initial_noise)
+            z = self._posterior(known[0], initial_noise).sample(initial_noise)
         signals: list[Tensor | None] = [*known, *[None] * (len(self.levels) - len(known))]
         return self._descend(z, level_noise, signals)[0]
+
+    def _posterior(self, signal: Tensor, noise: Tensor) -> Gaussian:
+        """Of the initial value, in the precision of its noise whatever that of products is."""
+        return Gaussian(*self.initial(signal).to(noise.dtype).chunk(2, dim=-3))
 
     def _noises(self, level_noise: dict[str, Tensor]) -> list[Tensor]:
         return [level_noise[f"{level_name(level)}_noise"] for level in range(len(self.levels))]
