@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaesweep.sde import at_steps, coarsen, common_steps, increments, refine
+from vaesweep.sde import coarsen, increments, refine
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -38,29 +38,9 @@ def test_a_refined_path_goes_through_the_points_of_the_coarse_one(factor: int) -
     torch.testing.assert_close(coarsen(fine, factor), path, rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize(("steps", "other"), [(16, 16), (16, 8), (16, 32), (16, 24), (5, 7), (1, 3)])
-def test_a_path_is_the_same_at_common_points_of_any_two_grids(steps: int, other: int) -> None:
-    path = increments(normal(2, steps, 3))
-    common = common_steps(steps, other)
-    moved = at_steps(path, other, normal(2, common, 3, seed=1))
-    assert moved.shape == (2, other, 3)
-    points, shared = [one.cumsum(1) for one in (path, moved)], steps * other // common
-    for number in range(1, shared + 1):
-        at = [one[:, number * one.shape[1] // shared - 1] for one in points]
-        torch.testing.assert_close(*at, rtol=0, atol=1e-13)
-
-
-def test_a_coarser_grid_needs_no_noise() -> None:
-    path = increments(normal(2, 16, 3))
-    assert torch.equal(at_steps(path, 4), coarsen(path, 4))
-    assert at_steps(path, 16) is path
-
-
 def test_what_does_not_fit_is_refused() -> None:
     path = increments(normal(2, 6, 3))
     with pytest.raises(ValueError, match="divisor of 6"):
         coarsen(path, 4)
     with pytest.raises(ValueError, match="noise of 12, not 6"):
         refine(path, 2, path)
-    with pytest.raises(ValueError, match="noise of 12 steps"):
-        at_steps(path, 4)

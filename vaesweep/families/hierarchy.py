@@ -1,11 +1,11 @@
 """What is measured of hierarchical VAEs, while they train and of those that have ended (thesis study C, section 4).
 
-Every evaluation draws latent variables by noise that is keyed by the image. Other steps walk the Brownian paths of
-training's step: an image's path at another step is their sum, or their bridge, where both grids have a point the same.
+Every evaluation draws latent variables by noise that is keyed by the image. Other steps walk the same Brownian paths:
+those of training's step are refined once, to a grid that holds every step asked for, and summed to each.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -17,10 +17,10 @@ from vaesweep.data.counters import Stream, normal
 from vaesweep.data.domains import Role
 from vaesweep.data.images import Pixels
 from vaesweep.elbo import Elbo
-from vaesweep.models.hvae.config import INITIAL, HierarchyConfig
+from vaesweep.models.hvae.config import INITIAL, INITIAL_NOISE, HierarchyConfig
 from vaesweep.models.hvae.hierarchy import Reconstruction
 from vaesweep.packing import Frozen
-from vaesweep.sde import at_steps, common_steps, increments
+from vaesweep.sde import coarsen, increments, refine
 from vaesweep.training.problem import Batch
 from vaesweep.training.stack import Stack
 
@@ -61,9 +61,17 @@ class Population:
         """Standard normals of each image's own, by name and `[batch, *shape]`; each `draw` has others."""
         return _keyed(Stream.LATENTS, self.pixels.indices(rows) + draw * ONE_DRAW, shapes)
 
-    def bridges(self, rows: slice, shapes: Mapping[str, tuple[int, ...]]) -> Batch:
-        """More of them, which fill in steps between steps."""
-        return _keyed(Stream.BRIDGES, self.pixels.indices(rows), shapes)
+    def paths(self, rows: slice, model: HierarchyConfig, steps: int) -> tuple[Tensor, Batch]:
+        """The initial value's noise, and the levels' Brownian paths in `steps` steps, a multiple of training's.
+
+        In training's steps they are those of `noise`; between them goes the bridge, of each image's own too.
+        """
+        coarse, fine = model.noise_shapes(), model.noise_shapes(steps)
+        noise = self.noise(rows, coarse)
+        start = noise.pop(INITIAL_NOISE)
+        bridges = _keyed(Stream.BRIDGES, self.pixels.indices(rows), {name: fine[name] for name in noise})
+        factor = steps // model.depth.draws
+        return start, {name: refine(increments(own), factor, bridges[name]) for name, own in noise.items()}
 
 
 def measure(elbo: Elbo, output: Reconstruction, x: Tensor) -> dict[str, Tensor]:
@@ -93,37 +101,37 @@ def bounds(
     found: dict[str, Tensor] = {}
     for population in populations:
         count = min(population.rows, rows or population.rows)
-        for steps in evaluation.steps:
-            for part, value in _at(stack, model, steps, population, count).items():
-                found[f"{population.name}/steps_{steps}.{part}"] = value
+        if evaluation.steps:
+            for metric, value in _stepped(stack, model, evaluation.steps, population, count).items():
+                found[f"{population.name}/{metric}"] = value
         if evaluation.draws:
             name = f"{population.name}/importance_{evaluation.draws}.bound"
             found[name] = _importance_weighted(stack, model, evaluation.draws, population, count)
     return found
 
 
-def stepped(batch: Batch, bridges: Batch, steps: int) -> Batch:
-    """A batch of training's steps with the same Brownian paths in `steps` steps a level.
+def finest_steps(model: HierarchyConfig, steps: Iterable[int]) -> int:
+    """The fewest steps a level of a grid that has every point of training's grid and of those of `steps`."""
+    return math.lcm(model.depth.draws, *steps)
 
-    `bridges` has noise of `common_steps` by the same names, where training's steps do not include these.
-    """
+
+def _stepped(
+    stack: Stack, model: HierarchyConfig, steps: Sequence[int], population: Population, rows: int
+) -> dict[str, Tensor]:
+    """Means of the bound's parts with each number of steps a level, by metric."""
+    finest = finest_steps(model, steps)
+    sums = torch.zeros(len(steps), len(stack), len(PARTS), dtype=torch.float64, device=stack.flat.device)
+    for part in _chunks(rows, model.noise_shapes(finest), model, len(stack)):
+        start, paths = population.paths(part, model, finest)
+        batch = {"x": population.pixels.batch(part), INITIAL_NOISE: start}
+        for place, number in enumerate(steps):
+            noise = {name: coarsen(path, finest // number) * math.sqrt(number) for name, path in paths.items()}
+            sums[place] += stack.apply(_parts, batch | noise, shared=True).double().sum(1)
     return {
-        name: at_steps(increments(noise), steps, bridges.get(name)) * math.sqrt(steps) if noise.dim() > 4 else noise
-        for name, noise in batch.items()
+        f"steps_{number}.{name}": value
+        for number, found in zip(steps, sums / rows, strict=True)
+        for name, value in zip(PARTS, found.unbind(-1), strict=True)
     }
-
-
-def _at(stack: Stack, model: HierarchyConfig, steps: int, population: Population, rows: int) -> dict[str, Tensor]:
-    """Means of the bound's parts with so many steps a level."""
-    shapes, common = model.noise_shapes(), common_steps(model.depth.draws, steps)
-    between = {name: shape for name, shape in model.noise_shapes(common).items() if len(shape) > 3}
-    bridges = between if common > model.depth.draws else {}
-    sums = torch.zeros(len(stack), len(PARTS), dtype=torch.float64, device=stack.flat.device)
-    for part in _chunks(rows, {**shapes, **between}, model, len(stack)):
-        batch = stepped(population.noise(part, shapes), population.bridges(part, bridges), steps)
-        found = stack.apply(_parts, {"x": population.pixels.batch(part), **batch}, shared=True)
-        sums += found.double().sum(1)
-    return dict(zip(PARTS, (sums / rows).unbind(-1), strict=True))
 
 
 def _importance_weighted(stack: Stack, model: HierarchyConfig, draws: int, population: Population, rows: int) -> Tensor:
@@ -159,7 +167,5 @@ def _chunks(rows: int, shapes: Mapping[str, tuple[int, ...]], model: HierarchyCo
 
 def _keyed(stream: Stream, indices: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> Batch:
     sizes = [math.prod(shape) for shape in shapes.values()]
-    if not sizes:
-        return {}
     parts = normal(stream, indices, sum(sizes)).split(sizes, dim=-1)
     return {name: part.unflatten(-1, shape) for part, (name, shape) in zip(parts, shapes.items(), strict=True)}

@@ -24,6 +24,7 @@ from vaesweep.training.problem import Batch, Uses
 from vaesweep.training.stack import Stack
 
 QUICK = 1000  # images of the validation domain that are evaluated while training goes on
+FINEST = 10_000  # steps a level of the grid that all steps of an evaluation lie on
 OBSERVES = {Kind.REAL: "gaussian", Kind.BINARY: "bernoulli"}
 
 

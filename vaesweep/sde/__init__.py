@@ -5,7 +5,7 @@ with a solver of `SOLVERS`, and `adaptive` does with steps as small as a toleran
 """
 
 from vaesweep.sde.adaptive import AdaptiveSolution, adaptive, path_increments
-from vaesweep.sde.brownian import at_steps, coarsen, common_steps, increments, refine
+from vaesweep.sde.brownian import coarsen, increments, refine
 from vaesweep.sde.checkpoint import recomputed
 from vaesweep.sde.latent import Drift, Drifts, log_ratio, posterior_sde, prior_sde
 from vaesweep.sde.solve import Solution, solve
@@ -26,9 +26,7 @@ __all__ = [
     "Tensors",
     "Terms",
     "adaptive",
-    "at_steps",
     "coarsen",
-    "common_steps",
     "increments",
     "log_ratio",
     "path_increments",

@@ -5,7 +5,7 @@ the Brownian bridge, given the coarse increment, so that its sums are the coarse
 section 1.8). Nothing here draws: standard normal noise comes from outside.
 """
 
-from math import lcm, sqrt
+from math import sqrt
 
 from torch import Tensor
 
@@ -41,22 +41,3 @@ def refine(increments: Tensor, factor: int, noise: Tensor) -> Tensor:
     apart = noise.unflatten(1, (steps, factor))
     bridge = (apart - apart.mean(2, keepdim=True)) / sqrt(steps * factor)
     return (increments.unsqueeze(2) / factor + bridge).flatten(1, 2)
-
-
-def common_steps(steps: int, other: int) -> int:
-    """The fewest steps of a grid that has every point of both grids."""
-    return lcm(steps, other)
-
-
-def at_steps(increments: Tensor, steps: int, noise: Tensor | None = None) -> Tensor:
-    """The same path in any number of `steps`: `[batch, step, *latent]` to `[batch, steps, *latent]`.
-
-    Where `steps` does not divide what there is, the path is refined to the `common_steps` of both grids first, by
-    standard normal `noise` `[batch, common, *latent]`. ValueError if that is needed and missing, or of another size.
-    """
-    common = common_steps(increments.shape[1], steps)
-    factor = common // increments.shape[1]
-    if factor > 1 and noise is None:
-        raise ValueError(f"from {increments.shape[1]} steps to {steps} needs noise of {common} steps")
-    fine = increments if noise is None or factor == 1 else refine(increments, factor, noise)
-    return coarsen(fine, common // steps)

@@ -9,6 +9,7 @@ from vaesweep.packing import Frozen
 from vaesweep.sde import SOLVERS
 
 INITIAL = "initial"  # the name of the initial value's rate
+INITIAL_NOISE = "initial_noise"  # what its noise is called in a batch
 ON_GRID = 1e-5  # by what share the steps of a level may miss its depth: a third is written with six digits
 
 
@@ -115,4 +116,4 @@ class HierarchyConfig(Frozen):
         """The standard normal noise of a datum, by `forward`'s argument; `draws` a level, by default as in training."""
         count = draws or self.depth.draws
         levels = {f"{level_name(level)}_noise": (count, *self.shape(level)) for level in range(self.levels)}
-        return {"initial_noise": self.shape(0)} | levels
+        return {INITIAL_NOISE: self.shape(0)} | levels
