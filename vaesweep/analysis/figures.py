@@ -29,6 +29,7 @@ GREY = "#888888"
 HOME = {Role.TRAIN: (GREEN, "--"), Role.VALID: (SKY, ":"), Role.TEST: (BLUE, "-")}
 SQUASH = 2.5  # cut the panel when the rest makes it this many times taller than home alone
 MONSTER = 10  # a dot this many times farther out than the next is left out of the range, and counted
+MANY_DECADES = 200  # rates are on a logarithmic axis where the highest is so many times the lowest
 RATE = "Rate [nats per datum]"
 REFERENCE = (0, (1, 2.2))  # dots
 
@@ -168,6 +169,8 @@ def draw_panel(
                 axis.axhline(references[domain], color=style.colour, linestyle=REFERENCE, lw=1.6, zorder=2)
         axis.grid(alpha=0.25)
         axis.tick_params(labelsize=12)
+    if len(points) and (rates := points["rate"]).min() > 0 and rates.max() > MANY_DECADES * rates.min():
+        axes[-1].set_xscale("log")
     axes[-1].set_xlabel(RATE, fontsize=13)
     axes[-1].set_ylabel(quantity.label, fontsize=13)
     return axes

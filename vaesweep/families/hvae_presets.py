@@ -76,7 +76,7 @@ def paper(data: str) -> Settings:
 
 def laptop(data: str) -> Settings:
     """Narrow blocks and small batches: minutes a cell."""
-    shared = _NARROW | {"training.batch_size": 32, "training.learning_rate": 2e-3, "training.steps": 3000}
+    shared = _NARROW | {"training.batch_size": 32, "training.learning_rate": 2e-3, "training.steps": 2000}
     if is_binary(data):
         return BINARY | free_nats(levels=2) | shared | {"model.levels": 2, "model.finest": 2, "model.latents": 8}
     return POISSON | free_nats(levels=3) | shared
