@@ -166,7 +166,7 @@ def test_a_step_is_compiled_where_it_pays(
     problem: Problem, machine: Any, steps: float, gain: Any, compiling: Any, expected: bool
 ) -> None:
     machine(overhead, compiled=gain)
-    count = round(steps * WORTH_COMPILING * compile_seconds(problem.build()) / overhead(10))
+    count = round(steps * WORTH_COMPILING * compile_seconds(problem) / overhead(10))
     found = fit(problem, cells(10), count, math.inf, still, compiling=compiling)
     assert found.compiled == expected
     if isinstance(gain, Exception):
@@ -283,3 +283,22 @@ def test_a_model_that_cannot_be_stacked_gives_the_same_cells(problem: Problem, r
     for name in names:
         torch.testing.assert_close(found[1][name].state.flat, found[0][name].state.flat, rtol=0, atol=1e-5)
         assert found[1][name].metrics == pytest.approx(found[0][name].metrics, rel=1e-4, abs=1e-4)
+
+
+def test_what_compiling_takes_follows_from_calls_and_not_from_modules(problem: Problem) -> None:
+    class Twice(torch.nn.Module):
+        def __init__(self, model: torch.nn.Module) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, **batch: torch.Tensor) -> Any:
+            self.model(**batch)
+            return self.model(**batch)
+
+    class Calls:
+        device, train_batch = problem.device, problem.train_batch
+
+        def build(self) -> torch.nn.Module:
+            return Twice(problem.build())
+
+    assert compile_seconds(Calls()) == pytest.approx(2 * compile_seconds(problem))

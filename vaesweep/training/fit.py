@@ -10,13 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import nn
-
 from vaesweep.training.config import TrainableConfig
 from vaesweep.training.memory import Meter, ran_out
 from vaesweep.training.problem import Problem
 from vaesweep.training.stack import stackable
-from vaesweep.training.timing import Clock, step_seconds
+from vaesweep.training.timing import Clock, operations, step_seconds
 
 Compile = Literal["auto", "always", "never"]
 
@@ -24,7 +22,7 @@ GROWTH = 4  # between two sizes that are measured
 FEW_STEPS = 100  # a run of fewer is over before a choice could pay
 FALLING = 1.25  # a size whose cells take this much longer than the best one's ends the search
 AS_FAST = 1.1  # times the fastest's time, which is no more than a busy machine does to a measurement
-LAYER_SECONDS = 2.0  # that compiling takes for a layer of a model, about, on a CPU core
+OPERATION_SECONDS = 0.33  # that compiling takes for an operation of a forward pass, about, on a CPU core
 WORTH_COMPILING = 6.0  # times the compiling: what a pack must have before it as it is
 FASTER = 0.9  # a compiled step is kept where it takes at most this share of the time
 
@@ -71,7 +69,7 @@ def fit(
     cells = least if size else best_size(rungs, len(configs), limit)
     notes = () if cells == len(configs) else (f"{cells} of {len(configs)} cells at a time{_why(rungs, limit)}",)
     seconds = next((rung.seconds for rung in rungs if rung.cells == cells), None)
-    worth = WORTH_COMPILING * compile_seconds(model) / (steps * math.ceil(len(configs) / cells))
+    worth = WORTH_COMPILING * compile_seconds(problem) / (steps * math.ceil(len(configs) / cells))
     compiled, said = _compiling(problem, configs[:cells], worth, seconds, clock, compiling)
     return Fit(cells, compiled, (*notes, *said))
 
@@ -139,9 +137,9 @@ def _compiling(
     return True, (f"compiled: {ratio}",)
 
 
-def compile_seconds(model: nn.Module) -> float:
-    """About how long compiling a step of a model takes."""
-    return LAYER_SECONDS * sum(1 for module in model.modules() if not any(module.children()))
+def compile_seconds(problem: Problem) -> float:
+    """About how long compiling a step takes. A module may be called many times, so its calls count and not it."""
+    return OPERATION_SECONDS * operations(problem)
 
 
 def _sizes(cells: int) -> list[int]:

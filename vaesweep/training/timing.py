@@ -5,8 +5,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vaesweep.training.config import TrainableConfig
 from vaesweep.training.loop import RunningPack, start_state
@@ -46,6 +48,30 @@ def step_seconds(
         if spent > TIMED_SECONDS:
             break
     return best
+
+
+def operations(problem: Problem) -> int:
+    """How many tensor operations a forward pass is made of."""
+    counter = _Counter()
+    model = problem.build().to(problem.device)
+    batch = problem.train_batch(
+        torch.zeros(1, dtype=torch.long, device=problem.device), torch.Generator(problem.device).manual_seed(0)
+    )
+    with torch.no_grad(), counter:
+        model(**batch)
+    return counter.count
+
+
+class _Counter(TorchDispatchMode):
+    """Counts what is dispatched while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return function(*args, **(kwargs or {}))
 
 
 @dataclass(frozen=True)
