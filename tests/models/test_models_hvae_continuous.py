@@ -169,7 +169,7 @@ def test_the_diffusion_is_one_number_a_level() -> None:
     sigmas = [level.log_sigma for level in model.levels]
     assert [sigma.shape for sigma in sigmas] == [(), ()]
     assert sigmas[0] is not sigmas[1]
-    assert all(float(sigma.exp()) == pytest.approx(0.3) for sigma in sigmas)
+    assert all(float(sigma.detach().exp()) == pytest.approx(0.3) for sigma in sigmas)
 
 
 def test_the_noise_enters_by_that_number_alone(start: Tensor) -> None:
@@ -196,11 +196,7 @@ def test_without_noise_neither_process_drifts_where_the_last_layer_is_silent(sta
 
 def test_signals_reach_the_posterior_and_never_the_prior(start: Tensor, signal: Tensor) -> None:
     level, told = level_of(), signal.clone().requires_grad_()
-    prior, posterior = level.drifts.both(told), level.drifts.prior()
-    assert not any(tensor.grad_fn is not None and _depends(tensor, told) for tensor in posterior)
-    del prior
-    walk = level(start, path(3), told)
-    (slope,) = torch.autograd.grad(walk.state.sum(), told, retain_graph=True)
+    (slope,) = torch.autograd.grad(level(start, path(3), told).state.sum(), told)
     assert float(slope.abs().max()) > 0
     # What the prior's drift gives in a posterior's walk: posterior - σ u does not change with the signal.
     for other in (signal, -3 * signal):
@@ -209,10 +205,6 @@ def test_signals_reach_the_posterior_and_never_the_prior(start: Tensor, signal: 
         against = (one.log_ratio - one.rate).detach() / path(1)[:, 0]  # u of the only step
         expected = plain_drift(level.drifts, 0, None)(0.0, start)
         torch.testing.assert_close(h - level.log_sigma.exp() * against, expected, rtol=1e-7, atol=1e-7)
-
-
-def _depends(tensor: Tensor, on: Tensor) -> bool:
-    return torch.autograd.grad(tensor.sum(), on, retain_graph=True, allow_unused=True)[0] is not None
 
 
 def test_an_ode_like_level_ignores_its_signal_and_has_no_rate(start: Tensor, signal: Tensor) -> None:
