@@ -108,7 +108,7 @@ def test_the_prior_is_a_loop_over_plain_convolutions(kind: str, steps: int, star
 
 
 def test_reversible_heun_is_kidgers_scheme_written_out(start: Tensor, signal: Tensor) -> None:
-    """Algorithm 1 of Kidger et al. (2021b) with the same plain drifts; its rate by the trapezoid rule along the twin."""
+    """Algorithm 1 of Kidger et al. (2021b) over the plain drifts; its rate by the trapezoid rule along the twin."""
     level, steps = level_of("reversible_heun"), 5
     prior, posterior = plain_drift(level.drifts, 0, None), plain_drift(level.drifts, 1, signal)
     sigma, ds, noise = level.log_sigma.exp(), 1 / steps, path(steps)

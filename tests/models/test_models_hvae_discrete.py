@@ -74,7 +74,7 @@ def written_out(
 def test_a_level_is_the_figure_written_out(
     level: DiscreteLevel, stream: Tensor, noise: Tensor, signal: Tensor, informed: bool
 ) -> None:
-    """Features of the prior are added whether z comes from the posterior or the prior, and all blocks see one signal."""
+    """Features of the prior are added whether z comes from posterior or prior, and all blocks see one signal."""
     told = signal if informed else None
     walk, (end, rates, ratios) = level(stream, noise, told), written_out(level, stream, noise, told)
     torch.testing.assert_close(walk.state, end, **EXACT)
@@ -93,7 +93,7 @@ def test_the_prior_costs_nothing(level: DiscreteLevel, stream: Tensor, noise: Te
 
 def test_a_rate_is_the_mean_log_ratio_of_what_is_drawn(level: DiscreteLevel, stream: Tensor, signal: Tensor) -> None:
     """Of the first block, whose posterior does not depend on the noise: the rate is one number a latent."""
-    draws = 20_000
+    draws = 6000
     noise = drawn(draws, 2, LATENTS, EDGE, EDGE, seed=6)
     with torch.no_grad():
         walk = level(stream[:1].expand(draws, -1, -1, -1), noise, signal[:1].expand(draws, -1, -1, -1))

@@ -23,7 +23,7 @@ CASES = [
     ("continuous", {"step": 0.5, "solver": "euler_maruyama"}),
     ("continuous", {"step": 0.5, "solver": "euler_heun"}),
 ]
-NODES = 24  # in each of three dimensions
+NODES = 24  # in each of three dimensions; with 40 the logarithms differ by 4e-5 at most
 
 
 @pytest.fixture(params=["gaussian", "bernoulli"])
@@ -49,8 +49,12 @@ def _hold_scale(model: Hierarchy) -> None:
 
 @pytest.fixture(scope="module")
 def rule() -> tuple[Tensor, Tensor, Tensor]:
+    return gauss_hermite(NODES)
+
+
+def gauss_hermite(count: int) -> tuple[Tensor, Tensor, Tensor]:
     """Nodes of the initial value and of the level's two noises, and weights that sum to one."""
-    line, weight = np.polynomial.hermite_e.hermegauss(NODES)
+    line, weight = np.polynomial.hermite_e.hermegauss(count)
     weight = weight / weight.sum()
     nodes = torch.cartesian_prod(*[torch.tensor(line)] * 3)
     weights = torch.cartesian_prod(*[torch.tensor(weight)] * 3).prod(-1)
@@ -80,17 +84,18 @@ def along_posterior(model: Hierarchy, x: Tensor, rule: tuple[Tensor, Tensor, Ten
 def test_the_mean_weight_is_the_evidence_and_the_mean_log_weight_the_elbo(model: Hierarchy, rule: Any) -> None:
     x = images(model.config, 1)
     evidence, found = log_evidence(model, x, rule), along_posterior(model, x, rule)
-    assert found["evidence"] == pytest.approx(evidence, abs=2e-5)  # what 24 and 40 nodes differ by
+    assert found["evidence"] == pytest.approx(evidence, abs=1e-4)  # of the rule; the bounds are 0.1 to 1 below
     assert found["mean"] == pytest.approx(found["elbo"], abs=1e-6)
     assert found["elbo"] < evidence - 1e-2, "a random posterior is not the right one"
 
 
-def test_likelihoods_of_all_binary_images_sum_to_one(rule: Any) -> None:
+def test_likelihoods_of_all_binary_images_sum_to_one() -> None:
     """So that the evidence, by which the bound is judged, is a distribution's."""
+    rule = gauss_hermite(12)
     for kind, depth in (CASES[0], CASES[2]):
         model = lively(shaped(kind, depth, **TINY, observation="bernoulli"), seed=3)
         every = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 4).double().reshape(16, 1, 1, 2, 2)
-        assert sum(math.exp(along_posterior(model, x, rule)["evidence"]) for x in every) == pytest.approx(1, abs=1e-4)
+        assert sum(math.exp(along_posterior(model, x, rule)["evidence"]) for x in every) == pytest.approx(1, abs=2e-3)
 
 
 def test_the_importance_weighted_bound_rises_from_the_elbo_to_the_evidence(model: Hierarchy, rule: Any) -> None:

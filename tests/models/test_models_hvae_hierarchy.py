@@ -86,7 +86,7 @@ def test_rates_are_of_each_latent_variable_and_none_of_an_ode_like_level(
 
 def test_the_mean_log_weight_is_the_bound(kind: str, model: Hierarchy) -> None:
     """The rates are analytic, or integrals of the drifts; log weights are ratios of densities of what was drawn."""
-    draws = 3000
+    draws = 1000
     x, noise = images(model.config, 1).expand(draws, -1, -1, -1), noises(model.config, draws)
     with torch.no_grad():
         elbo, output = model(x, **noise)
