@@ -27,13 +27,12 @@ from vaesweep.analysis.separation.findings import (
     LOWER,
     TWIN,
     WIDER,
-    chosen_by_others,
     findings,
     gain_of_lower_rate,
     verdicts,
 )
 from vaesweep.analysis.separation.rate_figures import Drawn, draw_conditions, draw_rates
-from vaesweep.analysis.verdicts import Verdict
+from vaesweep.analysis.verdicts import Verdict, chosen_by_others
 from vaesweep.data.domains import Role
 from vaesweep.sweep.vocabulary import Outcome
 

@@ -13,7 +13,7 @@ import pandas as pd
 from vaesweep.analysis.groups import POINT, REGIME, named
 from vaesweep.analysis.metric_curves import OPTIMUM, VALUE, Metric, part
 from vaesweep.analysis.separation.curves import AXIS, BLR, SI_SDRI, TOTAL, Separators, on_axis
-from vaesweep.analysis.verdicts import Finding, Verdict, above
+from vaesweep.analysis.verdicts import Finding, Verdict, above, chosen_by_others
 from vaesweep.data.domains import Role
 
 HIGHEST = 0.8  # a rate counts as one of the highest from this share of the highest on
@@ -72,12 +72,6 @@ def gain_of_lower_rate(points: pd.DataFrame, metric: Metric) -> Gain | None:
     at = losses.stack()
     here = pd.Series({seed: at.get((seed, point)) for seed, point in chosen.items()}, dtype=float)
     return Gain((highest - here).dropna(), float(rates[chosen].mean()), float(rates.drop(low).mean()))
-
-
-def chosen_by_others(losses: pd.DataFrame) -> pd.Series:
-    """For every seed the column of `losses` `[seed, point]` with the lowest mean over the other seeds."""
-    others = {seed: losses.drop(index=seed) if len(losses) > 1 else losses for seed in losses.index}
-    return pd.Series({seed: left.mean().idxmin() for seed, left in others.items() if left.notna().any(axis=None)})
 
 
 def verdicts(told: Sequence[Told]) -> Iterator[str]:

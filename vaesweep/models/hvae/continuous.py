@@ -8,6 +8,7 @@ of the drifts, is integrated beside the state, of every latent variable by itsel
 """
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -89,6 +90,24 @@ def drifts(tensors: Tensors, s: float, y: Tensor) -> tuple[Tensor, Tensor]:
     return prior, posterior
 
 
+class Trace(NamedTuple):
+    """A posterior's path through one level, `[batch, step + 1, latents, height, width]`, for looking at.
+
+    `states` it visits, at depths 0, 1/n, …, 1, the drifts there, and the level's diffusion `sigma`, one number. Of
+    `OdeLike` both drifts are the one that there is.
+    """
+
+    states: Tensor
+    posterior: Tensor
+    prior: Tensor
+    sigma: Tensor
+
+    @property
+    def rate(self) -> Tensor:
+        """½ |u|² at the visited states, elementwise, in nats per unit of depth: what the path rate integrates."""
+        return 0.5 * ((self.posterior - self.prior) / self.sigma).square()
+
+
 class SdeLevel(nn.Module):
     """One latent SDE; `OdeLike` has one drift for prior and posterior, which sees no image, and a rate of zero."""
 
@@ -113,3 +132,21 @@ class SdeLevel(nn.Module):
         walked = solve(self._solver, posterior, start, along, segment=self._segment)
         assert walked.running is not None
         return Walk(walked.state, walked.running, log_ratio(walked))
+
+    def trace(self, start: Tensor, noise: Tensor, signal: Tensor) -> Trace:
+        """The path that `forward` walks with these arguments, and what drives it."""
+        tensors = self.drifts.both(signal) if self._informed else self.drifts.prior()
+        at = drifts if self._informed else _alone
+        sde = posterior_sde(at, tensors, self.log_sigma)
+        states = solve(self._solver, sde, start, increments(noise), keep=True).states
+        assert states is not None
+        steps = noise.shape[1]
+        seen = [at(tensors, number / steps, state) for number, state in enumerate(states.unbind(1))]
+        prior, posterior = (torch.stack(each, dim=1) for each in zip(*seen, strict=True))
+        return Trace(states, posterior, prior, self.log_sigma.exp())
+
+
+def _alone(tensors: Tensors, s: float, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The one drift of `OdeLike` as the prior's and the posterior's."""
+    one = drift(tensors, s, y)
+    return one, one

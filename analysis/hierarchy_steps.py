@@ -1,0 +1,17 @@
+"""Redraw what a sweep of hierarchies says of steps after training (thesis, Figures 4 and 5) from MLflow.
+
+python analysis/hierarchy_steps.py [--experiment NAME] [--sweep ID] [--data SPEC] [--out DIR]
+"""
+
+import sys
+
+from vaesweep.analysis.hierarchy.report import report
+from vaesweep.cli import reading
+
+
+def main() -> int:
+    return reading.report_again(__doc__, "continuity_cdvae", report)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

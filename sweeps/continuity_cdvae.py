@@ -1,0 +1,34 @@
+"""Does a CD-VAE gain where its steps are made finer after training (thesis study C, Figures 4 and 5)?
+
+Trains hierarchies that are continuous in depth, their ODE-like comparison and very deep VAEs, and evaluates those that
+have steps with other steps than in training, along the same Brownian paths.
+
+    python sweeps/continuity_cdvae.py                                   a look, on Poisson images
+    python sweeps/continuity_cdvae.py --preset laptop                   three seeds, an answer
+    python sweeps/continuity_cdvae.py --preset paper --data binarised_mnist:DIR --gpus 1
+"""
+
+from vaesweep.analysis.hierarchy.report import report
+from vaesweep.cli.script import main
+from vaesweep.families.hvae_presets import BLOCKS, CONTINUOUS, ODE_LIKE, STEPS, WARM_UP, Settings, laptop, paper, smoke
+from vaesweep.sweep.cells import Preset, Sweep
+
+
+def presets(data: str) -> dict[str, Preset]:
+    """`smoke` takes minutes on two cores, `laptop` most of an hour; `paper` is as the thesis has it."""
+    return {
+        "smoke": kinds(smoke(data) | {"rates.total.steps": 200}, seeds=2),
+        "laptop": kinds(laptop(data), seeds=3),
+        "paper": kinds(paper(data), seeds=3),
+    }
+
+
+def kinds(settings: Settings, seeds: int) -> Preset:
+    """A cell of every kind of hierarchy and seed."""
+    stepped = {"evaluation.steps": STEPS}
+    variants = {"continuous": CONTINUOUS | stepped, "ODE-like": ODE_LIKE | stepped, "discrete": BLOCKS}
+    return Preset(WARM_UP | settings, {"seed": list(range(seeds))}, variants)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Sweep("continuity_cdvae", "hvae", presets, default_data="poisson"), __doc__, further=report))

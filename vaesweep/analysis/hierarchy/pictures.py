@@ -1,0 +1,108 @@
+"""Images of one trained hierarchy: reconstructions, prior samples, what the topmost level decides (Figures 6 and 8).
+
+Real pixels have a scale of colours an image: the second of the Poisson equation's solutions is nine times smaller than
+the first.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from vaesweep.analysis.cell.panels import LABEL, TICK, page, save
+from vaesweep.analysis.hierarchy.example import from_prior, from_top_level, reconstruct
+from vaesweep.analysis.hierarchy.opened import Opened
+from vaesweep.data.images import Kind
+
+SIDE = 1.7  # inches of an image
+SAMPLES, PRIOR_ROWS, PRIOR_COLUMNS, DRAWS = 3, 4, 8, 5
+MANY = 100  # images, whose colours prior samples have
+FILLED = 0.995  # of the pixels are within the colours of an image
+UNITS = {Kind.REAL: "pixel [the data's units]", Kind.BINARY: "probability of a one"}
+
+
+def draw_reconstructions(cell: Opened, rows: Tensor, title: str, path: Path) -> Path:
+    """A row an image: input, mean of the observation, samples, and where the observation is unsure."""
+    found = reconstruct(cell, rows, SAMPLES)
+    columns = ["input", "mean", *(f"sample {number + 1}" for number in range(SAMPLES)), "entropy"]
+    figure, grid = _sheet(len(rows), len(columns), title, extra=3.4)
+    for name, panel in zip(columns, grid[0], strict=True):
+        panel.set_title(name, fontsize=LABEL)
+    entropies = {"cmap": "magma", "vmin": float(found.entropy.min()), "vmax": float(found.entropy.max())}
+    for number, (row, panels) in enumerate(zip(rows.tolist(), grid, strict=True)):
+        look = _look(cell.kind, found.x[number])
+        for panel, pixels in zip(
+            panels, [found.x[number], found.mean[number], *found.samples[:, number]], strict=False
+        ):
+            image = _show(panel, pixels, look)
+        _bar(figure, image, panels[-2], UNITS[cell.kind] if number == len(rows) // 2 else "")
+        _bar(figure, _show(panels[-1], found.entropy[number], entropies), panels[-1], "")
+        panels[0].set_ylabel(f"image {row}\nELBO {float(found.elbo[number]):.1f}", fontsize=TICK)
+    standardised = ",\nstandardised" if cell.kind is Kind.REAL else ""
+    grid[-1, -1].set_xlabel(f"nats per pixel{standardised}", fontsize=TICK)
+    return save(figure, path)
+
+
+def draw_prior_samples(cell: Opened, title: str, path: Path) -> Path:
+    """Means of the observation above, samples of it below, latent variables drawn from the prior."""
+    mean, sample = from_prior(cell, PRIOR_ROWS * PRIOR_COLUMNS)
+    figure, grid = _sheet(2 * PRIOR_ROWS, PRIOR_COLUMNS, title, extra=2.2)
+    look = _look(cell.kind, cell.physical(cell.images(torch.arange(min(MANY, cell.population.rows)))))
+    for pixels, half, name in ((mean, grid[:PRIOR_ROWS], "mean"), (sample, grid[PRIOR_ROWS:], "sample")):
+        for panel, one in zip(half.flat, pixels, strict=True):
+            image = _show(panel, one, look)
+        for panel in half[:, 0]:
+            panel.set_ylabel(name, fontsize=LABEL)
+    _bar(figure, image, grid, UNITS[cell.kind])
+    return save(figure, path)
+
+
+def draw_top_level(cell: Opened, rows: Tensor, title: str, path: Path) -> Path:
+    """A column an image: input, then observation means where only initial value and topmost level see it."""
+    x = cell.physical(cell.images(rows))
+    shown = [x, *from_top_level(cell, rows, DRAWS)]
+    figure, grid = _sheet(len(shown), len(rows), title, extra=1.2)
+    for number, (row, panels) in enumerate(zip(rows.tolist(), grid.T, strict=True)):
+        look = _look(cell.kind, x[number])
+        for panel, pixels in zip(panels, shown, strict=True):
+            image = _show(panel, pixels[number], look)
+        _bar(figure, image, panels, "", below=True)
+        panels[0].set_title(f"image {row}", fontsize=TICK)
+    for number, panel in enumerate(grid[:, 0]):
+        panel.set_ylabel(f"draw {number}" if number else "input", fontsize=LABEL)
+    figure.supxlabel(UNITS[cell.kind], fontsize=LABEL)
+    return save(figure, path)
+
+
+def _sheet(rows: int, columns: int, title: str, extra: float) -> tuple[Figure, np.ndarray]:
+    """A page of `rows` by `columns` images, and `extra` inches of width for labels and colour bars."""
+    figure = page(max(columns * SIDE + extra, 8), rows * SIDE + 0.9, title)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for panel in grid.flat:
+        panel.set_xticks([])
+        panel.set_yticks([])
+    return figure, grid
+
+
+def _look(kind: Kind, pixels: Tensor) -> dict[str, Any]:
+    """A scale of colours that holds `pixels`, but for the few brightest and darkest."""
+    if kind is Kind.BINARY:
+        return {"cmap": "gray", "vmin": 0, "vmax": 1}
+    low, high = np.quantile(pixels.numpy(), [1 - FILLED, FILLED])
+    return {"cmap": "cividis", "vmin": float(low), "vmax": float(max(high, low + 1e-9))}
+
+
+def _show(panel: Axes, pixels: Tensor, look: dict[str, Any]) -> Any:
+    return panel.imshow(pixels[0].numpy(), interpolation="nearest", **look)
+
+
+def _bar(figure: Figure, image: Any, panels: Any, label: str, *, below: bool = False) -> None:
+    """A colour bar at the right of `panels`, or below them."""
+    bar = figure.colorbar(image, ax=panels, pad=0.02, aspect=14, location="bottom" if below else "right")
+    bar.set_label(label, fontsize=LABEL)
+    bar.ax.tick_params(labelsize=TICK - 2)
+    bar.ax.locator_params(nbins=4)
