@@ -19,7 +19,8 @@ from vaesweep.analysis.hierarchy.opened import Opened
 from vaesweep.data.images import Kind
 
 SIDE = 1.7  # inches of an image
-SAMPLES, PRIOR_ROWS, PRIOR_COLUMNS, DRAWS = 3, 4, 8, 5
+SAMPLES, DRAWS = 3, 5
+PRIOR_ROWS, PRIOR_COLUMNS = 4, 8
 MANY = 100  # images, whose colours prior samples have
 FILLED = 0.995  # of the pixels are within the colours of an image
 UNITS = {Kind.REAL: "pixel [the data's units]", Kind.BINARY: "probability of a one"}
@@ -39,26 +40,34 @@ def draw_reconstructions(cell: Opened, rows: Tensor, title: str, path: Path) -> 
             panels, [found.x[number], found.mean[number], *found.samples[:, number]], strict=False
         ):
             image = _show(panel, pixels, look)
-        _bar(figure, image, panels[-2], UNITS[cell.kind] if number == len(rows) // 2 else "")
-        _bar(figure, _show(panels[-1], found.entropy[number], entropies), panels[-1], "")
+        _bar(figure, image, panels[-2])
+        _bar(figure, _show(panels[-1], found.entropy[number], entropies), panels[-1])
         panels[0].set_ylabel(f"image {row}\nELBO {float(found.elbo[number]):.1f}", fontsize=TICK)
     standardised = ",\nstandardised" if cell.kind is Kind.REAL else ""
+    grid[-1, -2].set_xlabel(UNITS[cell.kind].replace(" [", "\n["), fontsize=TICK)
     grid[-1, -1].set_xlabel(f"nats per pixel{standardised}", fontsize=TICK)
     return save(figure, path)
 
 
 def draw_prior_samples(cell: Opened, title: str, path: Path) -> Path:
     """Means of the observation above, samples of it below, latent variables drawn from the prior."""
-    mean, sample = from_prior(cell, PRIOR_ROWS * PRIOR_COLUMNS)
-    figure, grid = _sheet(2 * PRIOR_ROWS, PRIOR_COLUMNS, title, extra=2.2)
+    found = from_prior(cell, PRIOR_ROWS * PRIOR_COLUMNS)
+    figure = page(10.6, 10.2, title)
+    panels = figure.subplots(2, 1)
     look = _look(cell.kind, cell.physical(cell.images(torch.arange(min(MANY, cell.population.rows)))))
-    for pixels, half, name in ((mean, grid[:PRIOR_ROWS], "mean"), (sample, grid[PRIOR_ROWS:], "sample")):
-        for panel, one in zip(half.flat, pixels, strict=True):
-            image = _show(panel, one, look)
-        for panel in half[:, 0]:
-            panel.set_ylabel(name, fontsize=LABEL)
-    _bar(figure, image, grid, UNITS[cell.kind])
+    for panel, pixels, name in zip(panels, found, ("means", "samples of the same distributions"), strict=True):
+        image = panel.imshow(montage(pixels, PRIOR_ROWS), interpolation="nearest", **look)
+        panel.set_title(name, fontsize=LABEL)
+        panel.axis("off")
+    _bar(figure, image, panels, aspect=40).set_label(UNITS[cell.kind], fontsize=LABEL)
     return save(figure, path)
+
+
+def montage(pixels: Tensor, rows: int) -> np.ndarray:
+    """Images `[image, 1, size, size]` in `rows` rows as one, with a pixel of nothing between them."""
+    framed = torch.nn.functional.pad(pixels[:, 0], (0, 1, 0, 1), value=float("nan"))
+    grid = framed.unflatten(0, (rows, -1)).transpose(1, 2)  # [row, height, column, width]
+    return grid.flatten(2).flatten(0, 1)[:-1, :-1].numpy()
 
 
 def draw_top_level(cell: Opened, rows: Tensor, title: str, path: Path) -> Path:
@@ -70,7 +79,7 @@ def draw_top_level(cell: Opened, rows: Tensor, title: str, path: Path) -> Path:
         look = _look(cell.kind, x[number])
         for panel, pixels in zip(panels, shown, strict=True):
             image = _show(panel, pixels[number], look)
-        _bar(figure, image, panels, "", below=True)
+        _bar(figure, image, panels, location="bottom")
         panels[0].set_title(f"image {row}", fontsize=TICK)
     for number, panel in enumerate(grid[:, 0]):
         panel.set_ylabel(f"draw {number}" if number else "input", fontsize=LABEL)
@@ -100,9 +109,9 @@ def _show(panel: Axes, pixels: Tensor, look: dict[str, Any]) -> Any:
     return panel.imshow(pixels[0].numpy(), interpolation="nearest", **look)
 
 
-def _bar(figure: Figure, image: Any, panels: Any, label: str, *, below: bool = False) -> None:
-    """A colour bar at the right of `panels`, or below them."""
-    bar = figure.colorbar(image, ax=panels, pad=0.02, aspect=14, location="bottom" if below else "right")
-    bar.set_label(label, fontsize=LABEL)
+def _bar(figure: Figure, image: Any, panels: Any, **place: Any) -> Any:
+    """A colour bar beside `panels`."""
+    bar = figure.colorbar(image, ax=panels, **({"pad": 0.02, "aspect": 14} | place))
     bar.ax.tick_params(labelsize=TICK - 2)
     bar.ax.locator_params(nbins=4)
+    return bar

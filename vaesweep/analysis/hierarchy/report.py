@@ -60,14 +60,14 @@ def write_pictures(cell: Opened, count: int, about: str, out: Path) -> tuple[Pat
     title = f"{about}: {cell.domain}{steps}"
     out.mkdir(parents=True, exist_ok=True)
     files: dict[str, Callable[[Path], object]] = {
-        "reconstructions.png": partial(draw_reconstructions, cell, rows, f"{title}: reconstructions"),
-        "prior_samples.png": partial(draw_prior_samples, cell, f"{about}{steps}: drawn from the prior"),
-        "top_level.png": partial(draw_top_level, cell, rows, f"{title}: told to the topmost level only"),
+        "reconstructions.png": partial(draw_reconstructions, cell, rows, f"{title}\nreconstructions"),
+        "prior_samples.png": partial(draw_prior_samples, cell, f"{about}{steps}\ndrawn from the prior"),
+        "top_level.png": partial(draw_top_level, cell, rows, f"{title}\ntold to the topmost level only"),
     }
     if cell.steps:
         row = int(rows[0])
         process = process_of(cell, row)
-        files["processes.png"] = partial(draw_processes, process, f"{title}: processes of image {row}")
+        files["processes.png"] = partial(draw_processes, process, f"{title}\nprocesses of image {row}")
     return tuple(replace_file(out / name, write) for name, write in files.items())
 
 
