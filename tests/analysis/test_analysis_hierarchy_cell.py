@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
 
 from vaesweep.analysis import runs as tracked
 from vaesweep.analysis.hierarchy.example import from_prior, from_top_level, process_of, reconstruct
@@ -249,25 +250,28 @@ def store(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> 
     for name, file in files.items():
         tags = {Tag.KIND: Kind.CELL, Tag.CELL: name, Tag.OUTCOME: Outcome.FINISHED, Tag.SWEEP: "aaaa"}
         run = client.create_run(experiment, tags=tags).info.run_id
-        for key, value in leaves(config_of(name).model_dump(mode="json")):
-            client.log_param(run, key, str(value))
+        params = [Param(key, str(value)) for key, value in leaves(config_of(name).model_dump(mode="json"))]
+        found = finished.from_bytes(file, name).metrics.items()
+        metrics = [Metric(final(*metric.rsplit("/", 1)), value, 1, 10) for metric, value in found]
+        client.log_batch(run, metrics=metrics, params=params)
         (folder / MODEL_FILE).write_bytes(file)
         client.log_artifact(run, str(folder / MODEL_FILE))
-        for metric, value in finished.from_bytes(file, name).metrics.items():
-            client.log_metric(run, final(*metric.rsplit("/", 1)), value)
     return uri
 
 
-def test_a_sweep_leaves_tables_figures_and_pictures(store: str, data: DataSet, tmp_path: Path) -> None:
-    found = tracked.read("tiny", store)
-    written = report(found, data, tmp_path / "out", store)
-    names = {"continuity.csv", "hierarchy_findings.csv", "continuity.png", "continuity_poisson_noise_2.png"}
-    assert {path.name for path in written.paths} == names
-    for kind, run in found.run_ids.items():
+def test_a_sweep_leaves_tables_figures_and_pictures(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--experiment", "tiny", "--tracking-uri", store, "--out", str(tmp_path)]
+    monkeypatch.setattr("sys.argv", ["hierarchy_steps.py", *words])
+    assert script("hierarchy_steps").main() == 0
+    names = {"continuity.csv", "hierarchy_findings.csv", "continuity.png", "continuity_poisson_noise_2.png", FOLDER}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    for kind, run in tracked.read("tiny", store).run_ids.items():
         expected = PICTURES if kind == "discrete" else PICTURES | {"processes.png"}
-        assert {path.name for path in (tmp_path / "out" / FOLDER / kind).iterdir()} == expected
+        assert {path.name for path in (tmp_path / FOLDER / kind).iterdir()} == expected
         assert {Path(file.path).name for file in MlflowClient(store).list_artifacts(run, FOLDER)} == expected
-    assert any(line.startswith("undecided: finer steps") for line in written.summary)
+    assert "undecided: finer steps" in capsys.readouterr().out
 
 
 def test_a_cell_without_a_model_is_left_out_and_named(store: str, data: DataSet, tmp_path: Path) -> None:
@@ -283,8 +287,7 @@ def without_artifacts(store: str, run_id: str) -> str:
     client = MlflowClient(store)
     old = client.get_run(run_id)
     new = client.create_run(client.create_experiment("lost")).info.run_id
-    for key, value in old.data.params.items():
-        client.log_param(new, key, value)
+    client.log_batch(new, params=[Param(key, value) for key, value in old.data.params.items()])
     return new
 
 
@@ -310,27 +313,24 @@ def script(name: str) -> ModuleType:
     return module
 
 
-def test_the_scripts_read_the_store(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read = ["--tracking-uri", store, "--out", str(tmp_path)]
-    for name, words in {
-        "hierarchy_cell": ["--run", "continuous", "--rows", "2", "--steps", "3", "--domain", "poisson_noise_2"],
-        "hierarchy_steps": ["--experiment", "tiny"],
-    }.items():
-        monkeypatch.setattr("sys.argv", [f"{name}.py", *words, *read])
-        assert script(name).main() == 0
-    assert {path.name for path in tmp_path.iterdir()} >= PICTURES | {"processes.png", "continuity.png"}
+def test_a_cell_is_drawn_as_asked(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--run", "continuous", "--rows", "2", "--steps", "3", "--domain", "poisson_noise_2"]
+    monkeypatch.setattr("sys.argv", ["hierarchy_cell.py", *words, "--tracking-uri", store, "--out", str(tmp_path)])
+    assert script("hierarchy_cell").main() == 0
+    assert {path.name for path in tmp_path.iterdir()} == PICTURES | {"processes.png"}
 
 
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
+        (["--run", "elsewhere"], "no run and no cell of that name"),
         (["--run", "continuous", "--rows", "9"], "1 to 8 images"),
         (["--run", "continuous", "--steps", "0"], "at least 1 step"),
         (["--run", "discrete", "--steps", "2"], "no steps"),
         (["--run", "continuous", "--domain", "nowhere"], "no such domain"),
         (["--run", "continuous", "--data", "poisson:unseen=nothing"], "unknown domain"),
     ],
-    ids=["rows", "steps", "blocks", "domain", "data"],
+    ids=["run", "rows", "steps", "blocks", "domain", "data"],
 )
 def test_bad_input_ends_the_script_with_code_two_and_one_line(
     store: str, words: list[str], complaint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
