@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vaesweep.data.domains import Role
 from vaesweep.families import hierarchy
-from vaesweep.families.hierarchy import PARTS, Population, stepped
+from vaesweep.families.hierarchy import PARTS, Population, finest_steps, in_steps
 from vaesweep.families.hvae import HierarchyCell, HierarchyFamily, HierarchyProblem
 from vaesweep.models.hvae.hierarchy import Hierarchy
 from vaesweep.training.evaluate import evaluate
@@ -98,10 +98,10 @@ def test_every_number_of_steps_walks_the_brownian_path_of_training(steps: int) -
     """At every depth that both grids have, W is the same; and what fills it in is standard normal again."""
     problem = problem_of(cell())
     shapes, model = cell().model.noise_shapes(), cell().model
-    rows, common = slice(0, 12), math.lcm(TRAINED, steps)
-    bridges = {n: s for n, s in model.noise_shapes(common).items() if n != "initial_noise"}
+    rows = slice(0, 12)
     noise = population(problem).noise(rows, shapes)
-    found = stepped(noise, population(problem).bridges(rows, bridges if common > TRAINED else {}), steps)
+    start, paths = population(problem).paths(rows, model, finest_steps(model, [steps, 24]))
+    found = {"initial_noise": start} | in_steps(paths, steps)
     assert torch.equal(found["initial_noise"], noise["initial_noise"])
     shared = math.gcd(TRAINED, steps)
     for name in ("level_0_noise", "level_1_noise"):
@@ -114,6 +114,16 @@ def test_every_number_of_steps_walks_the_brownian_path_of_training(steps: int) -
         assert abs(float(numbers.var()) - 1) < 5 * math.sqrt(2 / len(numbers))
 
 
+def test_all_steps_of_an_evaluation_walk_one_brownian_path() -> None:
+    """Of an evaluation with 2, 3, 6 and 12 steps, those of 6 are sums of those of 12, and so on."""
+    problem, model = problem_of(cell()), cell().model
+    _, paths = population(problem).paths(slice(0, 12), model, finest_steps(model, [2, 3, 6, 12]))
+    for few, many in ((6, 12), (3, 6), (2, 6)):
+        for name, coarse in in_steps(paths, few).items():
+            fine = in_steps(paths, many)[name].unflatten(1, (few, -1)).sum(2) / math.sqrt(many // few)
+            torch.testing.assert_close(coarse, fine, rtol=1e-5, atol=1e-5)
+
+
 def test_an_images_noise_is_its_own_whatever_it_is_drawn_with() -> None:
     problem = problem_of(cell())
     found, shapes = population(problem), cell().model.noise_shapes()
@@ -124,7 +134,7 @@ def test_an_images_noise_is_its_own_whatever_it_is_drawn_with() -> None:
     assert {name: value.shape[1:] for name, value in whole.items()} == {n: torch.Size(s) for n, s in shapes.items()}
 
 
-def test_images_draws_domains_levels_and_bridges_have_different_noise() -> None:
+def test_images_draws_domains_and_levels_have_different_noise() -> None:
     problem = problem_of(cell())
     shapes = cell().model.noise_shapes()
     rows = slice(0, 12)
@@ -133,8 +143,6 @@ def test_images_draws_domains_levels_and_bridges_have_different_noise() -> None:
         for domain in (TEST, UNSEEN)
         for draw in (0, 1, 2)
     ]
-    every.append(population(problem).bridges(rows, {"initial_noise": shapes["initial_noise"]})["initial_noise"])
-    every[-1] = every[-1].flatten(1)
     together = torch.cat(every)
     assert len(together.unique(dim=0)) == len(together)
     correlation = torch.corrcoef(together) - torch.eye(len(together))

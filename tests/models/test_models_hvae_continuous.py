@@ -10,7 +10,7 @@ from tiny_hierarchies import lively, shaped
 from torch import Tensor
 
 from vaesweep.models.hvae.continuous import Drifts, SdeLevel
-from vaesweep.sde import at_steps, increments
+from vaesweep.sde import coarsen, increments, refine
 
 WIDTH, LATENTS, HIDDEN, EDGE, BATCH = 6, 2, 5, 4, 3
 EXACT = {"rtol": 1e-10, "atol": 1e-10}  # float64, sums in another order
@@ -227,7 +227,7 @@ def test_ends_and_rates_converge_along_one_path_as_steps_become_more(
     level, fine = level_of(solver), path(512)
 
     def at(steps: int) -> tuple[Tensor, Tensor]:
-        walk = level(start, at_steps(increments(fine), steps) * math.sqrt(steps), signal)
+        walk = level(start, coarsen(increments(fine), 512 // steps) * math.sqrt(steps), signal)
         return walk.state, walk.rate
 
     with torch.no_grad():
@@ -246,7 +246,7 @@ def test_ends_and_rates_converge_along_one_path_as_steps_become_more(
 def test_a_refined_path_ends_where_the_finer_walk_does(start: Tensor, signal: Tensor) -> None:
     """From 10 steps to 25 goes through 50: the same Brownian motion at every fifth of depth."""
     noise, bridge = path(10), path(50, seed=7)
-    other = at_steps(increments(noise), 25, bridge)
+    other = coarsen(refine(increments(noise), 5, bridge), 2)
     fifths = [one.unflatten(1, (5, -1)).sum(2) for one in (increments(noise), other)]
     torch.testing.assert_close(fifths[0], fifths[1], **EXACT)
     level = level_of(diffusion=0.3)

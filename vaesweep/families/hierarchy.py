@@ -115,6 +115,11 @@ def finest_steps(model: HierarchyConfig, steps: Iterable[int]) -> int:
     return math.lcm(model.depth.draws, *steps)
 
 
+def in_steps(paths: Batch, steps: int) -> Batch:
+    """The levels' noise that walks the Brownian `paths`, `[batch, finest, *latent]`, in `steps` steps each."""
+    return {name: coarsen(path, path.shape[1] // steps) * math.sqrt(steps) for name, path in paths.items()}
+
+
 def _stepped(
     stack: Stack, model: HierarchyConfig, steps: Sequence[int], population: Population, rows: int
 ) -> dict[str, Tensor]:
@@ -123,10 +128,10 @@ def _stepped(
     sums = torch.zeros(len(steps), len(stack), len(PARTS), dtype=torch.float64, device=stack.flat.device)
     for part in _chunks(rows, model.noise_shapes(finest), model, len(stack)):
         start, paths = population.paths(part, model, finest)
-        batch = {"x": population.pixels.batch(part), INITIAL_NOISE: start}
+        x = population.pixels.batch(part)
         for place, number in enumerate(steps):
-            noise = {name: coarsen(path, finest // number) * math.sqrt(number) for name, path in paths.items()}
-            sums[place] += stack.apply(_parts, batch | noise, shared=True).double().sum(1)
+            batch = {"x": x, INITIAL_NOISE: start} | in_steps(paths, number)
+            sums[place] += stack.apply(_parts, batch, shared=True).double().sum(1)
     return {
         f"steps_{number}.{name}": value
         for number, found in zip(steps, sums / rows, strict=True)

@@ -14,12 +14,11 @@ from vaesweep.data.domains import DataSet, Domain, Role
 from vaesweep.data.images import Kind, Pixels
 from vaesweep.data.spelling import did_you_mean
 from vaesweep.errors import UserError
-from vaesweep.families.hierarchy import Population, stepped
+from vaesweep.families.hierarchy import Population, finest_steps, in_steps
 from vaesweep.families.hvae import HierarchyCell, check_images
 from vaesweep.families.rebuilt import rebuilt
-from vaesweep.models.hvae.config import DiscreteDepth
+from vaesweep.models.hvae.config import INITIAL_NOISE, DiscreteDepth
 from vaesweep.models.hvae.hierarchy import Hierarchy
-from vaesweep.sde import common_steps
 from vaesweep.training.finished import FinishedCell
 from vaesweep.training.problem import Batch
 
@@ -63,13 +62,12 @@ class Opened:
         return {name: torch.cat([one[name] for one in found]) for name in found[0]}
 
     def _noise_of(self, row: slice, shapes: Mapping[str, tuple[int, ...]]) -> Batch:
-        own, draws = self.population.noise(row, shapes), self.config.model.depth.draws
-        if self.steps in (None, draws):
-            return own
+        model, evaluation = self.config.model, self.config.evaluation
+        if self.steps in (None, model.depth.draws):
+            return self.population.noise(row, shapes)
         assert self.steps is not None
-        common = common_steps(draws, self.steps)
-        between = {name: s for name, s in self.config.model.noise_shapes(common).items() if len(s) > 3}
-        return stepped(own, self.population.bridges(row, between if common > draws else {}), self.steps)
+        start, paths = self.population.paths(row, model, finest_steps(model, [*evaluation.steps, self.steps]))
+        return {INITIAL_NOISE: start} | in_steps(paths, self.steps)
 
     def fresh(self, count: int, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
         """`count` times noise that belongs to no image: of the initial value, and of each level from the top."""
