@@ -17,8 +17,8 @@ from vaesweep.sweep.cells import Preset, Sweep
 def presets(data: str) -> dict[str, Preset]:
     """`smoke` takes minutes on two cores, `laptop` most of an hour; `paper` is as the thesis has it."""
     return {
-        "smoke": kinds(smoke(data) | {"rates.total.steps": 200}, seeds=2),
-        "laptop": kinds(laptop(data), seeds=3),
+        "smoke": kinds(smoke(data) | {"rates.total.steps": 100}, seeds=2),
+        "laptop": kinds(laptop(data) | {"rates.total.steps": 300}, seeds=3),
         "paper": kinds(paper(data), seeds=3),
     }
 

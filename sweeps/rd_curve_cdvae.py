@@ -26,7 +26,7 @@ def presets(data: str) -> dict[str, Preset]:
     targets = BINARY if is_binary(data) else POISSON
     return {
         "smoke": curve(smoke(data), targets[::2], seeds=2),
-        "laptop": curve(laptop(data) | {"training.steps": 1500}, targets, seeds=3),
+        "laptop": curve(laptop(data), targets, seeds=3),
         "paper": curve(paper(data), targets, seeds=3),
     }
 
