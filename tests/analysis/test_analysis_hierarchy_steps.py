@@ -286,3 +286,4 @@ def test_published_models_stand_beside_their_test_set_only() -> None:
     assert references(data, "binarised_mnist.test", 1000) == {}
     assert references(data, "binarised_mnist.train", 10_000) == {}
     assert references(data, "mnist.test", 10_000) == {}
+    assert references(data, "not loaded", 10_000) == {}
