@@ -1,13 +1,15 @@
 """Look at one trained hierarchy: reconstructions, prior samples, top level, latent processes (thesis, Figures 6 to 8).
 
-python analysis/hierarchy_cell.py --run RUN [--data SPEC] [--domain NAME] [--rows 4] [--steps N] [--out DIR]
+python analysis/hierarchy_cell.py --run RUN [--domain NAME] [--rows 4] [--steps N] [--tolerance T] [--out DIR]
 """
 
 import argparse
 import sys
+from collections.abc import Iterator
 
 from vaesweep.analysis import trained
-from vaesweep.analysis.hierarchy.opened import opened
+from vaesweep.analysis.hierarchy.example import adaptive_elbo, reconstruct
+from vaesweep.analysis.hierarchy.opened import Opened, opened, rows_to_show
 from vaesweep.analysis.hierarchy.report import write_pictures
 from vaesweep.cli import reading
 from vaesweep.families import family
@@ -21,6 +23,7 @@ def main() -> int:
     add("--domain", metavar="NAME", help="where the images are from; the test domain by default")
     add("--rows", type=int, default=4, metavar="N", help="how many images are shown (%(default)s)")
     add("--steps", type=int, metavar="N", help="steps a level; as in training by default")
+    add("--tolerance", type=float, metavar="T", help="also say the images' ELBO with adaptive steps of this tolerance")
     return reading.say(parser, draw)
 
 
@@ -29,7 +32,17 @@ def draw(options: argparse.Namespace, store: str) -> list[str]:
     owner = family(cell.family)
     data = owner.load(trained.spec_of(options.run, store, options.data), owner.config.model_validate(cell.config))
     found = opened(cell, data, options.domain, options.steps)
-    return reading.lines_of([], write_pictures(found, options.rows, f"cell {cell.cell}", options.out))
+    written = write_pictures(found, options.rows, f"cell {cell.cell}", options.out)
+    return reading.lines_of(bounds(found, options.rows, options.tolerance), written)
+
+
+def bounds(cell: Opened, count: int, tolerance: float | None) -> Iterator[str]:
+    rows = rows_to_show(cell, count)
+    how = f"{cell.steps} steps a level" if cell.steps else "its blocks"
+    yield f"mean ELBO of the images shown: {reconstruct(cell, rows).elbo.mean():.2f} nats, {how}"
+    if tolerance is not None:
+        found = adaptive_elbo(cell, rows, tolerance).mean()
+        yield f"mean ELBO of the images shown: {found:.2f} nats, adaptive steps of tolerance {tolerance:g}"
 
 
 if __name__ == "__main__":

@@ -313,11 +313,16 @@ def script(name: str) -> ModuleType:
     return module
 
 
-def test_a_cell_is_drawn_as_asked(store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["--run", "continuous", "--rows", "2", "--steps", "3", "--domain", "poisson_noise_2"]
+def test_a_cell_is_drawn_as_asked(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--run", "continuous", "--rows", "2", "--steps", "3", "--domain", "poisson_noise_2", "--tolerance", "0.1"]
     monkeypatch.setattr("sys.argv", ["hierarchy_cell.py", *words, "--tracking-uri", store, "--out", str(tmp_path)])
     assert script("hierarchy_cell").main() == 0
     assert {path.name for path in tmp_path.iterdir()} == PICTURES | {"processes.png"}
+    said = capsys.readouterr().out
+    assert "nats, 3 steps a level" in said
+    assert "nats, adaptive steps of tolerance 0.1" in said
 
 
 @pytest.mark.parametrize(
@@ -327,10 +332,12 @@ def test_a_cell_is_drawn_as_asked(store: str, tmp_path: Path, monkeypatch: pytes
         (["--run", "continuous", "--rows", "9"], "1 to 8 images"),
         (["--run", "continuous", "--steps", "0"], "at least 1 step"),
         (["--run", "discrete", "--steps", "2"], "no steps"),
+        (["--run", "discrete", "--tolerance", "0.1"], "no steps"),
+        (["--run", "continuous", "--tolerance", "0"], "must be above 0"),
         (["--run", "continuous", "--domain", "nowhere"], "no such domain"),
         (["--run", "continuous", "--data", "poisson:unseen=nothing"], "unknown domain"),
     ],
-    ids=["run", "rows", "steps", "blocks", "domain", "data"],
+    ids=["run", "rows", "steps", "blocks", "adaptive blocks", "tolerance", "domain", "data"],
 )
 def test_bad_input_ends_the_script_with_code_two_and_one_line(
     store: str, words: list[str], complaint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -10,7 +10,8 @@ from tiny_hierarchies import lively, shaped
 from torch import Tensor
 
 from vaesweep.models.hvae.continuous import Drifts, SdeLevel
-from vaesweep.sde import coarsen, increments, refine
+from vaesweep.models.hvae.walk import Adaptive
+from vaesweep.sde import coarsen, increments, path_increments, refine
 
 WIDTH, LATENTS, HIDDEN, EDGE, BATCH = 6, 2, 5, 4, 3
 EXACT = {"rtol": 1e-10, "atol": 1e-10}  # float64, sums in another order
@@ -266,3 +267,21 @@ def test_both_processes_begin_as_brownian_motion_nearly_and_the_rate_at_next_to_
     brownian = start + 0.5 * noise.sum(1) / math.sqrt(10)
     assert float((walk.state - brownian).detach().abs().max()) < 0.1
     assert 0 < float(walk.rate.detach().mean()) < 0.01
+
+
+@pytest.mark.parametrize("informed", [True, False])
+def test_adaptive_steps_end_where_many_fixed_ones_along_the_same_path_do(
+    informed: bool, start: Tensor, signal: Tensor
+) -> None:
+    level, told = level_of(), signal if informed else None
+    with torch.no_grad():
+        found = level(start, Adaptive(entropy=3, tolerance=1e-4), told)
+        rough = level(start, Adaptive(entropy=3, tolerance=1.0), told)
+        fixed = level(start, path_increments(start, 3, 1024) * math.sqrt(1024), told)
+    for which in ("state", "rate"):
+        ends = [getattr(walk, which) for walk in (found, rough, fixed)]
+        near, far = ((end - ends[2]).abs().max() for end in ends[:2])
+        # A step of 1/1024 misses by some 1e-3 of what the path moves, since Euler-Maruyama is of order 1 here.
+        assert float(near) < 5e-3 * float(1 + ends[2].abs().max()), which
+        assert near < far or not informed
+    assert found.log_ratio.isnan().all(), "it is not known"

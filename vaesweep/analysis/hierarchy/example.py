@@ -13,8 +13,9 @@ from vaesweep.analysis.hierarchy.opened import Opened
 from vaesweep.distributions import Gaussian
 from vaesweep.errors import UserError
 from vaesweep.models.hvae.blocks import double
-from vaesweep.models.hvae.config import level_name
+from vaesweep.models.hvae.config import INITIAL_NOISE, level_name
 from vaesweep.models.hvae.continuous import SdeLevel, Trace
+from vaesweep.models.hvae.walk import Adaptive
 
 SEED = 20  # of what belongs to no image: prior samples, pixels' noise
 
@@ -58,6 +59,21 @@ def reconstruct(cell: Opened, rows: Tensor, samples: int = 3) -> Reconstructions
 
 
 @torch.no_grad()
+def adaptive_elbo(cell: Opened, rows: Tensor, tolerance: float) -> Tensor:
+    """The ELBO `[row]`, in nats, with steps as small as `tolerance` asks for, along Brownian paths of their own.
+
+    UserError of a tolerance that is not positive, and of a discrete hierarchy.
+    """
+    if cell.steps is None:
+        raise UserError(f"--tolerance {tolerance:g}: cell {cell.cell} has blocks and no steps; leave it out")
+    levels = range(len(cell.model.levels))
+    paths = {f"{level_name(level)}_noise": Adaptive(SEED + level, tolerance) for level in levels}
+    elbo, _ = cell.model(cell.images(rows), cell.noise(rows)[INITIAL_NOISE], **paths)
+    found: Tensor = elbo.value()
+    return found
+
+
+@torch.no_grad()
 def from_prior(cell: Opened, count: int) -> tuple[Tensor, Tensor]:
     """Means and samples `[count, 1, size, size]` of the observation, latent variables drawn from the prior."""
     generator = _generator()
@@ -85,7 +101,7 @@ def process_of(cell: Opened, row: int) -> Process:
     noise = cell.noise(rows)
     signals = cell.model.bottom_up(cell.images(rows))
     q = Gaussian(*cell.model.initial(signals[0]).chunk(2, dim=-3))
-    value = q.sample(noise["initial_noise"])
+    value = q.sample(noise[INITIAL_NOISE])
     traces: list[Trace] = []
     for number, (level, signal) in enumerate(zip(cell.model.levels, signals, strict=True)):
         if not isinstance(level, SdeLevel):

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from vaesweep.models.hvae.blocks import SMALL, Pointwise
 from vaesweep.models.hvae.config import ContinuousDepth, HierarchyConfig, OdeLike
-from vaesweep.models.hvae.walk import Walk
-from vaesweep.sde import SOLVERS, Tensors, increments, log_ratio, posterior_sde, prior_sde, solve
+from vaesweep.models.hvae.walk import Adaptive, Walk
+from vaesweep.sde import SOLVERS, Tensors, adaptive, increments, log_ratio, posterior_sde, prior_sde, solve
 
 
 class Drifts(nn.Module):
@@ -118,11 +118,13 @@ class SdeLevel(nn.Module):
         self.drifts = Drifts(config.latents, depth.hidden, config.width, 2 if self._informed else 1)
         self.log_sigma = nn.Parameter(torch.tensor(math.log(depth.diffusion)))
 
-    def forward(self, start: Tensor, noise: Tensor, signal: Tensor | None) -> Walk:
+    def forward(self, start: Tensor, noise: Tensor | Adaptive, signal: Tensor | None) -> Walk:
         """Along the posterior where there is a `signal`, else along the prior; as many steps as `noise` has.
 
         `start` is `[batch, latents, height, width]`, `noise` `[batch, step, latents, height, width]`, standard normal.
         """
+        if isinstance(noise, Adaptive):
+            return self._adaptive(start, noise, signal)
         along = increments(noise)
         if signal is None or not self._informed:
             prior = prior_sde(drift, self.drifts.prior(), self.log_sigma)
@@ -132,6 +134,15 @@ class SdeLevel(nn.Module):
         walked = solve(self._solver, posterior, start, along, segment=self._segment)
         assert walked.running is not None
         return Walk(walked.state, walked.running, log_ratio(walked))
+
+    def _adaptive(self, start: Tensor, steps: Adaptive, signal: Tensor | None) -> Walk:
+        if signal is None or not self._informed:
+            sde = prior_sde(drift, self.drifts.prior(), self.log_sigma)
+        else:
+            sde = posterior_sde(drifts, self.drifts.both(signal), self.log_sigma)
+        walked = adaptive(sde, start, steps.entropy, tolerance=steps.tolerance)
+        rate = torch.zeros_like(start) if walked.running is None else walked.running
+        return Walk(walked.state, rate, torch.full_like(rate, math.nan))
 
     def trace(self, start: Tensor, noise: Tensor, signal: Tensor) -> Trace:
         """The path that `forward` walks with these arguments, and what drives it."""

@@ -22,7 +22,7 @@ from vaesweep.models.hvae.config import INITIAL, DiscreteDepth, HierarchyConfig,
 from vaesweep.models.hvae.continuous import SdeLevel
 from vaesweep.models.hvae.discrete import DiscreteLevel
 from vaesweep.models.hvae.observation import OBSERVATIONS, Observation
-from vaesweep.models.hvae.walk import Walk
+from vaesweep.models.hvae.walk import Adaptive, Walk
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,14 @@ class Hierarchy(nn.Module):
         )
         self.decoder = Decoder(stream, config)
 
-    def forward(self, x: Tensor, initial_noise: Tensor, **level_noise: Tensor) -> tuple[Elbo, Reconstruction]:
+    def forward(
+        self, x: Tensor, initial_noise: Tensor, **level_noise: Tensor | Adaptive
+    ) -> tuple[Elbo, Reconstruction]:
         """The bound of `x`, which draws its latent variables from the posterior by the noise that is given.
 
         `initial_noise` is `[batch, *shape(0)]` and each `level_<l>_noise` `[batch, draw, *shape(l)]`, standard normal
-        (`HierarchyConfig.noise_shapes`). A continuous level takes as many steps as its noise has draws.
+        (`HierarchyConfig.noise_shapes`). A continuous level takes as many steps as its noise has draws, or those
+        that an `Adaptive` in its place asks for.
         """
         signals = self.bottom_up(x)
         q = self._posterior(signals[0], initial_noise)
@@ -74,7 +77,11 @@ class Hierarchy(nn.Module):
         return Elbo(distortion, rates), Reconstruction(observation, -distortion - log_ratio)
 
     def generate(
-        self, initial_noise: Tensor, level_noise: Sequence[Tensor], x: Tensor | None = None, informed: int = 0
+        self,
+        initial_noise: Tensor,
+        level_noise: Sequence[Tensor | Adaptive],
+        x: Tensor | None = None,
+        informed: int = 0,
     ) -> Observation:
         """Images of the prior, or of `x` as far as the `informed` topmost levels are told of it.
 
@@ -96,11 +103,11 @@ class Hierarchy(nn.Module):
         """Of the initial value, in the precision of its noise whatever that of products is."""
         return Gaussian(*self.initial(signal).to(noise.dtype).chunk(2, dim=-3))
 
-    def _noises(self, level_noise: dict[str, Tensor]) -> list[Tensor]:
+    def _noises(self, level_noise: dict[str, Tensor | Adaptive]) -> list[Tensor | Adaptive]:
         return [level_noise[f"{level_name(level)}_noise"] for level in range(len(self.levels))]
 
     def _descend(
-        self, z: Tensor, noises: Sequence[Tensor], signals: Sequence[Tensor | None]
+        self, z: Tensor, noises: Sequence[Tensor | Adaptive], signals: Sequence[Tensor | None]
     ) -> tuple[Observation, list[Walk]]:
         walks: list[Walk] = []
         state = self.top(z)

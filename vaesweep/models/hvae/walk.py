@@ -1,15 +1,27 @@
-"""What a level gives: where the latent path ends, and what it cost to get there."""
+"""What a level walks by, and what it gives: where the latent path ends, and what it cost to get there."""
 
 from typing import NamedTuple
 
 from torch import Tensor
 
 
+class Adaptive(NamedTuple):
+    """In the place of a continuous level's noise: steps as small as `tolerance` asks for, along a path of `entropy`.
+
+    For looking closely at a trained model (`sde/adaptive.py`): one step size serves a batch, and none of it can be
+    mapped over cells. The path is another than that of any noise, and has no `log_ratio`.
+    """
+
+    entropy: int
+    tolerance: float
+
+
 class Walk(NamedTuple):
     """One level's end.
 
     `state` `[batch, channels, height, width]` goes on to the next level; `rate` and `log_ratio` are
-    `[batch, *latent]`, in nats: the divergence of posterior from prior, and log q - log p of what was drawn.
+    `[batch, *latent]`, in nats: the divergence of posterior from prior, and log q - log p of what was drawn, NaN where
+    that is not known.
     """
 
     state: Tensor
