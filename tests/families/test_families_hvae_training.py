@@ -67,17 +67,6 @@ def test_a_rate_above_its_target_becomes_dearer_and_one_below_cheaper(recorder: 
     assert all(result.diverged is None and result.step == 20 for result in results.values())
 
 
-@pytest.mark.slow
-def test_cells_reach_target_rates_of_their_own(recorder: type) -> None:
-    cells = {f"{target:g}": towards(target, steps=1500, evaluate_every=300) for target in (1.0, 4.0)}
-    results = train(cells, recorder())
-    for name, result in results.items():
-        # The mean over the last 300 steps, in which the learning rate falls to nothing and β stands still nearly.
-        assert float(result.state.history["train/rate"][0, -1]) == pytest.approx(float(name), rel=0.1)
-    betas = [float(result.state.history["train/beta.initial"][0, -1]) for result in results.values()]
-    assert betas[0] > betas[1], "a smaller rate is dearer"
-
-
 def test_a_cell_that_stops_early_leaves_the_others_to_go_on(recorder: type) -> None:
     """Its learning rate is too small to gain a nat; the others gain more than that at every evaluation."""
     stopping = {"early_stopping": {"watch": "elbo", "patience": 1, "tolerance": 1e-2}, "schedule": {"kind": "constant"}}
