@@ -139,7 +139,7 @@ def test_recomputed_steps_train_the_same_cells(recorder: type) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "recompute"), [("continuous", 0), ("continuous", 2), ("discrete", 0)])
 def test_compiled_steps_are_the_same_steps(kind: str, recompute: int, recorder: type) -> None:
-    """A minute a kind: the compiler sees all steps of all levels as one graph."""
+    """Minutes a kind: the compiler sees all steps of all levels as one graph."""
     cells = {}
     for seed, name in enumerate("abc"):
         own = cell(kind, seed=seed, steps=8, evaluate_every=4).model_dump()
