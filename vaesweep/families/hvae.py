@@ -126,11 +126,22 @@ class HierarchyFamily(Family):
         return _own(config).model.rate_names
 
     def check(self, config: CellConfig) -> None:
-        """Refuse what is asked of steps where levels have none."""
+        """Refuse what is asked of steps where levels have none, and of paths that have no density."""
         super().check(config)
         own = _own(config)
+        if own.evaluation.draws and getattr(own.model.depth, "solver", None) == "reversible_heun":
+            raise UserError(
+                "evaluation.draws: a path of reversible Heun steps has no density, and so no importance weight; set "
+                "model.depth.solver=euler_heun"
+            )
         if own.evaluation.steps and isinstance(own.model.depth, DiscreteDepth):
             raise UserError("evaluation.steps: a discrete hierarchy has blocks and no steps; leave it out")
+        finest = hierarchy.finest_steps(own.model, own.evaluation.steps)
+        if finest > FINEST:
+            raise UserError(
+                f"evaluation.steps: with training's {own.model.depth.draws} they lie on a common grid of {finest} "
+                f"steps, more than {FINEST}; choose numbers that divide one another"
+            )
 
     def problem(self, config: CellConfig, data: DataSet, device: torch.device) -> HierarchyProblem:
         """The problem of all cells that share `config`'s structure."""
