@@ -16,7 +16,12 @@ from vaesweep.families.hvae_presets import BLOCKS, CONTINUOUS, Settings, is_bina
 from vaesweep.sweep.cells import Preset, Sweep
 
 TARGET = "rates.total.target"  # nats per image
-CONTROL = {"rates.total.kind": "target", "rates.total.floor": 1e-5, "rates.total.step_size": 0.02, "rates.total.smoothing": 0.9}
+CONTROL = {
+    "rates.total.kind": "target",
+    "rates.total.floor": 1e-5,
+    "rates.total.step_size": 0.02,
+    "rates.total.smoothing": 0.9,
+}
 POISSON = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0]  # which of the two solutions it is takes ln 2 = 0.69 nats
 BINARY = [4.0, 8.0, 16.0, 24.0, 32.0, 48.0]
 
