@@ -9,8 +9,6 @@ import queue
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -29,6 +27,7 @@ from mlflow.tracking import MlflowClient  # noqa: E402
 from vaesweep.errors import UserError  # noqa: E402
 from vaesweep.packing import leaves  # noqa: E402
 from vaesweep.sweep.cells import Cell  # noqa: E402
+from vaesweep.sweep.store_place import check_server, local_artifacts, made_alone  # noqa: E402
 from vaesweep.sweep.vocabulary import CONFIG_FILE, MODEL_FILE, SWEEP_FILE, Kind, Outcome, Tag, final  # noqa: E402
 from vaesweep.training.finished import FinishedCell  # noqa: E402
 
@@ -53,11 +52,11 @@ class Store:
 
     def __init__(self, uri: str, experiment: str) -> None:
         self.uri, self.experiment = uri, experiment
-        _check_server(uri)
-        _make_folder(uri)
-        self._client = MlflowClient(tracking_uri=uri)
+        check_server(uri)
         try:
-            self._found = self._client.get_experiment_by_name(experiment)
+            with made_alone(uri):
+                self._client = MlflowClient(tracking_uri=uri)
+                self._found = self._client.get_experiment_by_name(experiment)
         except MlflowException as error:
             raise UserError(f"the tracking store {uri} does not answer: {one_line(error)}") from None
         if self._found is not None and self._found.lifecycle_stage == "deleted":
@@ -70,7 +69,9 @@ class Store:
     def id(self) -> str:
         """The experiment, made if need be."""
         if self._found is None:
-            return str(self._client.create_experiment(self.experiment, _local_artifacts(self), UI_KIND))
+            return str(
+                self._client.create_experiment(self.experiment, local_artifacts(self.uri, self.experiment), UI_KIND)
+            )
         return str(self._found.experiment_id)
 
     def cells(self) -> dict[str, Known]:
@@ -317,29 +318,3 @@ def one_line(error: BaseException) -> str:
     """The first line of a store's error that says anything, or its kind; SQL and advice come after it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
-
-
-def _check_server(uri: str) -> None:
-    """Refuse a server that nobody answers for, at once: MLflow itself would try for minutes."""
-    if not uri.startswith(("http://", "https://")):
-        return
-    try:
-        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=15).close()
-    except urllib.error.HTTPError:
-        return  # it answers, whatever it thinks of that page
-    except OSError as error:
-        raise UserError(f"MLFLOW_TRACKING_URI {uri}: no server answers ({error}); start it, or unset it") from None
-
-
-def _make_folder(uri: str) -> None:
-    """Make the folder of a SQLite store."""
-    if uri.startswith("sqlite:///"):
-        Path(uri.removeprefix("sqlite:///")).resolve().parent.mkdir(parents=True, exist_ok=True)
-
-
-def _local_artifacts(store: Store) -> str | None:
-    """Where an experiment's artifacts go beside a SQLite store; `None` for a server, which knows itself."""
-    if not store.uri.startswith("sqlite:///"):
-        return None
-    folder = Path(store.uri.removeprefix("sqlite:///")).resolve().parent
-    return (folder / "mlflow-artifacts" / store.experiment).as_uri()
