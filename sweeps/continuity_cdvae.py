@@ -4,7 +4,7 @@ Trains hierarchies that are continuous in depth, their ODE-like comparison and v
 have steps with other steps than in training, along the same Brownian paths.
 
     python sweeps/continuity_cdvae.py                                   a look, on Poisson images
-    python sweeps/continuity_cdvae.py --preset laptop                   three seeds, an answer
+    python sweeps/continuity_cdvae.py --preset laptop                   five seeds, an answer
     python sweeps/continuity_cdvae.py --preset paper --data binarised_mnist:DIR --gpus 1
 """
 
@@ -18,7 +18,7 @@ def presets(data: str) -> dict[str, Preset]:
     """`smoke` takes minutes on two cores, `laptop` most of an hour; `paper` is as the thesis has it."""
     return {
         "smoke": kinds(smoke(data) | {"rates.total.steps": 100}, seeds=2),
-        "laptop": kinds(laptop(data) | {"rates.total.steps": 300}, seeds=3),
+        "laptop": kinds(laptop(data) | {"rates.total.steps": 300}, seeds=5),
         "paper": kinds(paper(data), seeds=3),
     }
 
