@@ -21,6 +21,7 @@ CONTROL = {
     "rates.total.floor": 1e-5,
     "rates.total.step_size": 0.02,
     "rates.total.smoothing": 0.9,
+    "training.schedule.kind": "constant",  # β moves with the learning rate, and so few steps leave it no time to wait
 }
 POISSON = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0]  # which of the two solutions it is takes ln 2 = 0.69 nats
 BINARY = [4.0, 8.0, 16.0, 24.0, 32.0, 48.0]
