@@ -14,6 +14,7 @@ from vaesweep.analysis.hierarchy.report import report
 from vaesweep.cli.script import main
 from vaesweep.families.hvae_presets import BLOCKS, CONTINUOUS, Settings, is_binary, laptop, paper, smoke
 from vaesweep.sweep.cells import Preset, Sweep
+from vaesweep.sweep.settings import combine
 
 TARGET = "rates.total.target"  # nats per image
 CONTROL = {
@@ -41,7 +42,7 @@ def curve(settings: Settings, targets: Sequence[float], seeds: int) -> Preset:
     """Cells of both kinds towards `targets`, without free nats: below a target there is nothing to be free of."""
     charged = {key: value for key, value in settings.items() if not key.startswith("free_nats")}
     variants = {"continuous": CONTINUOUS, "discrete": BLOCKS}
-    return Preset(charged | CONTROL, {TARGET: list(targets), "seed": list(range(seeds))}, variants)
+    return Preset(combine(charged, CONTROL), {TARGET: list(targets), "seed": list(range(seeds))}, variants)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ other sizes have narrower blocks and smaller batches, and otherwise the thesis' 
 
 from typing import Any
 
+from vaesweep.models.hvae.config import INITIAL, level_name
+
 Settings = dict[str, Any]
 
 CONTINUOUS: Settings = {"model.depth.kind": "continuous"}
@@ -18,7 +20,7 @@ WARM_UP: Settings = {"rates.total.kind": "sigmoid", "rates.total.steps": 1000}  
 
 def free_nats(levels: int) -> Settings:
     """One nat of the initial value and one of each level cost nothing (line 1889)."""
-    names = ("initial", *(f"level_{level}" for level in range(levels)))
+    names = (INITIAL, *(level_name(level) for level in range(levels)))
     return {f"free_nats.{name}.{key}": value for name in names for key, value in (("nats", 1.0), ("per", "group"))}
 
 

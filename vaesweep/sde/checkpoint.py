@@ -58,6 +58,7 @@ class _Recomputed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the tensors that need one, by evaluating the function again; None for the function itself."""
         tensors = list(ctx.saved_tensors)
         needed = [i for i, one in enumerate(ctx.needs_input_grad[1:]) if one]
 

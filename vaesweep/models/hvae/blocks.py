@@ -26,15 +26,14 @@ class Pointwise(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Kernels 1, 3, 3, 1 with a GELU before each but the first, which `activate` gives one too.
+    """Kernels 1, 3, 3, 1 with a GELU before each.
 
     `scale` multiplies the last layer's initial weights: `SMALL` begins with next to nothing, and 1/√depth keeps a
     residual path of that many blocks at the scale of its input.
     """
 
-    def __init__(self, inputs: int, hidden: int, outputs: int, *, scale: float = 1.0, activate: bool = True) -> None:
+    def __init__(self, inputs: int, hidden: int, outputs: int, *, scale: float = 1.0) -> None:
         super().__init__()
-        self._activate = activate
         self.reduce = Pointwise(inputs, hidden)
         self.first = nn.Conv2d(hidden, hidden, 3, padding=1)
         self.second = nn.Conv2d(hidden, hidden, 3, padding=1)
@@ -42,7 +41,7 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[batch, inputs, height, width]` to `[batch, outputs, height, width]`."""
-        x = self.reduce(F.gelu(x) if self._activate else x)
+        x = self.reduce(F.gelu(x))
         x = self.first(F.gelu(x))
         x = self.second(F.gelu(x))
         return self.expand(F.gelu(x))
