@@ -12,7 +12,6 @@ from vaesweep.analysis.hierarchy.example import adaptive_elbo, reconstruct
 from vaesweep.analysis.hierarchy.opened import Opened, opened, rows_to_show
 from vaesweep.analysis.hierarchy.report import write_pictures
 from vaesweep.cli import reading
-from vaesweep.families import family
 
 
 def main() -> int:
@@ -29,8 +28,7 @@ def main() -> int:
 
 def draw(options: argparse.Namespace, store: str) -> list[str]:
     cell = trained.load(options.run, store)
-    owner = family(cell.family)
-    data = owner.load(trained.spec_of(options.run, store, options.data), owner.config.model_validate(cell.config))
+    data = trained.reload(cell, trained.spec_of(options.run, store, options.data))
     found = opened(cell, data, options.domain, options.steps)
     written = write_pictures(found, options.rows, f"cell {cell.cell}", options.out)
     return reading.lines_of(bounds(found, options.rows, options.tolerance), written)

@@ -10,7 +10,6 @@ from vaesweep.analysis import trained
 from vaesweep.analysis.separation.example import separate
 from vaesweep.analysis.separation.report import write_example
 from vaesweep.cli import reading
-from vaesweep.families import family
 
 
 def main() -> int:
@@ -25,8 +24,7 @@ def main() -> int:
 
 def draw(options: argparse.Namespace, store: str) -> list[str]:
     cell = trained.load(options.run, store)
-    owner = family(cell.family)
-    data = owner.load(trained.spec_of(options.run, store, options.data), owner.config.model_validate(cell.config))
+    data = trained.reload(cell, trained.spec_of(options.run, store, options.data))
     example = separate(cell, data, options.domain, options.row)
     written = write_example(example, f"cell {cell.cell}, {example.domain} {example.row}", options.out)
     quality = ", ".join(f"{value:.1f}" for value in example.si_sdr.tolist())

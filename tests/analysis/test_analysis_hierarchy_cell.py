@@ -14,6 +14,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from vaesweep.analysis import runs as tracked
+from vaesweep.analysis import trained
 from vaesweep.analysis.hierarchy.example import from_prior, from_top_level, process_of, reconstruct
 from vaesweep.analysis.hierarchy.opened import Opened, opened, rows_to_show
 from vaesweep.analysis.hierarchy.pictures import montage
@@ -115,6 +116,16 @@ def test_inputs_are_shown_in_the_units_of_the_data(cell: Opened, data: DataSet) 
     (test,) = [domain for domain in data.domains if domain.name == "poisson.test"]
     found = reconstruct(cell, torch.tensor([3, 1]))
     torch.testing.assert_close(found.x, torch.as_tensor(test.arrays["images"][[3, 1]]), rtol=1e-4, atol=1e-6)
+
+
+def test_the_data_of_a_cell_are_read_as_it_is_configured(kept: dict[str, FinishedCell], data: DataSet) -> None:
+    assert trained.reload(kept["continuous"], SPEC).fingerprint() == data.fingerprint()
+
+
+def test_a_cell_of_another_version_is_refused_by_its_name(kept: dict[str, FinishedCell]) -> None:
+    stranger = replace(kept["continuous"], config=kept["continuous"].config | {"depth_charge": 1})
+    with pytest.raises(UserError, match="cell continuous was trained by another version of vaesweep"):
+        trained.reload(stranger, SPEC)
 
 
 def test_what_is_drawn_is_drawn_the_same_again(cell: Opened) -> None:

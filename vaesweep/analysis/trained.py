@@ -56,12 +56,20 @@ def load_data(runs: Runs, tracking_uri: str, spec: str | None = None) -> DataSet
     if cell is None or not named:
         lack = "has no finished cell" if cell is None else "does not say what it was trained on"
         raise UserError(f"sweep {runs.record.sweep} {lack}: its data cannot be loaded again")
-    owner = family(runs.record.family)
+    return reload(model_of(client_of(tracking_uri), runs.run_ids[cell]), named)
+
+
+def reload(cell: FinishedCell, spec: str) -> DataSet:
+    """The data that `spec` names, as `cell` is configured to read them.
+
+    Raises `UserError` where another version of vaesweep wrote that configuration.
+    """
+    owner = family(cell.family)
     try:
-        config = owner.config.model_validate(model_of(client_of(tracking_uri), runs.run_ids[cell]).config)
+        config = owner.config.model_validate(cell.config)
     except ValidationError:
-        raise UserError(f"cell {cell} was trained by another version of vaesweep; use that one") from None
-    return owner.load(named, config)
+        raise UserError(f"cell {cell.cell} was trained by another version of vaesweep; use that one") from None
+    return owner.load(spec, config)
 
 
 def model_of(client: MlflowClient, run_id: str) -> FinishedCell:
