@@ -133,7 +133,7 @@ def test_reversible_heun_is_kidgers_scheme_written_out(start: Tensor, signal: Te
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("hidden", [1, 5, 32])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_equal_weights_and_no_signal_cost_exactly_nothing(solver: str, hidden: int, dtype: torch.dtype) -> None:
+def test_equal_weights_and_no_signal_cost_nothing_but_rounding(solver: str, hidden: int, dtype: torch.dtype) -> None:
     level = level_of(solver, hidden=hidden).to(dtype)
     drifts = level.drifts
     assert drifts.signal is not None
@@ -146,8 +146,10 @@ def test_equal_weights_and_no_signal_cost_exactly_nothing(solver: str, hidden: i
                 parameter[half:] = parameter[:half]
     start, noise = drawn(BATCH, LATENTS, EDGE, EDGE, seed=3).to(dtype), path(4).to(dtype)
     posterior = level(start, noise, drawn(BATCH, WIDTH, EDGE, EDGE, seed=4).to(dtype))
-    for cost in (posterior.rate, posterior.log_ratio):
-        assert torch.equal(cost, torch.zeros_like(start))
+    # Of most sizes and processors the two halves of one convolution are the same sums, and the costs exactly zero.
+    rounding = 100 * torch.finfo(dtype).eps  # of a drift; the rate is its square
+    assert posterior.rate.abs().max() < rounding**2
+    assert posterior.log_ratio.abs().max() < rounding
     close = {"rtol": 1e-5, "atol": 1e-5} if dtype is torch.float32 else EXACT  # one process or two at a time
     torch.testing.assert_close(posterior.state, level(start, noise, None).state, **close)
 

