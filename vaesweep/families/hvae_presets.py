@@ -1,8 +1,8 @@
 """What the sweeps of hierarchies share: sizes, and the numbers of the thesis with their lines.
 
 On one core a step of the thesis' models takes 13 to 20 seconds (Poisson) and 19 to 24 (binary images), the continuous
-ones the longer: `paper` is for a GPU. The other sizes have narrower blocks and smaller batches, and otherwise the thesis'
-hierarchy, step and free nats.
+ones the longer: `paper` is for a GPU. The other sizes have narrower blocks and smaller batches, and otherwise the
+thesis' hierarchy, step and free nats.
 """
 
 from typing import Any
