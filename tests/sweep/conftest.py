@@ -11,9 +11,9 @@ from vaesweep.data.domains import DataSet
 from vaesweep.families import family
 from vaesweep.families.pvae import PartialVaeCell
 from vaesweep.sweep.cells import Cell
+from vaesweep.sweep.orders import Event
 from vaesweep.sweep.settings import build
 from vaesweep.sweep.tracking import Store
-from vaesweep.sweep.worker import Event
 
 SMALL = {"model.hidden": 8, "model.features": 8, "model.latents": 2, "data.draws": 1}
 STEPS = {"training.steps": 12, "training.evaluate_every": 3, "training.batch_size": 16}

@@ -8,8 +8,8 @@ from rich.console import Console
 from vaesweep.families.pvae import PartialVaeCell
 from vaesweep.sweep import progress
 from vaesweep.sweep.cells import Cell, Pack
+from vaesweep.sweep.orders import Event
 from vaesweep.sweep.progress import Watcher, duration
-from vaesweep.sweep.worker import Event
 
 STEPS, INTERVAL = 1000, 100
 

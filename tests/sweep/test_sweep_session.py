@@ -19,12 +19,13 @@ from vaesweep.errors import UserError
 from vaesweep.sweep import progress
 from vaesweep.sweep import session as room
 from vaesweep.sweep.cells import Preset, Sweep
+from vaesweep.sweep.orders import Event, PackOrder
 from vaesweep.sweep.progress import Watcher, duration
 from vaesweep.sweep.runner import Places, order_of
 from vaesweep.sweep.session import Options, Session, check_counts, code_version, describe
 from vaesweep.sweep.storage import FINISHED
 from vaesweep.sweep.vocabulary import Kind, Outcome, Tag, store_uri
-from vaesweep.sweep.worker import Event, PackOrder, run_order
+from vaesweep.sweep.worker import run_order
 
 TINY = {
     "training.steps": 4,

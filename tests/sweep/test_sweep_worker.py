@@ -12,8 +12,9 @@ from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
 from vaesweep.sweep import worker
 from vaesweep.sweep.cells import Cell, Pack
+from vaesweep.sweep.orders import PackOrder
 from vaesweep.sweep.storage import CHECKPOINTS, FINISHED, Storage, finished_name
-from vaesweep.sweep.worker import PackOrder, checkpoint_header, drop_spent_checkpoints, latest_states, run_order
+from vaesweep.sweep.worker import checkpoint_header, drop_spent_checkpoints, latest_states, run_order
 from vaesweep.training import finished
 from vaesweep.training.finished import FinishedCell
 from vaesweep.training.state import PackState

@@ -191,8 +191,10 @@ def _train(
 
 def _say_plan(session: Session, plan: Plan, slots: int, console: Console) -> None:
     for number, pack in enumerate(plan.packs, 1):
-        training = pack.cells[0].config.training
-        console.print(f"  pack {number}: {len(pack.cells)} cells, {training.steps} steps", highlight=False)
+        config = pack.cells[0].config
+        steps = f"{config.pretraining.training.steps} + " if config.pretraining else ""
+        steps += f"{config.training.steps} steps"
+        console.print(f"  pack {number}: {len(pack.cells)} cells, {steps}", highlight=False)
     if plan.packs:
         seconds = estimate_seconds(plan, session.data, slots)
         many = min(slots, len(plan.packs))

@@ -61,6 +61,21 @@ class Family(ABC):
             raise UserError(
                 f"training.precision=bfloat16: three digits are too few for {self.name}'s likelihood; use float32"
             )
+        if config.pretraining is not None:
+            self._check_pretraining(config.pretraining, config)
+
+    def _check_pretraining(self, first: CellConfig, config: CellConfig) -> None:
+        if first.training.early_stopping is not None:
+            raise UserError(
+                "pretraining.training.early_stopping: pretraining ends after its steps; set it to null and "
+                "training.early_stopping for the training that follows"
+            )
+        if self.loading(first) != self.loading(config):
+            raise UserError("pretraining.data: pretraining is on the cell's own data; set what is loaded for both")
+        try:
+            self.check(first)
+        except UserError as error:
+            raise UserError(f"pretraining: {error}") from None
 
 
 def shares_pack(one: CellConfig, other: CellConfig) -> bool:

@@ -53,17 +53,25 @@ _BEST = _EVERY_RULE | {
     "training.evaluate_every": 1000,
     "rates.total.steps": 18000,
 }
+# Trained on from "larger and longer" with a wider decoder, whose settings are those of pretraining.
 _WEIGHTED = {
     "model.draws": 8,
     "model.decoder_hidden": 256,
     "model.minimum_std": (0.1,) * THRESHOLDS + (0.3,),
     "data.mirror": True,
-    "training.learning_rate": 2e-3,
     "training.weight_decay": 0.1,
     "training.average": 0.9995,
-    "training.steps": 75000,
+    "training.steps": 20000,
     "acquisition.samples": 500,
     "acquisition.prior_samples": 500,
+    "pretraining.model.draws": 1,
+    "pretraining.model.minimum_std": 0.3,
+    "pretraining.data.mirror": False,
+    "pretraining.rates.total.kind": "linear",
+    "pretraining.rates.total.steps": 18000,
+    "pretraining.training.weight_decay": 0.0,
+    "pretraining.training.average": 0.0,
+    "pretraining.training.steps": 60000,
 }
 # From the thesis' model to the best that was found, each with all that came before it (docs/acquisition.md).
 STEPS_TO_THE_BEST: dict[str, dict[str, Any]] = {
@@ -77,7 +85,7 @@ STEPS_TO_THE_BEST: dict[str, dict[str, Any]] = {
     "attention": _FLOOR | {"model.embed": "attention", "model.features": 32},
     "concatenation": _FLOOR | {"model.embed": "concatenation"},
     "larger and longer": _FLOOR | _BEST,
-    "importance weighted": _FLOOR | _BEST | _WEIGHTED,
+    "importance weighted": {k: v for k, v in (_FLOOR | _BEST).items() if not k.startswith("rates.")} | _WEIGHTED,
 }
 MIRROR = [*range(THRESHOLDS // 2, THRESHOLDS), *range(THRESHOLDS // 2), THRESHOLDS]  # the other ear's columns
 MASKS = 0  # the stream of evaluation masks and noise among the seeds of a domain

@@ -15,7 +15,8 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from vaesweep.data.domains import DataSet
-from vaesweep.sweep.worker import Event, PackOrder, run_order
+from vaesweep.sweep.orders import Event, PackOrder
+from vaesweep.sweep.worker import run_order
 
 PACK = "pack"  # the one key of a trial's configuration: the pack's order and places
 EVENT = "event"  # the one key of a Tune result that is ours

@@ -9,8 +9,8 @@ from typing import Any
 
 from vaesweep.errors import UserError
 from vaesweep.families import CellConfig, Family
-from vaesweep.packing import structure
-from vaesweep.sweep.settings import Settings, build, combine
+from vaesweep.packing import leaves, structure
+from vaesweep.sweep.settings import PRETRAINING, Settings, build, combine
 
 VARIANT = "variant"  # the axis of a preset's variants
 
@@ -59,8 +59,7 @@ class Cell:
     @property
     def identity(self) -> str:
         """Sixteen hex digits of the canonical configuration and the data's fingerprint."""
-        about = {"family": self.family, "data": self.data, "config": self.config.model_dump(mode="json")}
-        return digest(about)
+        return digest({"family": self.family, "data": self.data, "config": canonical(self.config)})
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,24 @@ class Pack:
     def identity(self) -> str:
         """Sixteen hex digits of the identities of its cells."""
         return digest([cell.identity for cell in self.cells])
+
+
+def canonical(config: CellConfig) -> dict[str, Any]:
+    """A configuration as JSON values. What a cell is not is not in it, so that a new setting leaves old cells alone."""
+    values = config.model_dump(mode="json")
+    if config.pretraining is None:
+        values.pop(PRETRAINING)
+    else:
+        values[PRETRAINING] = canonical(config.pretraining)
+    return values
+
+
+def parameters(config: CellConfig) -> dict[str, Any]:
+    """Settings by dotted key, for people to compare cells by; of pretraining those that are not the cell's own."""
+    values = canonical(config)
+    first = dict(leaves(values.pop(PRETRAINING, {})))
+    own = dict(leaves(values))
+    return own | {f"{PRETRAINING}.{key}": v for key, v in first.items() if key and (key not in own or own[key] != v)}
 
 
 def digest(value: Any) -> str:
@@ -133,7 +150,8 @@ def _variant(preset: Preset, name: str | None) -> Settings:
 
 def _without_rates(settings: Settings) -> dict[str, Any]:
     """What `settings` say of anything but rates."""
-    return {key: value for key, value in settings.items() if key.partition(".")[0] not in ("rates", "free_nats")}
+    prefixes = tuple(f"{room}{part}." for room in ("", f"{PRETRAINING}.") for part in ("rates", "free_nats"))
+    return {key: value for key, value in settings.items() if not key.startswith(prefixes)}
 
 
 def pack(cells: Sequence[Cell], size: int) -> list[Pack]:

@@ -10,6 +10,7 @@ import torch
 from vaesweep.data.domains import DataSet
 from vaesweep.families import family
 from vaesweep.sweep.cells import Cell, Pack, digest, pack
+from vaesweep.sweep.settings import PRETRAINING
 from vaesweep.sweep.vocabulary import SETTLED, Outcome
 from vaesweep.training.loop import start_state
 from vaesweep.training.timing import Measured, clock, measure_pack
@@ -66,14 +67,19 @@ def estimate_seconds(plan: Plan, data: DataSet, slots: int) -> float:
 
 
 def _shape(config: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in config.items() if key not in ("seed", "rates", "free_nats")}
+    values = {key: value for key, value in config.items() if key not in ("seed", "rates", "free_nats", PRETRAINING)}
+    return values | {PRETRAINING: _shape(config[PRETRAINING]) if config[PRETRAINING] else None}
 
 
 def _pack_seconds(one: Pack, data: DataSet) -> float:
-    configs = [cell.config for cell in one.cells]
-    problem = family(one.cells[0].family).problem(configs[0], data, torch.device("cpu"))
-    state = start_state(problem, configs, [cell.identity for cell in one.cells])
-    took: Measured = measure_pack(problem, configs, state, clock(problem.device))
-    training = configs[0].training
-    evaluations = -(-training.steps // training.evaluate_every)
-    return training.steps * took.step + evaluations * took.quick + took.final
+    owner, configs = family(one.cells[0].family), [cell.config for cell in one.cells]
+    first = [config.pretraining for config in configs if config.pretraining is not None]
+    seconds = 0.0
+    for phase in filter(None, (first, configs)):
+        problem = owner.problem(phase[0], data, torch.device("cpu"))
+        state = start_state(problem, phase, [cell.identity for cell in one.cells])
+        took: Measured = measure_pack(problem, phase, state, clock(problem.device))
+        training = phase[0].training
+        evaluations = -(-training.steps // training.evaluate_every)
+        seconds += training.steps * took.step + evaluations * took.quick + (took.final if phase is configs else 0.0)
+    return seconds

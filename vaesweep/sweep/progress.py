@@ -16,7 +16,7 @@ from rich.progress import (
 )
 
 from vaesweep.sweep.cells import Pack
-from vaesweep.sweep.worker import Event
+from vaesweep.sweep.orders import Event
 
 LOG_SECONDS = 10.0  # between lines where there is no terminal, at first
 LOG_SHARE = 0.05  # later lines come after this share of the time spent, so that a long sweep stays readable
@@ -30,7 +30,7 @@ class Watcher:
         self._steps: dict[str, int] = {}
         self._resumed_at: dict[str, int] = {}  # steps that a checkpoint held, which took none of this command's time
         self._interval = {p.identity: p.cells[0].config.training.evaluate_every for p in packs}
-        self._all_steps = {p.identity: p.cells[0].config.training.steps for p in packs}
+        self._all_steps = {p.identity: p.cells[0].config.all_steps for p in packs}
         self._numbers = {p.identity: number for number, p in enumerate(packs, 1)}
         self._started = time.monotonic()
         self._spoken = self._started - LOG_SECONDS

@@ -27,11 +27,11 @@ from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
 from vaesweep.sweep.backends import EVENT, PACK, RETRIES, trainable, worker_environment
 from vaesweep.sweep.cells import Pack
+from vaesweep.sweep.orders import Event, PackOrder
 from vaesweep.sweep.progress import Watcher
 from vaesweep.sweep.session import Options
 from vaesweep.sweep.storage import Storage, finished_name
 from vaesweep.sweep.tracking import Tracker
-from vaesweep.sweep.worker import Event, PackOrder
 from vaesweep.training import finished
 
 WAITING_BYTES = 2**28  # memory of a process that builds a trainer and waits

@@ -4,6 +4,7 @@
 preset, --set ───┴─► cells ──► plan (less what MLflow and the storage have) ──► packs on Ray ──► MLflow
 """
 
+import json
 import math
 import os
 import subprocess
@@ -14,12 +15,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 
 import vaesweep
 from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
-from vaesweep.families import Family, family
+from vaesweep.families import CellConfig, Family, family
+from vaesweep.packing import structure
 from vaesweep.sweep.cells import Cell, Sweep, axes_and_single, expand
 from vaesweep.sweep.plan import Plan, make_plan
 from vaesweep.sweep.storage import FINISHED, Storage, finished_name
@@ -27,6 +30,7 @@ from vaesweep.sweep.tracking import Known, Store, Tracker
 from vaesweep.sweep.vocabulary import SETTLED, Outcome, Tag, store_uri
 from vaesweep.training import finished
 from vaesweep.training.fit import Compile
+from vaesweep.training.stack import layout_of
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,9 @@ class Session:
                 "the cells of a sweep share one data set: settings that change what is loaded cannot be axes"
             )
         self.data: DataSet = self.family.load(options.data, configs[0][0])
+        shapes = {json.dumps(structure(config)): config for config, _ in configs if config.pretraining}
+        for config in shapes.values():
+            check_weights(self.family, config, self.data)
         self.fingerprint = self.data.fingerprint()
         self.cells = [Cell(config, self.family.name, self.fingerprint, place) for config, place in configs]
         self.storage = Storage(options.storage or str(options.out / "cells"))
@@ -126,6 +133,24 @@ class Session:
             data = self.storage.read(finished_name(cell))
             tracker.ended(finished.from_bytes(data, f"{self.storage.uri}/{finished_name(cell)}"), data)
         return len(cells)
+
+
+def check_weights(owner: Family, config: CellConfig, data: DataSet) -> None:
+    """Refuse a cell whose pretraining leaves it weights of other names or shapes than its own."""
+    first, own = (
+        dict(layout_of(owner.problem(one, data, torch.device("cpu")).build()))
+        for one in (config.pretraining or config, config)
+    )
+    for name in {**first, **own}:
+        if first.get(name) != own.get(name):
+            raise UserError(
+                f"pretraining.model: {name} is {_shape(first.get(name))} in pretraining and {_shape(own.get(name))} in "
+                "the cell that starts from it; give both one size"
+            )
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "not there" if shape is None else " × ".join(map(str, shape)) or "one number"
 
 
 def describe(session: Session, plan: Plan, console: Console) -> None:

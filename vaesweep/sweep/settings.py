@@ -13,6 +13,8 @@ from vaesweep.errors import UserError
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 Settings = Mapping[str, Any]  # by dotted key
+PRETRAINING = "pretraining"  # the field of a cell that holds a cell: what is set below it stands over the cell's own
+_FIRST = f"{PRETRAINING}."
 
 
 class _Values(yaml.SafeLoader):
@@ -43,19 +45,42 @@ def parse(words: Iterable[str]) -> dict[str, Any]:
 
 
 def build(kind: type[ConfigT], settings: Settings) -> ConfigT:
-    """The configuration of class `kind` with `settings` put in; every fault is a `UserError` that names its key."""
+    """The configuration of class `kind` with `settings` put in; every fault is a `UserError` that names its key.
+
+    Where there are settings of pretraining, it is a configuration too: that with those put in over the others.
+    """
+    own, first = _split(settings)
+    built = _build(kind, own, "")
+    if not first:
+        return built
+    return built.model_copy(update={PRETRAINING: _build(kind, combine(own, first), _FIRST)})
+
+
+def _split(settings: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is set of a cell, and of its pretraining, keyed as the cell's."""
+    if settings.get(PRETRAINING) is not None:
+        raise UserError(f"setting {PRETRAINING}: set what is below it, such as {_FIRST}training.steps=2000, or null")
+    first = {key.removeprefix(_FIRST): value for key, value in settings.items() if key.startswith(_FIRST)}
+    if any(key.partition(".")[0] == PRETRAINING for key in first):
+        raise UserError(f"setting {_FIRST}{PRETRAINING}: there is one pretraining, not one before another")
+    return {key: value for key, value in settings.items() if not key.startswith(_FIRST)}, first
+
+
+def _build(kind: type[ConfigT], settings: Settings, prefix: str) -> ConfigT:
     for key in settings:
-        check_key(kind, key)
+        check_key(kind, key, prefix)
     try:
         return kind.model_validate(_merge(kind().model_dump(), _nested(settings)))
     except ValidationError as error:
-        raise UserError(_explain(kind, error, settings)) from None
+        raise UserError(_explain(kind, error, settings, prefix)) from None
 
 
 def combine(*layers: Settings) -> dict[str, Any]:
-    """Later layers over earlier ones. A new `kind` clears what earlier layers said of the old one."""
+    """Later layers over earlier ones. A new `kind` clears what earlier layers said of the old one, null pretraining."""
     combined: dict[str, Any] = {}
     for layer in layers:
+        if PRETRAINING in layer:
+            combined = {k: v for k, v in combined.items() if not k.startswith(_FIRST)}
         for key in (key for key in layer if key.endswith(".kind")):
             room = key.removesuffix("kind")
             if combined.get(key, layer[key]) != layer[key]:
@@ -64,14 +89,17 @@ def combine(*layers: Settings) -> dict[str, Any]:
     return combined
 
 
-def check_key(kind: type[BaseModel], key: str) -> None:
-    """Refuse a dotted key that no configuration of class `kind` has, with the nearest one that exists."""
+def check_key(kind: type[BaseModel], key: str, prefix: str = "") -> None:
+    """Refuse a dotted key that no configuration of class `kind` has, with the nearest one that exists.
+
+    `prefix` is what people write before it.
+    """
     places: list[Any] = [kind]
     done: list[str] = []
     for part in key.split("."):
         names = [child for place in places for child in _children(place)]
         if not names:
-            raise UserError(f"setting {key}: {'.'.join(done)} is a single value, it has no {part!r}")
+            raise UserError(f"setting {prefix}{key}: {'.'.join(done)} is a single value, it has no {part!r}")
         found = [child for name, child in names if name in (part, None)]
         if not found:
             known = [name for name, _ in names if name]
@@ -82,7 +110,7 @@ def check_key(kind: type[BaseModel], key: str) -> None:
                 if near
                 else f"{'.'.join(done) or 'there'} has {', '.join(sorted(set(known)))}"
             )
-            raise UserError(f"setting {key}: there is no such setting; {hint}")
+            raise UserError(f"setting {prefix}{key}: there is no such setting; {hint}")
         done.append(part)
         places = found
 
@@ -122,12 +150,12 @@ def _merge(default: Any, over: Any) -> Any:
     return default | {key: _merge(default.get(key), value) for key, value in over.items()}
 
 
-def _explain(kind: type[BaseModel], error: ValidationError, settings: Settings) -> str:
+def _explain(kind: type[BaseModel], error: ValidationError, settings: Settings, prefix: str) -> str:
     first = error.errors()[0]
     key = _dotted(kind, [str(part) for part in first["loc"]])
     value = f"={settings[key]}" if key in settings else ""
     message = first["msg"].removeprefix("Value error, ")
-    return f"setting {key}{value}: {message[0].lower()}{message[1:]}"
+    return f"setting {prefix}{key}{value}: {message[0].lower()}{message[1:]}"
 
 
 def _dotted(annotation: Any, location: list[str]) -> str:

@@ -5,6 +5,7 @@ Points come from workers as they train; when a cell has ended, its finished file
 """
 
 import logging
+import math
 import queue
 import tempfile
 import threading
@@ -25,8 +26,7 @@ from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.tracking import MlflowClient  # noqa: E402
 
 from vaesweep.errors import UserError  # noqa: E402
-from vaesweep.packing import leaves  # noqa: E402
-from vaesweep.sweep.cells import Cell  # noqa: E402
+from vaesweep.sweep.cells import Cell, parameters  # noqa: E402
 from vaesweep.sweep.store_place import check_server, local_artifacts, made_alone  # noqa: E402
 from vaesweep.sweep.vocabulary import CONFIG_FILE, MODEL_FILE, SWEEP_FILE, Kind, Outcome, Tag, final  # noqa: E402
 from vaesweep.training.finished import FinishedCell  # noqa: E402
@@ -119,8 +119,8 @@ class Store:
         return {(m.key, m.step) for name in names for m in self._client.get_metric_history(run_id, name)}
 
     def _log_configuration(self, run_id: str, cell: Cell) -> None:
-        config = cell.config.model_dump(mode="json")
-        self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in leaves(config)])
+        params = parameters(cell.config)
+        self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
 
     def log(self, run_id: str, points: Sequence[Point]) -> None:
         """Write points, in as few calls as the store allows."""
@@ -242,8 +242,7 @@ class Tracker:
 
     def _ended(self, cell: FinishedCell, file: bytes) -> None:
         run = self._run(cell.cell)
-        history = {name: values.tolist() for name, values in cell.history.items()}
-        self._add(cell.cell, [(n, step, v[i]) for n, v in history.items() for i, step in enumerate(cell.evaluated)])
+        self._add(cell.cell, list(_points_of(cell)))
         named = {final(*name.rsplit("/", 1)): value for name, value in cell.metrics.items()}
         self._add(cell.cell, [(name, cell.step, value) for name, value in named.items()])
         self._flush_cell(cell.cell)
@@ -312,6 +311,15 @@ class Tracker:
     def _flush(self) -> None:
         for cell in list(self._waiting):
             self._flush_cell(cell)
+
+
+def _points_of(cell: FinishedCell) -> Iterator[Point]:
+    """The history of a finished cell, without what was not measured in one of its phases (`PackState.record`)."""
+    last = len(cell.evaluated) - 1
+    for name, values in cell.history.items():
+        for i, value in enumerate(values.tolist()):
+            if not math.isnan(value) or (i == last and cell.diverged is not None):
+                yield name, cell.evaluated[i], value
 
 
 def one_line(error: BaseException) -> str:

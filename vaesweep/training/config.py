@@ -1,6 +1,6 @@
 """How a cell is trained: optimiser, schedules, early stopping and evaluation, as frozen configurations."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
@@ -78,3 +78,9 @@ class TrainableConfig(RateConfig):
 
     seed: Annotated[int, Packed(), Field(ge=0, lt=2**63)] = 0
     training: TrainingConfig = TrainingConfig()
+    pretraining: Self | None = Field(None, description="a cell that trains first; this one starts from its weights")
+
+    @property
+    def all_steps(self) -> int:
+        """Optimisation steps, those of pretraining included."""
+        return self.training.steps + (self.pretraining.training.steps if self.pretraining else 0)

@@ -8,7 +8,7 @@ stopping, divergence, last step) are evaluated on every domain and retired from 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
@@ -77,6 +77,22 @@ def start_state(problem: Problem, configs: Sequence[TrainableConfig], cells: Seq
     )
 
 
+def continued_state(problem: Problem, configs: Sequence[TrainableConfig], pretrained: PackState) -> PackState:
+    """The state before the first step of cells that go on from `pretrained`: of these the weights and the history.
+
+    The weights are those that would be kept of it. Optimiser, rate controls and schedules start anew.
+    """
+    flat = pretrained.weights.clone()
+    return replace(
+        start_state(problem, configs, pretrained.cells),
+        flat=flat,
+        average=flat.clone() if configs[0].training.average else flat[:, :0].clone(),
+        history=dict(pretrained.history),
+        evaluated=pretrained.evaluated,
+        begun=pretrained.all_steps,
+    )
+
+
 def train_pack(
     problem: Problem,
     configs: Sequence[TrainableConfig],
@@ -85,8 +101,11 @@ def train_pack(
     world: World | None = None,
     *,
     compiled: bool = False,
-) -> None:
-    """Train the cells of `state` (from `start_state`, or a checkpoint of it) to their ends.
+    pretraining: bool = False,
+) -> PackState:
+    """Train the cells of `state` (from `start_state`, or a checkpoint of it) to their ends; what is left of it.
+
+    That is nothing, but with `pretraining` all that have come to the last step: they are not finished there.
 
     `configs` belong to `state.cells`, in that order, and differ in packed numbers only. Everything that comes of it
     goes to `listener`. With several workers in `world` each takes its share of every batch. `compiled` steps are for
@@ -94,9 +113,11 @@ def train_pack(
     """
     world = world or World()
     everyone = dict(zip(state.cells, configs, strict=True))
-    while state.cells:
-        pack = RunningPack(problem, [everyone[cell] for cell in state.cells], state, world, compiled=compiled)
+    while state.cells and not (pretraining and state.step >= configs[0].training.steps):
+        own = [everyone[cell] for cell in state.cells]
+        pack = RunningPack(problem, own, state, world, compiled=compiled, pretraining=pretraining)
         state = pack.run_to_a_retirement(listener)
+    return state
 
 
 class RunningPack:
@@ -110,8 +131,9 @@ class RunningPack:
         world: World,
         *,
         compiled: bool = False,
+        pretraining: bool = False,
     ) -> None:
-        self.problem, self.configs, self.world = problem, configs, world
+        self.problem, self.configs, self.world, self.pretraining = problem, configs, world, pretraining
         self.training = configs[0].training
         self.state = state = state.to(problem.device)
         trained = Stack(problem.build(), state.flat)
@@ -132,7 +154,7 @@ class RunningPack:
         self.counted = 0
 
     def run_to_a_retirement(self, listener: Listener) -> PackState:
-        """Step on until a cell is done; the state of those that remain."""
+        """Step on until a cell is done, or pretraining is; the state of those that remain."""
         while True:
             state = self.state
             while state.step < self.training.steps:
@@ -148,21 +170,21 @@ class RunningPack:
                 state = state.select([i for i in range(len(state.cells)) if i not in set(done)])
             if state.cells:
                 listener.checkpoint(state)
-            if done:
+            if done or state.step >= self.training.steps:
                 return state
 
     def step(self) -> None:
         """One optimisation step of every cell, without waiting for the device."""
         state = self.state
         now = torch.tensor(float(state.step), dtype=torch.float64, device=self.problem.device)
-        batch, rows = self.batch(state.step)
+        batch, rows = self.batch(state.all_steps)
         weights = self.policy.weights(state.control, now)
         gradient, measured, objective = self.together(*self.arithmetic.gradient(batch, weights, rows))
         pace = self.watch.factor(state.watch, state.step)
         rate = self.learning_rate * pace.to(self.learning_rate.dtype)
         numbers = Numbers(rate, self.clip_norm, self.decay, self.skipping)
         norm, alive = self.arithmetic.move(state, gradient, objective, numbers, self.training.average)
-        state.failed = torch.where(alive | (state.failed != RUNNING), state.failed, state.step)
+        state.failed = torch.where(alive | (state.failed != RUNNING), state.failed, state.all_steps)
         rates = dict(zip(self.problem.rate_names, measured[1:].nan_to_num(), strict=True))
         state.control = self.policy.advance(state.control, rates, now, pace)
         self.accumulate(torch.cat([measured, norm[None]]).double())
@@ -226,7 +248,7 @@ class RunningPack:
 
     def done(self) -> list[int]:
         """Positions of the cells that end here."""
-        if self.state.step >= self.training.steps:
+        if self.state.step >= self.training.steps and not self.pretraining:
             return list(range(len(self.state.cells)))
         ended = (self.state.failed != RUNNING) | self.watch.stopped(self.state.watch)
         return ended.nonzero().flatten().tolist()
@@ -242,7 +264,7 @@ class RunningPack:
             ended.append(
                 CellResult(
                     cell=self.state.cells[i],
-                    step=self.state.step,
+                    step=self.state.all_steps,
                     metrics={} if at is None else {name: float(value[at]) for name, value in found.metrics.items()},
                     diverged=int(self.state.failed[i]) if at is None else None,
                     cause=self.cause(i) if at is None else None,

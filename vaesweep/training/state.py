@@ -25,6 +25,8 @@ DAMAGE = (ValueError, KeyError, TypeError, SafetensorError)  # what reading a fi
 class PackState:
     """The state of a pack after `step` steps. Every tensor's first axis is the cell.
 
+    Steps of pretraining that came before are in `begun` and not in `step`; cells, files and trackers count `all_steps`.
+
     `average` is the running mean of the weights `flat`, or `[cell, 0]` where none is kept. `control` and `watch` are
     the states of the rate controls and of plateau and early stopping, `skips` the counts of skipped steps (empty where
     every step is taken); `history` holds every evaluation so far, `[cell, evaluation]` a metric, with `evaluated` the
@@ -44,6 +46,12 @@ class PackState:
     skips: dict[str, Tensor]
     history: dict[str, Tensor] = field(default_factory=dict)
     evaluated: tuple[int, ...] = ()
+    begun: int = 0
+
+    @property
+    def all_steps(self) -> int:
+        """Steps taken so far, those of pretraining included."""
+        return self.begun + self.step
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by their names in the file, each `[cell, ...]`."""
@@ -69,11 +77,16 @@ class PackState:
         return _from_tensors(moved, self)
 
     def record(self, metrics: Mapping[str, Tensor]) -> None:
-        """Append one evaluation at the present step; `metrics` are `[cell]`."""
-        for name, value in metrics.items():
-            column = value.detach().to("cpu", torch.float64)[:, None]
-            self.history[name] = torch.cat([self.history[name], column], dim=1) if name in self.history else column
-        self.evaluated = (*self.evaluated, self.step)
+        """Append one evaluation at the present step; `metrics` are `[cell]`.
+
+        Where pretraining measures what training does not, or the other way round, NaN stands for what is not there.
+        """
+        missing = torch.full((len(self.cells), 1), torch.nan, dtype=torch.float64)
+        for name in {**self.history, **metrics}:
+            before = self.history.get(name, missing.expand(-1, len(self.evaluated)))
+            column = metrics[name].detach().to("cpu", torch.float64)[:, None] if name in metrics else missing
+            self.history[name] = torch.cat([before, column], dim=1)
+        self.evaluated = (*self.evaluated, self.all_steps)
 
     def to_bytes(self) -> bytes:
         """The file: safetensors, with cells, step, layout and evaluation steps as JSON in its header."""
@@ -81,6 +94,7 @@ class PackState:
             "format": FORMAT,
             "cells": self.cells,
             "step": self.step,
+            "begun": self.begun,
             "layout": self.layout,
             "evaluated": self.evaluated,
         }
@@ -95,7 +109,7 @@ class PackState:
             layout = tuple((name, tuple(shape)) for name, shape in about["layout"])
             empty = torch.empty(0)
             shell = cls(tuple(about["cells"]), layout, about["step"], empty, empty, empty, empty, empty, {}, {}, {})
-            shell.evaluated = tuple(about["evaluated"])
+            shell.evaluated, shell.begun = tuple(about["evaluated"]), about.get("begun", 0)
             return _from_tensors(safetensors.torch.load(data), shell)
         except DAMAGE as error:
             raise _damaged(where) from error
