@@ -161,6 +161,6 @@ def test_a_damaged_header_is_refused_or_read_but_never_anything_else() -> None:
 
 def test_a_state_has_no_tensor_that_its_file_lacks() -> None:
     fields = {f.name for f in dataclasses.fields(PackState)}
-    in_header = {"cells", "layout", "step", "evaluated"}
+    in_header = {"cells", "layout", "step", "evaluated", "begun"}
     in_groups = {name.split("/")[0] for name in made_up().tensors()}
     assert fields == in_header | in_groups

@@ -76,17 +76,22 @@ def _build(kind: type[ConfigT], settings: Settings, prefix: str) -> ConfigT:
 
 
 def combine(*layers: Settings) -> dict[str, Any]:
-    """Later layers over earlier ones. A new `kind` clears what earlier layers said of the old one, null pretraining."""
+    """Later layers over earlier ones. A new `kind` clears what earlier layers said of the old one, null of anything."""
     combined: dict[str, Any] = {}
     for layer in layers:
-        if PRETRAINING in layer:
-            combined = {k: v for k, v in combined.items() if not k.startswith(_FIRST)}
+        cleared = tuple(f"{key}." for key, value in layer.items() if value is None)
+        kept = {k: v for k, v in combined.items() if not k.startswith(cleared)}
+        combined = {k: v for k, v in kept.items() if v is not None or not _any_below(k, layer)}
         for key in (key for key in layer if key.endswith(".kind")):
             room = key.removesuffix("kind")
             if combined.get(key, layer[key]) != layer[key]:
                 combined = {k: v for k, v in combined.items() if not k.startswith(room)}
         combined.update(layer)
     return combined
+
+
+def _any_below(key: str, settings: Settings) -> bool:
+    return any(other.startswith(f"{key}.") for other in settings)
 
 
 def check_key(kind: type[BaseModel], key: str, prefix: str = "") -> None:
