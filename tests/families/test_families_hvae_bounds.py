@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vaesweep.data.domains import Role
+from vaesweep.data.images import Pixels
 from vaesweep.families import hierarchy
 from vaesweep.families.hierarchy import PARTS, Population, finest_steps, in_steps
 from vaesweep.families.hvae import HierarchyCell, HierarchyFamily, HierarchyProblem
@@ -250,3 +251,31 @@ def test_measures_are_the_error_of_the_mean_and_the_bound_in_bits() -> None:
         assert float(found["rmse"][number]) == pytest.approx(float(error), rel=1e-5)
         bits = -float(elbo.value().mean()) / math.log(2) / 64
         assert float(found["bits_per_pixel"][number]) == pytest.approx(bits, rel=1e-5)
+
+
+# --- repeats -----------------------------------------------------------------------------------------------------
+
+
+def test_repeats_are_the_mean_over_as_many_draws_of_every_image() -> None:
+    problem, alone = problem_of(cell(repeats=3, steps=(TRAINED, 2 * TRAINED))), problem_of(cell())
+    stack = stack_of(problem)
+    found, uses = evaluate(stack, problem, TEST, 5, World()), problem.use(stack).metrics
+    once = evaluate(stack, alone, TEST, 5, World())
+    shapes = FAMILY.small().model.noise_shapes()
+    domain = DATA.domain(Role.TEST)
+    population = Population(TEST, Role.TEST, Pixels(domain, DATA.standardisation, CPU), 12)
+    each = []
+    for draw in range(3):
+        batch = {"x": population.pixels.batch(slice(0, 12))} | population.noise(slice(0, 12), shapes, draw)
+        each.append(stack.apply(lambda result, batch: result[0].value(), batch, shared=True).double().mean(-1))
+    torch.testing.assert_close(once["elbo"], each[0], **ROUNDING)
+    torch.testing.assert_close(found["elbo"], torch.stack(each).mean(0), **ROUNDING)
+    torch.testing.assert_close(uses[f"{TEST}/steps_{TRAINED}.elbo"], found["elbo"], **ROUNDING)
+    assert (found["elbo"] - once["elbo"]).abs().min() > 0.01
+
+
+def test_while_training_every_image_is_looked_at_once() -> None:
+    problem = problem_of(cell(repeats=3))
+    assert problem.quick_rows(TEST) == 12
+    assert problem.domains[TEST] == 36
+    assert problem_of(cell(repeats=3, draws=1)).use_rows == len(DATA.domain(Role.TRAIN))

@@ -4,6 +4,7 @@ Every evaluation draws latent variables by noise that is keyed by the image. Oth
 those of training's step are refined once, to a grid that holds every step asked for, and summed to each.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ class EvaluationConfig(Frozen):
     """What is evaluated, and on how many images of a domain."""
 
     rows: int = Field(10_000, ge=1, description="images of a domain, at most; the first ones")
+    repeats: int = Field(1, ge=1, description="times that every image is evaluated, each with other noise")
     steps: tuple[Annotated[int, Field(ge=1)], ...] = Field(
         (), description="steps a level that trained models are evaluated at too"
     )
@@ -50,26 +52,35 @@ class EvaluationConfig(Frozen):
 
 @dataclass(frozen=True)
 class Population:
-    """The images of one domain, of which the first `rows` are evaluated."""
+    """The images of one domain, of which the first `rows` are evaluated, each `repeats` times."""
 
     name: str
     role: Role
     pixels: Pixels
     rows: int
+    repeats: int = 1
 
-    def noise(self, rows: slice, shapes: Mapping[str, tuple[int, ...]], draw: int = 0) -> Batch:
+    def evaluation(self, rows: slice, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Tensor, Batch]:
+        """Images and noise of evaluation rows: all images with their first noise, then with their second, and so on."""
+        place = torch.arange(rows.start, rows.stop)
+        image, draw = place % self.rows, place // self.rows
+        return self.pixels.batch(image), self.noise(image, shapes, draw)
+
+    def noise(self, rows: Tensor | slice, shapes: Mapping[str, tuple[int, ...]], draw: Tensor | int = 0) -> Batch:
         """Standard normals of each image's own, by name and `[batch, *shape]`; each `draw` has others."""
-        return _keyed(Stream.LATENTS, self.pixels.indices(rows) + draw * ONE_DRAW, shapes)
+        indices = self.pixels.indices(rows)
+        return _keyed(Stream.LATENTS, indices + torch.as_tensor(draw, device=indices.device) * ONE_DRAW, shapes)
 
-    def paths(self, rows: slice, model: HierarchyConfig, steps: int) -> tuple[Tensor, Batch]:
+    def paths(self, rows: slice, model: HierarchyConfig, steps: int, draw: int = 0) -> tuple[Tensor, Batch]:
         """The initial value's noise, and the levels' Brownian paths in `steps` steps, a multiple of training's.
 
         In training's steps they are those of `noise`; between them goes the bridge, of each image's own too.
         """
         coarse, fine = model.noise_shapes(), model.noise_shapes(steps)
-        noise = self.noise(rows, coarse)
+        noise = self.noise(rows, coarse, draw)
         start = noise.pop(INITIAL_NOISE)
-        bridges = _keyed(Stream.BRIDGES, self.pixels.indices(rows), {name: fine[name] for name in noise})
+        indices = self.pixels.indices(rows) + draw * ONE_DRAW
+        bridges = _keyed(Stream.BRIDGES, indices, {name: fine[name] for name in noise})
         factor = steps // model.depth.draws
         return start, {name: refine(increments(own), factor, bridges[name]) for name, own in noise.items()}
 
@@ -126,15 +137,16 @@ def _stepped(
     """Means of the bound's parts with each number of steps a level, by metric."""
     finest = finest_steps(model, steps)
     sums = torch.zeros(len(steps), len(stack), len(PARTS), dtype=torch.float64, device=stack.flat.device)
-    for part in _chunks(rows, model.noise_shapes(finest), model, len(stack)):
-        start, paths = population.paths(part, model, finest)
+    chunks = _chunks(rows, model.noise_shapes(finest), model, len(stack))
+    for part, draw in itertools.product(chunks, range(population.repeats)):
+        start, paths = population.paths(part, model, finest, draw)
         x = population.pixels.batch(part)
         for place, number in enumerate(steps):
             batch = {"x": x, INITIAL_NOISE: start} | in_steps(paths, number)
             sums[place] += stack.apply(_parts, batch, shared=True).double().sum(1)
     return {
         f"steps_{number}.{name}": value
-        for number, found in zip(steps, sums / rows, strict=True)
+        for number, found in zip(steps, sums / (rows * population.repeats), strict=True)
         for name, value in zip(PARTS, found.unbind(-1), strict=True)
     }
 

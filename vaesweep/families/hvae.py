@@ -46,10 +46,10 @@ class HierarchyProblem:
         self._shapes = config.model.noise_shapes()
         check_images(config.model, data)
         self._populations = {domain.name: self._population(domain, data) for domain in data.domains}
-        self.domains: Mapping[str, int] = {name: found.rows for name, found in self._populations.items()}
+        self.domains: Mapping[str, int] = {n: found.rows * found.repeats for n, found in self._populations.items()}
         self._train, self.valid = data.domain(Role.TRAIN).name, data.domain(Role.VALID).name
         self.train_rows = len(self._populations[self._train].pixels)
-        self.use_rows = max(self.domains.values()) if config.evaluation.asked else 0
+        self.use_rows = max(one.rows for one in self._populations.values()) if config.evaluation.asked else 0
 
     def build(self) -> Hierarchy:
         """A freshly initialised hierarchy."""
@@ -66,12 +66,12 @@ class HierarchyProblem:
 
     def evaluation_batch(self, domain: str, rows: slice) -> Batch:
         """The same, with the noise of each image's own."""
-        found = self._populations[domain]
-        return {"x": found.pixels.batch(rows)} | found.noise(rows, self._shapes)
+        x, noise = self._populations[domain].evaluation(rows, self._shapes)
+        return {"x": x} | noise
 
     def quick_rows(self, domain: str) -> int:
-        """The first thousand images."""
-        return min(QUICK, self.domains[domain])
+        """The first thousand images, once."""
+        return min(QUICK, self._populations[domain].rows)
 
     def measure(self, elbo: Elbo, output: Reconstruction, batch: Batch) -> dict[str, Tensor]:
         """Squared error of the observation's mean and the bound in bits, both a pixel."""
@@ -88,7 +88,8 @@ class HierarchyProblem:
 
     def _population(self, domain: Domain, data: DataSet) -> Population:
         pixels = Pixels(domain, data.standardisation, self.device)
-        return Population(domain.name, domain.role, pixels, min(len(pixels), self._evaluation.rows))
+        asked = self._evaluation
+        return Population(domain.name, domain.role, pixels, min(len(pixels), asked.rows), asked.repeats)
 
 
 class HierarchyFamily(Family):
