@@ -50,8 +50,9 @@ def test_a_damaged_data_file_is_refused_in_one_line_before_anything_starts(comma
 
 
 def test_a_plan_starts_nothing_and_writes_nothing(command: Any) -> None:
-    done = command.run("--plan")
+    done = command.run("--plan", settings=("pretraining.training.steps=7",))
     assert done.returncode == 0, done.stderr
+    assert "2 cells, 7 + " in done.stdout
     assert "4 cells, 0 done, 4 to train" in done.stdout
     assert "of training on this machine" in done.stdout
     assert list(command.ray.iterdir()) == []

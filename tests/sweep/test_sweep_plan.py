@@ -79,6 +79,16 @@ def test_an_estimate_grows_with_the_steps(small_cell: Callable[..., Cell], audio
     assert 20 < many / few < 500
 
 
+def test_an_estimate_counts_pretraining(small_cell: Callable[..., Cell], audiograms: DataSet) -> None:
+    """A hundred times the steps, all but a few of them before the cell's own; bounds as above."""
+
+    def seconds(settings: dict[str, int]) -> float:
+        sized = {"training.steps": 1_000, "training.evaluate_every": 100, "training.batch_size": 16}
+        return estimate_seconds(make_plan([small_cell(sized | settings)], {}, None, 1), audiograms, 1)
+
+    assert 20 < seconds({"pretraining.training.steps": 99_000}) / seconds({}) < 500
+
+
 def test_an_estimate_fills_the_places_that_work_at_once(small_cell: Callable[..., Cell], audiograms: DataSet) -> None:
     plan = make_plan([small_cell({"training.steps": 10_000, "seed": seed}) for seed in range(4)], {}, 1, 1)
     alone, two = estimate_seconds(plan, audiograms, 1), estimate_seconds(plan, audiograms, 2)
