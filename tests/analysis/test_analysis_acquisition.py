@@ -259,8 +259,13 @@ def test_the_report_is_whole(acquiring: SweepOf, tmp_path: Path, monkeypatch: py
     assert names_in(tmp_path) == EVERY
     assert summary[0].startswith("chosen on validation rows only: dynamic, target 3, rate 3: area in measurement·dB: ")
     assert summary[2].startswith("best classical baseline on validation rows: Gaussian mixture of 5: ")
-    assert summary[3].startswith("dynamic, target 3 less Gaussian mixture of 5 on toy.test: ")
-    verdicts = {line.partition(":")[0] for line in summary[5:]}
+    compared = [line.partition(": ")[0] for line in summary[3:7]]
+    assert compared == [
+        f"dynamic, target 3 less Gaussian mixture of {count} on {domain}"
+        for domain in ("toy.test", "elsewhere")
+        for count in (5, 10)
+    ]
+    verdicts = {line.partition(":")[0] for line in summary[7:]}
     assert verdicts == ({"undecided"} if seeds == 1 else {"confirmed", "undecided"})
     table = pd.read_csv(tmp_path / "acquisition.csv")
     assert set(table["chosen"].dropna()) == {OF_ALL, OF_REGIME}

@@ -67,6 +67,12 @@ def test_settings_are_put_into_a_typed_configuration() -> None:
     assert found.training.batch_size == PartialVaeCell().training.batch_size
 
 
+def test_null_takes_away_what_an_earlier_layer_says_of_a_rate() -> None:
+    preset = {"rates.z.kind": "target", "rates.z.target": 2.0, "free_nats.z.nats": 1.0, "free_nats.y.nats": 2.0}
+    found = build(PartialVaeCell, combine(preset, {"rates.z": None, "free_nats.z": None, "free_nats.x": None}))
+    assert (found.rates, list(found.free_nats)) == ({}, ["y"])
+
+
 @pytest.mark.parametrize(
     ("key", "value", "why"),
     [

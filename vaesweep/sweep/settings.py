@@ -69,10 +69,20 @@ def _split(settings: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
 def _build(kind: type[ConfigT], settings: Settings, prefix: str) -> ConfigT:
     for key in settings:
         check_key(kind, key, prefix)
+    kept = {key: value for key, value in settings.items() if value is not None or not _is_entry(kind, key)}
     try:
-        return kind.model_validate(_merge(kind().model_dump(), _nested(settings)))
+        return kind.model_validate(_merge(kind().model_dump(), _nested(kept)))
     except ValidationError as error:
         raise UserError(_explain(kind, error, settings, prefix)) from None
+
+
+def _is_entry(kind: type[BaseModel], key: str) -> bool:
+    """Whether a known dotted key names an entry of a dictionary, which null leaves out, and no field."""
+    places: list[Any] = [kind]
+    *rooms, _ = key.split(".")
+    for room in rooms:
+        places = [child for place in places for name, child in _children(place) if name in (room, None)]
+    return any(name is None for place in places for name, _ in _children(place))
 
 
 def combine(*layers: Settings) -> dict[str, Any]:

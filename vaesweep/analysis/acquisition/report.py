@@ -125,7 +125,7 @@ def _summary(found: _Found) -> Iterator[str]:
             "information curves and the paired differences"
         )
     yield from _chosen(found, found.choice)
-    yield from _against_mixture(found, found.choice.best)
+    yield from _against_mixtures(found, found.choice.best)
     if single(found.points):
         yield "acquisition: every regime is a single point of the rate axis, so nothing is drawn against the rate"
     yield from map(str, findings(found.points, found.choice, found.kept))
@@ -158,20 +158,21 @@ def _ends(row: pd.Series, replicate: str) -> str:
     return f" (95 % {row['low']:.4g} to {row['high']:.4g}, {_many(int(row['n']), replicate)})"
 
 
-def _against_mixture(found: _Found, group: Group) -> Iterator[str]:
-    """The chosen group less the best baseline, datum by datum."""
+def _against_mixtures(found: _Found, group: Group) -> Iterator[str]:
+    """The chosen group less each baseline, datum by datum: first the baseline that validation chooses."""
     if found.mixture is None:
         yield "acquisition: no cell's settings could be read, so there are no classical baselines"
         return
     domains = found.points[found.points["role"].isin(JUDGED)]["domain"]
     missing = []
     for domain in dict.fromkeys(domains):
-        less = paired(found.points, group, found.kept, found.mixture, domain, STOPPING_RULE)
-        if less is None:
-            missing.append(domain)
-            continue
-        ends = f"95 % {less.low:+.3g} to {less.high:+.3g} over {less.n} data"
-        yield f"{named(*group)} less {found.mixture.name} on {domain}: {less.mean:+.3g} {UNITS['area_rmse']} ({ends})"
+        for baseline in sorted(found.baselines, key=lambda one: one is not found.mixture):
+            less = paired(found.points, group, found.kept, baseline, domain, STOPPING_RULE)
+            if less is None:
+                missing.append(domain)
+                break
+            ends = f"95 % {less.low:+.3g} to {less.high:+.3g} over {less.n} data"
+            yield f"{named(*group)} less {baseline.name} on {domain}: {less.mean:+.3g} {UNITS['area_rmse']} ({ends})"
     if missing:
         yield f"acquisition: cells and baselines acquired other data on {', '.join(missing)}: no paired comparison"
 
