@@ -1,11 +1,12 @@
-"""What tests of a sweep share: a small data set, small cells, and a record of what a worker tells."""
+"""What tests of a sweep share: small data, small cells, what an undisturbed run makes of them, a worker record."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from packs import CPU, order, read
 
 from vaesweep.data.domains import DataSet
 from vaesweep.families import family
@@ -13,7 +14,10 @@ from vaesweep.families.pvae import PartialVaeCell
 from vaesweep.sweep.cells import Cell
 from vaesweep.sweep.orders import Event
 from vaesweep.sweep.settings import build
+from vaesweep.sweep.storage import Storage
 from vaesweep.sweep.tracking import Store
+from vaesweep.sweep.worker import run_order
+from vaesweep.training.finished import FinishedCell
 
 SMALL = {"model.hidden": 8, "model.features": 8, "model.latents": 2, "data.draws": 1}
 STEPS = {"training.steps": 12, "training.evaluate_every": 3, "training.batch_size": 16}
@@ -34,6 +38,29 @@ def small_cell(audiograms: DataSet) -> Any:
         return Cell(config, "pvae", audiograms.fingerprint(), settings or {})
 
     return make
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Storage:
+    """An empty folder for checkpoints and finished files."""
+    return Storage(str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def cells(small_cell: Callable[..., Cell]) -> list[Cell]:
+    """Two seeds at two target rates."""
+    target = {"rates.total.kind": "target"}
+    return [small_cell(target | {"rates.total.target": rate, "seed": seed}) for rate in (0.5, 2.0) for seed in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    cells: list[Cell], audiograms: DataSet, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, FinishedCell]:
+    """The finished `cells` of one run in one go."""
+    place = Storage(str(tmp_path_factory.mktemp("undisturbed")))
+    run_order(order(cells, place), audiograms, lambda event: None, CPU)
+    return read(place, cells)
 
 
 @pytest.fixture(scope="session")

@@ -1,28 +1,26 @@
 """Pretraining: a cell that starts from the weights of one with other settings, and is one cell to everything else."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from packs import CPU, assert_identical, order, read
 
 from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
 from vaesweep.families import family
 from vaesweep.families.pvae import PartialVaeCell
-from vaesweep.sweep.cells import Cell, Pack, Preset, Sweep, canonical, expand, pack, parameters
-from vaesweep.sweep.orders import PackOrder
+from vaesweep.sweep.cells import Cell, Preset, Sweep, canonical, expand, pack, parameters
 from vaesweep.sweep.session import Options, Session
 from vaesweep.sweep.settings import build, combine
-from vaesweep.sweep.storage import Storage, finished_name
+from vaesweep.sweep.storage import Storage
 from vaesweep.sweep.tracking import Store, Tracker
 from vaesweep.sweep.worker import run_order
-from vaesweep.training import finished
 from vaesweep.training.finished import FinishedCell
 
-CPU = torch.device("cpu")
 FIRST = {
     "pretraining.training.steps": 9,
     "pretraining.model.draws": 1,
@@ -47,29 +45,9 @@ def run(
     cells: Sequence[Cell], data: DataSet, folder: Path, listener: Any = lambda event: None, size: int | None = None
 ) -> dict[str, FinishedCell]:
     """Train `cells` as one pack, with a checkpoint at every evaluation; what is finished."""
-    configs = {cell.identity: cell.config.model_dump_json() for cell in cells}
-    run_order(PackOrder(Pack(tuple(cells)).identity, "pvae", configs, str(folder), 0, 0, size), data, listener, CPU)
-    files = {cell.identity: Storage(str(folder)).read(finished_name(cell.identity)) for cell in cells}
-    return {name: finished.from_bytes(file, name) for name, file in files.items()}
-
-
-@pytest.fixture(scope="module")
-def undisturbed(
-    cells: list[Cell], audiograms: DataSet, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, FinishedCell]:
-    return run(cells, audiograms, tmp_path_factory.mktemp("undisturbed"))
-
-
-def assert_identical(found: Mapping[str, FinishedCell], expected: Mapping[str, FinishedCell]) -> None:
-    """Bit for bit, NaN as NaN."""
-    assert found.keys() == expected.keys()
-    for name, one in found.items():
-        other = expected[name]
-        assert (one.evaluated, one.step, one.metrics) == (other.evaluated, other.step, other.metrics)
-        for mine, theirs in ((one.weights, other.weights), (one.history, other.history)):
-            assert mine.keys() == theirs.keys()
-            for key, value in mine.items():
-                torch.testing.assert_close(value, theirs[key], rtol=0, atol=0, equal_nan=True)
+    storage = Storage(str(folder))
+    run_order(order(cells, storage, size=size), data, listener, CPU)
+    return read(storage, cells)
 
 
 # Training

@@ -1,93 +1,25 @@
 """A pack on a device, without Ray: whatever happens on the way, the finished files are those of an undisturbed run."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from packs import CPU, assert_close, assert_identical, order, read
 
 from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
-from vaesweep.sweep import worker
-from vaesweep.sweep.cells import Cell, Pack
-from vaesweep.sweep.orders import PackOrder
-from vaesweep.sweep.storage import CHECKPOINTS, FINISHED, Storage, finished_name
+from vaesweep.sweep.cells import Cell
+from vaesweep.sweep.storage import CHECKPOINTS, FINISHED, Storage
 from vaesweep.sweep.worker import checkpoint_header, drop_spent_checkpoints, latest_states, run_order
-from vaesweep.training import finished
 from vaesweep.training.finished import FinishedCell
-from vaesweep.training.state import PackState
 
-CPU = torch.device("cpu")
 STEPS = (3, 6, 9, 12)
-
-
-@pytest.fixture
-def storage(tmp_path: Path) -> Storage:
-    return Storage(str(tmp_path))
-
-
-@pytest.fixture(scope="module")
-def cells(small_cell: Callable[..., Cell]) -> list[Cell]:
-    """Two seeds at two target rates."""
-    target = {"rates.total.kind": "target"}
-    return [small_cell(target | {"rates.total.target": rate, "seed": seed}) for rate in (0.5, 2.0) for seed in (0, 1)]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(
-    cells: list[Cell], audiograms: DataSet, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, FinishedCell]:
-    """The finished cells of one run in one go."""
-    place = Storage(str(tmp_path_factory.mktemp("undisturbed")))
-    run_order(order(cells, place), audiograms, lambda event: None, CPU)
-    return read(place, cells)
-
-
-def order(cells: Sequence[Cell], storage: Storage, checkpoint_seconds: float = 0.0) -> PackOrder:
-    """The cells as one pack that checkpoints and tells at every evaluation."""
-    configs = {cell.identity: cell.config.model_dump_json() for cell in cells}
-    made = PackOrder(Pack(tuple(cells)).identity, "pvae", configs, storage.uri, checkpoint_seconds, report_seconds=0)
-    return PackOrder.from_json(made.to_json())
-
-
-def read(storage: Storage, cells: Iterable[Cell]) -> dict[str, FinishedCell]:
-    return {
-        cell.identity: finished.from_bytes(storage.read(finished_name(cell.identity)), cell.identity) for cell in cells
-    }
 
 
 def steps_of_checkpoints(storage: Storage) -> list[int]:
     return sorted(checkpoint_header(storage, name)["step"] for name in storage.names(CHECKPOINTS))
-
-
-def assert_identical(found: dict[str, FinishedCell], expected: dict[str, FinishedCell]) -> None:
-    """Bit for bit: the same cells with the same weights, histories and final metrics."""
-    assert found.keys() == expected.keys()
-    for name, one in found.items():
-        other = expected[name]
-        assert one.evaluated == other.evaluated
-        assert one.metrics == other.metrics
-        assert (one.step, one.diverged, one.saturated) == (other.step, other.diverged, other.saturated)
-        for mine, theirs in ((one.weights, other.weights), (one.history, other.history)):
-            assert mine.keys() == theirs.keys()
-            assert all(torch.equal(mine[key], theirs[key]) for key in mine)
-
-
-def assert_close(found: dict[str, FinishedCell], expected: dict[str, FinishedCell]) -> None:
-    """Equal up to float32 rounding: a pack of another size may order a sum in another way.
-
-    A step's relative rounding is about 1e-7 and is not damped over twelve steps of Adam; 1e-4 leaves it room and is far
-    below what one step more or less would change (checked below).
-    """
-    assert found.keys() == expected.keys()
-    for name, one in found.items():
-        assert one.evaluated == expected[name].evaluated
-        for key, value in one.weights.items():
-            torch.testing.assert_close(value, expected[name].weights[key], rtol=1e-4, atol=1e-5)
-        for key, number in one.metrics.items():
-            assert number == pytest.approx(expected[name].metrics[key], rel=1e-4, abs=1e-5)
 
 
 # An undisturbed run
@@ -355,70 +287,3 @@ def test_a_checkpoint_of_another_format_is_refused_by_its_name(
     storage.write(name, storage.read(name).replace(b'\\"format\\": 1', b'\\"format\\": 9'))
     with pytest.raises(UserError, match="has checkpoint format 9"):
         run_order(order(cells, storage), audiograms, driver(), CPU)
-
-
-# --- out of memory ----------------------------------------------------------------------------------------------
-
-
-def test_a_pack_that_is_too_large_goes_on_in_smaller_ones(
-    cells: list[Cell],
-    audiograms: DataSet,
-    undisturbed: dict[str, FinishedCell],
-    storage: Storage,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Memory runs out at the second evaluation of any pack of more than one cell: after a checkpoint."""
-    train, sizes, told = worker.train_pack, [], []
-
-    def small_device(problem: Any, configs: Any, state: PackState, listener: Any, *rest: Any, **options: Any) -> None:
-        sizes.append((len(configs), state.step))
-
-        class Short:
-            def progress(self, state: PackState, latest: Any) -> None:
-                if len(configs) > 1 and len(state.evaluated) > 1:
-                    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-                listener.progress(state, latest)
-
-            def __getattr__(self, name: str) -> Any:
-                return getattr(listener, name)
-
-        train(problem, configs, state, Short(), *rest, **options)
-
-    monkeypatch.setattr(worker, "train_pack", small_device)
-    run_order(order(cells, storage), audiograms, told.append, CPU)
-    assert [size for size, _ in sizes] == [4, 2, 1, 1, 1, 1]
-    assert all(step > 0 for _, step in sizes[1:]), "nothing that a checkpoint held was trained again"
-    assert_close(read(storage, cells), undisturbed)
-    assert [note for event in told for note in event.notes] == [
-        f"out of memory: going on with {size} cells at a time" for size in (2, 1)
-    ]
-
-
-def test_one_cell_that_does_not_fit_says_so(
-    cells: list[Cell], audiograms: DataSet, storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_room(*_: Any, **__: Any) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
-
-    monkeypatch.setattr(worker, "train_pack", no_room)
-    with pytest.raises(torch.OutOfMemoryError):
-        run_order(order(cells, storage), audiograms, lambda event: None, CPU)
-
-
-def test_a_size_that_was_asked_for_splits_the_pack(
-    cells: list[Cell],
-    audiograms: DataSet,
-    storage: Storage,
-    undisturbed: dict[str, FinishedCell],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    train, sizes = worker.train_pack, []
-
-    def counted(problem: Any, configs: Any, *rest: Any, **options: Any) -> None:
-        sizes.append(len(configs))
-        train(problem, configs, *rest, **options)
-
-    monkeypatch.setattr(worker, "train_pack", counted)
-    run_order(replace(order(cells, storage), pack_size=3), audiograms, lambda event: None, CPU)
-    assert sizes == [3, 1]
-    assert_close(read(storage, cells), undisturbed)
