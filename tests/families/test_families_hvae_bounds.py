@@ -30,6 +30,7 @@ def cell(depth: dict[str, Any] | None = None, **evaluation: Any) -> HierarchyCel
 
 
 DATA = FAMILY.example()
+MOST_TESTED = max(len(domain) for domain in DATA.domains if domain.role in (Role.TEST, Role.UNSEEN))
 
 
 def problem_of(config: HierarchyCell) -> HierarchyProblem:
@@ -70,7 +71,7 @@ def test_nothing_is_asked_by_default() -> None:
     problem = problem_of(cell())
     assert problem.use_rows == 0
     assert problem.use(stack_of(problem)).metrics == {}
-    assert problem_of(cell(draws=1)).use_rows == len(DATA.domain(Role.TRAIN))
+    assert problem_of(cell(draws=1)).use_rows == MOST_TESTED
 
 
 @pytest.mark.parametrize("kind", ["continuous", "ode_like", "discrete"])
@@ -278,4 +279,4 @@ def test_while_training_every_image_is_looked_at_once() -> None:
     problem = problem_of(cell(repeats=3))
     assert problem.quick_rows(TEST) == 12
     assert problem.domains[TEST] == 36
-    assert problem_of(cell(repeats=3, draws=1)).use_rows == len(DATA.domain(Role.TRAIN))
+    assert problem_of(cell(repeats=3, draws=1)).use_rows == 3 * MOST_TESTED

@@ -5,6 +5,7 @@ keyed by the image's index, so that it depends on neither batch nor device.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -49,7 +50,8 @@ class HierarchyProblem:
         self.domains: Mapping[str, int] = {n: found.rows * found.repeats for n, found in self._populations.items()}
         self._train, self.valid = data.domain(Role.TRAIN).name, data.domain(Role.VALID).name
         self.train_rows = len(self._populations[self._train].pixels)
-        self.use_rows = max(one.rows for one in self._populations.values()) if config.evaluation.asked else 0
+        self._tested = [one for one in self._populations.values() if one.role in (Role.TEST, Role.UNSEEN)]
+        self.use_rows = max(one.rows * one.repeats for one in self._tested) if config.evaluation.asked else 0
 
     def build(self) -> Hierarchy:
         """A freshly initialised hierarchy."""
@@ -83,7 +85,7 @@ class HierarchyProblem:
 
     def use(self, stack: Stack, rows: int | None = None) -> Uses:
         """The bound at other steps and the importance-weighted one, on test and unseen images."""
-        tested = [found for found in self._populations.values() if found.role in (Role.TEST, Role.UNSEEN)]
+        tested = self._tested if rows is None else [replace(one, repeats=1) for one in self._tested]
         return Uses(hierarchy.bounds(stack, self._model, self._evaluation, tested, rows))
 
     def _population(self, domain: Domain, data: DataSet) -> Population:

@@ -30,7 +30,7 @@ POISSON: Settings = {
     "model.observation": "gaussian",
     "model.latents": 4,  # line 1883
     "training.clip_norm": 100.0,
-    "evaluation.repeats": 20,  # of some hundred images, of which a rare draw may cost thousands of nats
+    "evaluation.repeats": 8,  # of some hundred images, of which a rare draw may cost thousands of nats
 }
 BINARY: Settings = {
     "model.size": 28,

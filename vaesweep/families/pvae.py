@@ -138,7 +138,8 @@ class PartialVaeProblem:
             physical = self._physical(data.domain(Role.TRAIN))
             self._mirrored = (physical[:, MIRROR] - self._mean) / self._std
         self._scale = Scale(self._mean, self._std)
-        self.use_rows = config.acquisition.rows if config.acquisition.rules else 0
+        largest = max(len(x) for x in self._x.values())
+        self.use_rows = min(config.acquisition.rows, largest) if config.acquisition.rules else 0
         self._acquirer = Acquirer(config.acquisition, config.model.latents, self._scale, raw)
 
     def build(self) -> PartialVae:

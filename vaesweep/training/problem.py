@@ -38,7 +38,7 @@ class Problem(Protocol):
     valid: str  # the domain that is evaluated while training
     domains: Mapping[str, int]  # evaluation rows of every domain
     device: torch.device
-    use_rows: int  # data of a domain that `use` takes at most, 0 where there is no use
+    use_rows: int  # data that `use` takes of the domain of which it takes the most, 0 where there is no use
 
     def build(self) -> nn.Module:
         """A freshly initialised model, on the CPU, from the global random state; its forward gives (Elbo, output)."""
@@ -59,4 +59,4 @@ class Problem(Protocol):
         """The family's own metrics from the means of `measure`'s quantities, each `[cell]`."""
 
     def use(self, stack: "Stack", rows: int | None = None) -> Uses:
-        """Put trained models to their downstream uses, on at most `rows` data of a domain where it is given."""
+        """Put trained models to their downstream uses, on at most `rows` data of a domain (each once) if given."""

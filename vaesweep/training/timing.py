@@ -105,9 +105,8 @@ def _use_seconds(pack: RunningPack, clock: Clock) -> float:
     if not problem.use_rows:
         return 0.0
     few, more = (_seconds(partial(problem.use, pack.stack, rows=n), clock) for n in CALIBRATION_ROWS)
-    every = min(problem.use_rows, max(problem.quick_rows(domain) for domain in problem.domains))
     a_row = max(0.0, more - few) / (CALIBRATION_ROWS[1] - CALIBRATION_ROWS[0])
-    return few + a_row * max(0, every - CALIBRATION_ROWS[0])
+    return few + a_row * max(0, problem.use_rows - CALIBRATION_ROWS[0])
 
 
 def _seconds(work: Callable[[], object], clock: Clock) -> float:
