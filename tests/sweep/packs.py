@@ -48,7 +48,7 @@ def assert_close(found: Mapping[str, FinishedCell], expected: Mapping[str, Finis
     """Equal up to float32 rounding: a pack of another size may order a sum in another way.
 
     A step's relative rounding is about 1e-7 and is not damped over twelve steps of Adam; 1e-4 leaves it room and is far
-    below what one step more or less would change (checked below).
+    below what one step more or less would change (test_sweep_worker checks that).
     """
     assert found.keys() == expected.keys()
     for name, one in found.items():

@@ -81,7 +81,7 @@ def _is_entry(kind: type[BaseModel], key: str) -> bool:
     places: list[Any] = [kind]
     *rooms, _ = key.split(".")
     for room in rooms:
-        places = [child for place in places for name, child in _children(place) if name in (room, None)]
+        places = _below(places, room)
     return any(name is None for place in places for name, _ in _children(place))
 
 
@@ -115,7 +115,7 @@ def check_key(kind: type[BaseModel], key: str, prefix: str = "") -> None:
         names = [child for place in places for child in _children(place)]
         if not names:
             raise UserError(f"setting {prefix}{key}: {'.'.join(done)} is a single value, it has no {part!r}")
-        found = [child for name, child in names if name in (part, None)]
+        found = _below(places, part)
         if not found:
             known = [name for name, _ in names if name]
             near = difflib.get_close_matches(part, known, n=1, cutoff=0.5)
@@ -128,6 +128,11 @@ def check_key(kind: type[BaseModel], key: str, prefix: str = "") -> None:
             raise UserError(f"setting {prefix}{key}: there is no such setting; {hint}")
         done.append(part)
         places = found
+
+
+def _below(places: Iterable[Any], part: str) -> list[Any]:
+    """The annotations that `part` leads to from any of `places`."""
+    return [child for place in places for name, child in _children(place) if name in (part, None)]
 
 
 def _children(annotation: Any) -> list[tuple[str | None, Any]]:
