@@ -12,6 +12,7 @@ from vaesweep.analysis.acquisition.rematch import as_markdown, rematch
 from vaesweep.analysis.groups import grouped_table, named
 from vaesweep.cli import reading
 from vaesweep.errors import UserError
+from vaesweep.families.acquisition import ADAPTIVE, STOPPING_RULE
 
 
 def main() -> int:
@@ -21,6 +22,7 @@ def main() -> int:
     parser.add_argument("--run", nargs="+", metavar="CELL", help=chosen)
     parser.add_argument("--samples", type=int, default=400, help="posterior samples of a prediction (%(default)s)")
     parser.add_argument("--prior-samples", type=int, metavar="N", help="of the prior beside them; as configured")
+    parser.add_argument("--rule", choices=ADAPTIVE, default=STOPPING_RULE, help="what is measured next (%(default)s)")
     return reading.say(parser, compare)
 
 
@@ -32,11 +34,12 @@ def compare(options: argparse.Namespace, store: str) -> list[str]:
         raise UserError("no cell of this sweep has acquired by largest variance; name cells by --run")
     names = options.run or sorted(set(of_group(points, choice.best)["cell"]))
     cells = [trained.load(name, store) for name in names]
-    table = rematch(cells, trained.load_data(found, store), options.samples, options.prior_samples)
+    table = rematch(cells, trained.load_data(found, store), options.samples, options.prior_samples, options.rule)
     options.out.mkdir(parents=True, exist_ok=True)
     table.to_csv(options.out / "comparison.csv", index=False)
+    which = f"cells {' '.join(names)}" if options.run else named(*choice.best)
     return [
-        f"{'cells ' + ' '.join(names) if options.run else named(*choice.best)}, {options.samples} samples",
+        f"{which}, {options.samples} samples, by {options.rule}",
         "area in measurement·dB ± 95 % over seeds or fits (difference to the mixture of 20: 95 % over listeners)",
         as_markdown(table),
     ]

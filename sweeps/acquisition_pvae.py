@@ -7,7 +7,7 @@ of the rate-distortion curve carries the area under its information curve, its s
     python sweeps/acquisition_pvae.py --preset paper --data nhanes:DIR       real audiograms, seen and unseen years
     python sweeps/acquisition_pvae.py --preset rules                         all acquisition rules, ten seeds: Figure 6
     python sweeps/acquisition_pvae.py --preset steps --data nhanes:DIR       from the thesis' model to the best one
-    python sweeps/acquisition_pvae.py --preset best --data nhanes:DIR        three seeds of the best one, by variance
+    python sweeps/acquisition_pvae.py --preset best --data nhanes:DIR        three seeds of the best one
 """
 
 from vaesweep.analysis.acquisition.report import report
@@ -31,9 +31,9 @@ def presets(data: str) -> dict[str, Preset]:
     small = curve | {"training.steps": 2500, "acquisition.rows": 256, "acquisition.samples": 50}
     paper = curve | {"training.steps": 16000, "training.evaluate_every": 400}
     seeds = list(range(PAPER_SEEDS_SYNTHETIC if synthetic else PAPER_SEEDS_REAL))
-    every = threshold | {"acquisition.rules": ("variance", "random", "single_best", "information")}
+    every = threshold | {"acquisition.rules": ("variance", "reduction", "random", "single_best", "information")}
     steps = threshold | {"acquisition.rules": ("variance", "unweighted"), "acquisition.rows": 4096}
-    best = STEPS_TO_THE_BEST["importance weighted"] | {"acquisition.rules": ("variance",)}
+    best = STEPS_TO_THE_BEST["importance weighted"] | {"acquisition.rules": ("variance", "reduction")}
     return {
         "smoke": Preset(small, {TARGET: [0.5, 1.0, 2.0, 3.0, 5.0, 8.0], "seed": [0, 1, 2]}, REGIMES),
         "laptop": Preset(

@@ -1,6 +1,6 @@
 """What is chosen is chosen on validation rows, pairs are of one datum, and verdicts follow the seeds."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -196,14 +196,15 @@ def toy() -> DataSet:
 
 @pytest.fixture(scope="module")
 def measured(toy: DataSet) -> list[Baseline]:
-    config = AcquisitionConfig(rules=("variance", "information"), rows=24, threshold=6.0)
+    config = AcquisitionConfig(rules=("variance", "reduction", "information"), rows=24, threshold=6.0)
     return baselines.measure(toy, config, components=(1, 2))
 
 
 def test_baselines_acquire_the_cells_rows_by_their_rules(measured: list[Baseline], toy: DataSet) -> None:
     assert [baseline.name for baseline in measured] == ["Gaussian", "Gaussian mixture of 2"]
     gaussian = measured[0]
-    for role, rules in ((Role.VALID, {"variance"}), (Role.TEST, {"variance", "random", "single_best", "information"})):
+    adaptive = {"variance", "reduction"}
+    for role, rules in ((Role.VALID, adaptive), (Role.TEST, {*adaptive, "random", "single_best", "information"})):
         domain = toy.domain(role).name
         assert {rule for name, rule in gaussian.areas if name == domain} == rules
         assert len(gaussian.areas[domain, "variance"]) == min(24, len(toy.domain(role)))
@@ -229,11 +230,18 @@ def test_the_baseline_is_chosen_on_validation_rows(sweep_of: SweepOf) -> None:
     assert baselines.chosen([one, other], "toy.valid") is other
 
 
-def toy_report(runs: Runs, kept: dict[str, KeptCell], out: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def toy_report(
+    runs: Runs,
+    kept: dict[str, KeptCell],
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    mixtures: Sequence[Baseline] | None = None,
+) -> list[str]:
     """The summary of a report whose models were read and whose baselines were measured as made up here."""
     finished = int((runs.cells["outcome"] == Outcome.FINISHED).sum())
     monkeypatch.setattr(report_module, "kept_cells", lambda *_: (kept, finished - len(kept)))
-    monkeypatch.setattr(baselines, "measure", lambda *_: [baseline_of(runs), baseline_of(runs, 10, area=56.0)])
+    mixtures = mixtures or [baseline_of(runs), baseline_of(runs, 10, area=56.0)]
+    monkeypatch.setattr(baselines, "measure", lambda *_: mixtures)
     example = family("pvae").example()
     renamed = zip(example.domains, runs.record.domains, strict=False)
     data = replace(example, domains=tuple(replace(old, name=new.name, role=new.role) for old, new in renamed))
@@ -270,6 +278,39 @@ def test_the_report_is_whole(acquiring: SweepOf, tmp_path: Path, monkeypatch: py
     table = pd.read_csv(tmp_path / "acquisition.csv")
     assert set(table["chosen"].dropna()) == {OF_ALL, OF_REGIME}
     assert set(table["model"]) == {"toy", "Gaussian mixture of 5", "Gaussian mixture of 10"}
+
+
+def by_reduction(values: dict[tuple[str, str], np.ndarray], less: float) -> dict[tuple[str, str], np.ndarray]:
+    """`values`, and the same by expected reduction, less so much."""
+    other = {(name, what.replace("variance", "reduction")): value - less for (name, what), value in values.items()}
+    return values | other
+
+
+def test_models_are_compared_by_expected_reduction_too(
+    acquiring: SweepOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = acquiring(TARGETS, 3)
+    finals = runs.finals[runs.finals["metric"] == "area_rmse.variance"]
+    reduced = finals.assign(metric="area_rmse.reduction", value=finals["value"] - 2)
+    kept = {
+        cell: replace(one, curves=by_reduction(dict(one.curves), 0.1), areas=by_reduction(dict(one.areas), 2.0))
+        for cell, one in kept_of(runs).items()
+    }
+    mixtures = [
+        replace(one, metrics=by_reduction(one.metrics, less), areas=by_reduction(one.areas, less))
+        for one, less in ((baseline_of(runs), 0.0), (baseline_of(runs, 10, area=56.0), 3.0))
+    ]
+    runs = replace(runs, finals=pd.concat([runs.finals, reduced], ignore_index=True))
+    summary = toy_report(runs, kept, tmp_path, monkeypatch, mixtures)
+    starts = [line.partition(": area")[0] for line in summary[:4]]
+    assert starts[1] == "the same by expected reduction of the error"
+    assert starts[2] == "best classical baseline on validation rows: Gaussian mixture of 5"
+    assert starts[3] == "the best by expected reduction of the error: Gaussian mixture of 10"
+    # Of every datum the cells' mean is 61 and what depends on the datum; the mixture's 56 less 3.
+    datum = np.linspace(-3, 3, ROWS) - np.cos(np.arange(ROWS))
+    (line,) = (line for line in summary if "less Gaussian mixture of 10 on toy.test by expected reduction" in line)
+    assert f": {61 - 2 - (56 - 3) + datum.mean():+.3g} measurement·dB (95 % " in line
+    assert any(line.startswith("confirmed: expected reduction of the error leaves a smaller area") for line in summary)
 
 
 def test_without_targets_nothing_is_drawn_against_the_rate(

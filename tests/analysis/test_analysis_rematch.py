@@ -7,8 +7,16 @@ import pandas as pd
 import pytest
 import torch
 
-from vaesweep.analysis.acquisition.rematch import COMPONENTS, REFERENCE, areas_of, as_markdown, rematch, together
-from vaesweep.data.domains import DataSet
+from vaesweep.analysis.acquisition.rematch import (
+    COMPONENTS,
+    REFERENCE,
+    areas_of,
+    as_markdown,
+    fit,
+    rematch,
+    together,
+)
+from vaesweep.data.domains import DataSet, Role
 from vaesweep.errors import UserError
 from vaesweep.families import family
 from vaesweep.families.pvae import PartialVaeCell
@@ -103,6 +111,19 @@ def test_a_cell_judged_alone_is_judged_as_in_its_pack(cells: list[FinishedCell],
         alone = areas_of(together([cell], SAMPLES, weighted=True), data)
         for domain in JUDGED:
             torch.testing.assert_close(alone[domain][0], both[domain][place], rtol=1e-4, atol=1e-3)
+
+
+def test_every_model_is_judged_by_the_rule_asked_for(cells: list[FinishedCell], data: DataSet) -> None:
+    table = rematch(cells, data, SAMPLES, rule="reduction").set_index(["model", "domain"])
+    changed = []
+    for name, model in (
+        ("partial VAE", together(cells, SAMPLES, weighted=True)),
+        ("Gaussian mixture of 10", fit(data.domain(Role.TRAIN).arrays["x"], 10)),
+    ):
+        by_rule, usual = (areas_of(model, data, *rule)["synthetic.test"].mean() for rule in (("reduction",), ()))
+        assert table.loc[(name, "synthetic.test"), "area"] == pytest.approx(float(by_rule))
+        changed.append(float(by_rule) != float(usual))
+    assert any(changed), "a rule that makes no difference would not be told from another"
 
 
 def test_cells_of_other_shapes_are_refused(cells: list[FinishedCell], data: DataSet) -> None:

@@ -17,7 +17,7 @@ from vaesweep.training.problem import Uses
 from vaesweep.training.stack import Stack, initial_rows
 
 CPU = torch.device("cpu")
-RULES = ("variance", "unweighted", "random", "single_best", "information")
+RULES = ("variance", "reduction", "unweighted", "random", "single_best", "information")
 SMALL = {"latents": 2, "embedding": 4, "features": 6, "hidden": 8, "layers": 1}
 
 

@@ -12,6 +12,7 @@ from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
 from vaesweep.families import audiometer, family
 from vaesweep.families.audiometer import Advice, Audiometer
+from vaesweep.families.trained import TrainedPartialVae
 from vaesweep.training import finished
 from vaesweep.training.finished import FinishedCell
 from vaesweep.training.loop import start_state, train_pack
@@ -102,6 +103,22 @@ def test_who_follows_the_advice_measures_in_the_sweeps_order_with_the_sweeps_err
     assert np.array_equal(np.array(order).T, cell.kept[f"acquisition/{VALID}/variance/order"].numpy())
     area = cell.kept[f"acquisition/{VALID}/variance/area_rmse"].numpy()
     assert true_errors(followed[1:], audiograms).sum(0) == pytest.approx(area, rel=1e-4)  # sums of float32
+
+
+def test_the_expected_reduction_advises_as_the_sweep_would(
+    cell: FinishedCell, adviser: Audiometer, audiograms: np.ndarray
+) -> None:
+    partial = known(audiograms, [2])
+    usual, other = adviser.advise(partial), adviser.advise(partial, rule="reduction")
+    assert [advice.error for advice in other] == [advice.error for advice in usual]
+    predictor = TrainedPartialVae.of(cell).predictor
+    x = torch.from_numpy(np.nan_to_num(partial).astype(np.float32))
+    observed = torch.from_numpy(~np.isnan(partial)).unsqueeze(0)
+    covariance = predictor.covariance(observed, predictor.predict(x, observed))[0].numpy()
+    for one, shared in zip(other, covariance, strict=True):
+        left = [dim for dim in range(THRESHOLDS) if dim != 2]
+        reduced = {dim: (shared[dim] ** 2).sum() / shared[dim, dim] for dim in left}
+        assert one.next == COLUMNS[max(left, key=lambda dim: reduced[dim])]
 
 
 def test_estimated_errors_have_on_average_no_bias_on_what_they_were_fitted_to(
@@ -239,5 +256,7 @@ def test_bad_input_is_refused_with_its_listener(adviser: Audiometer, audiograms:
             adviser.advise(x)
     with pytest.raises(UserError, match="interval 80 is not a share"):
         adviser.advise(audiograms, interval=80)
+    with pytest.raises(UserError, match="rule 'random' does not decide by the prediction alone; use variance or redu"):
+        adviser.advise(audiograms, rule="random")
     with pytest.raises(UserError, match="threshold -1 is not an error above 0 dB"):
         adviser.advise(audiograms, threshold=-1)

@@ -17,6 +17,7 @@ from torch import Tensor
 from vaesweep.tasks import mixture
 from vaesweep.tasks.acquisition import (
     ExpectedInformation,
+    ExpectedReduction,
     FixedOrder,
     LargestVariance,
     RandomOrder,
@@ -39,10 +40,12 @@ EVERY = slice(None)
 
 RULES: dict[str, Callable[[Tensor, slice], Rule]] = {
     "variance": lambda x, cells: LargestVariance(),
+    "reduction": lambda x, cells: ExpectedReduction(),
     "random": lambda x, cells: RandomOrder.of(x, seed=4),
     "fixed": lambda x, cells: FixedOrder(ORDERS[cells]),
     "information": lambda x, cells: ExpectedInformation(Draws.of(x, 3, seed=5)),
 }
+RULES_OF_MOMENTS = (LargestVariance, ExpectedReduction)
 every_rule = pytest.mark.parametrize("rule", RULES)
 
 
@@ -235,6 +238,28 @@ def test_the_largest_variance_of_a_gaussian_has_one_order_for_all_data(x: Tensor
             left = [dim for dim in range(DIMS) if dim not in known]
             known.append(max(left, key=lambda dim: covariance[dim, dim]))
         assert torch.equal(order[cell], torch.tensor(known[1:]).expand(ROWS, -1))
+
+
+def test_the_expected_reduction_is_what_measuring_takes_from_a_gaussians_variance(x: Tensor) -> None:
+    predictor = mixtures(1)
+    observed = start_mask(CELLS, ROWS, DIMS, [AGE, 1])
+    scores = ExpectedReduction().scores(predictor, x, observed, predictor.predict(x, observed), EVERY)
+    for cell, gaussian in enumerate(gaussians()):
+        before = np.trace(gaussian.conditional(x.numpy(), [AGE, 1])[1])
+        for dim in (0, 2, 3, 4):
+            after = np.trace(gaussian.conditional(x.numpy(), [AGE, 1, dim])[1])
+            np.testing.assert_allclose(scores[cell, :, dim], before - after, rtol=1e-9)
+    assert (scores[..., [1, AGE]] == 0).all()
+
+
+def test_what_tells_most_of_the_rest_comes_before_what_is_least_certain() -> None:
+    # The first has the largest variance and is alone; the other two tell of each other.
+    covariance = torch.tensor([[1.5, 0.0, 0.0], [0.0, 1.0, 0.9], [0.0, 0.9, 1.0]], dtype=torch.float64)
+    nowhere = torch.zeros(1, 1, 3, dtype=torch.float64)
+    predictor = MixturePredictor(torch.ones(1, 1), nowhere, covariance[None, None], torch.zeros(3), torch.ones(3))
+    first = {rule: acquire(predictor, nowhere[0], [], rule()).order[0, 0, 0] for rule in RULES_OF_MOMENTS}
+    assert first[LargestVariance] == 0
+    assert first[ExpectedReduction] in (1, 2)
 
 
 def told(covariance: np.ndarray, dim: int) -> float:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vaesweep.tasks.acquisition import LargestVariance, acquire
+from vaesweep.tasks.acquisition import ExpectedReduction, LargestVariance, Rule, acquire
 from vaesweep.tasks.ensemble import Ensemble
 from vaesweep.tasks.mixture import MixturePredictor
 from vaesweep.tasks.predictive import Draws
@@ -54,11 +54,15 @@ def test_it_predicts_what_the_mixture_of_all_components_predicts(
     torch.testing.assert_close(one.variance, other.variance)
     torch.testing.assert_close(one.quantile(0.3), other.quantile(0.3))
     torch.testing.assert_close(one.bound, other.bound)
+    torch.testing.assert_close(ensemble.covariance(observed, one), whole.covariance(observed, other))
     torch.testing.assert_close(ensemble.unexplained(x, observed, one), whole.unexplained(x, observed, other))
 
 
-def test_it_acquires_as_one_cell(members: MixturePredictor, whole: MixturePredictor, x: torch.Tensor) -> None:
-    one, other = (acquire(model, x, (4,), LargestVariance()) for model in (Ensemble(members), whole))
+@pytest.mark.parametrize("rule", [LargestVariance(), ExpectedReduction()])
+def test_it_acquires_as_one_cell(
+    members: MixturePredictor, whole: MixturePredictor, x: torch.Tensor, rule: Rule
+) -> None:
+    one, other = (acquire(model, x, (4,), rule) for model in (Ensemble(members), whole))
     assert torch.equal(one.order, other.order)
     torch.testing.assert_close(one.rmse, other.rmse)
 

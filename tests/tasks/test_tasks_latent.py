@@ -121,6 +121,17 @@ def test_the_exact_posterior_predicts_the_conditional_gaussian(
 
 
 @pytest.mark.parametrize("weighted", [False, True])
+def test_dimensions_share_what_the_posteriors_samples_share(
+    linear: Linear, x: Tensor, observed: Tensor, weighted: bool
+) -> None:
+    latents, exact = predictor(linear.models(), weighted), linear.exactly()
+    found, expected = (p.covariance(observed, p.predict(x, observed)) for p in (latents, exact))
+    scale = STD.unsqueeze(-1) * STD
+    torch.testing.assert_close(found / scale, expected / scale, rtol=0, atol=0.01)
+    assert (found[observed.unsqueeze(-1).expand_as(found)] == 0).all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
 def test_the_bound_is_tight_and_the_samples_count_fully_where_the_posterior_is_exact(
     linear: Linear, x: Tensor, observed: Tensor, weighted: bool
 ) -> None:

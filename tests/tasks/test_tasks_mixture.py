@@ -204,6 +204,25 @@ def test_the_rows_at_a_time_follow_the_size_of_the_stack(predictor: MixturePredi
     assert predictor.rows >= 1
 
 
+def test_covariances_are_those_of_the_joint_conditional(
+    predictor: MixturePredictor, data: tuple[Tensor, Tensor]
+) -> None:
+    x, observed = data
+    predictive = predictor.predict(x, observed)
+    found = predictor.covariance(observed, predictive)
+    for cell, row, datum, dims in cases(x, observed):
+        means, covariances = exact(0)[cell].conditional(datum, dims)
+        weights = exact(0)[cell].responsibilities(datum, dims)
+        within = np.einsum("k,kde->de", weights, covariances)
+        missing = np.ix_(*2 * [[dim for dim in range(DIMS) if dim not in dims]])
+        between = np.cov(means.T, aweights=weights, ddof=0)
+        assert_close(found[cell, row].numpy()[missing], (within + between)[missing])
+        assert (found[cell, row, dims] == 0).all()
+        assert (found[cell, row, :, dims] == 0).all()
+    variance = predictive.variance.masked_fill(observed, 0.0)
+    torch.testing.assert_close(found.diagonal(dim1=-2, dim2=-1), variance)
+
+
 def informations(
     predictor: MixturePredictor, datum: np.ndarray, dims: list[int], count: int
 ) -> tuple[np.ndarray, np.ndarray]:

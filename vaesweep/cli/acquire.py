@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vaesweep.families.audiometer import Advice
 
 STDIN = "-"
+RULES = ("variance", "reduction")  # of vaesweep.families.acquisition.ADAPTIVE, which takes seconds to import
 DECIMALS = 2  # dB, where programs read on
 
 
@@ -42,6 +43,12 @@ def register(commands: Any) -> None:
     )
     add("--threshold", type=float, metavar="DB", help="stop at an estimated error below this (the cell's own)")
     add("--interval", type=float, default=0.8, metavar="SHARE", help="share of an estimate's interval (%(default)s)")
+    add(
+        "--rule",
+        choices=RULES,
+        default=RULES[0],
+        help="measure next what is least certain, or what is expected to reduce the error most (%(default)s)",
+    )
     add("--format", choices=FORMATS, default="table", help="what is printed (%(default)s)")
     add_store(made)
     made.set_defaults(act=acquire)
@@ -54,7 +61,9 @@ def acquire(arguments: argparse.Namespace) -> int:
     from vaesweep.families.audiometer import Audiometer
 
     audiometer = Audiometer.from_finished(trained.load(arguments.run, arguments.tracking_uri or store_uri()))
-    advice = audiometer.advise(listeners.x, threshold=arguments.threshold, interval=arguments.interval)
+    advice = audiometer.advise(
+        listeners.x, threshold=arguments.threshold, interval=arguments.interval, rule=arguments.rule
+    )
     if listeners.ignored:
         print(f"columns ignored: {', '.join(listeners.ignored)}", file=sys.stderr)
     FORMATS[arguments.format](listeners.names, advice, arguments.interval)

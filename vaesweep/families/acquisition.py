@@ -22,6 +22,7 @@ from vaesweep.models.pvae import PartialVae
 from vaesweep.packing import Frozen
 from vaesweep.tasks.acquisition import (
     ExpectedInformation,
+    ExpectedReduction,
     FixedOrder,
     LargestVariance,
     RandomOrder,
@@ -49,9 +50,11 @@ TRACED = 1 << 24  # entries of a trace's largest tensor: cells are evaluated so 
 ORDER_ROWS = 256  # validation data that the greedy order is searched on
 FANTASIES = 8  # draws a datum for the expected information
 
-RuleName = Literal["variance", "unweighted", "random", "single_best", "information"]
+RuleName = Literal["variance", "reduction", "unweighted", "random", "single_best", "information"]
 RuleMaker = Callable[[Tensor], Rule]
 STOPPING_RULE: RuleName = "variance"
+# Of the prediction alone: what a model is chosen, compared and used by.
+ADAPTIVE: Mapping[RuleName, Rule] = {"variance": LargestVariance(), "reduction": ExpectedReduction()}
 RANDOM = 0  # seed of random orders and of what is imagined
 CURVES = ("rmse", "nll", "unexplained")
 
@@ -212,9 +215,10 @@ def rule_maker(name: RuleName, predictor: Predictor, valid: Population) -> RuleM
     if name == "single_best":
         order = FixedOrder(single_best_order(predictor, valid.spread(ORDER_ROWS).x, AGE))
         return lambda x: order
+    if name in ADAPTIVE:
+        return lambda x: ADAPTIVE[name]
     makers: dict[RuleName, RuleMaker] = {
-        "variance": lambda x: LargestVariance(),
-        "unweighted": lambda x: LargestVariance(),
+        "unweighted": lambda x: ADAPTIVE["variance"],
         "random": lambda x: RandomOrder.of(x, RANDOM),
         "information": lambda x: ExpectedInformation(Draws.of(x, FANTASIES, RANDOM)),
     }

@@ -1,6 +1,6 @@
 """A trained partial VAE as an audiometer's adviser: what to measure next, what to expect, and when to stop.
 
-    age and what is measured ──► predictive ──► unmeasured threshold of the largest variance: measure it next
+    age and what is measured ──► predictive ──► rule: the threshold to measure next, of the largest variance
                                      │ ──────► audiogram with intervals
                                      └ ──────► stopping criterion ──► estimated error ──► stop below the threshold
 
@@ -19,9 +19,9 @@ from torch import Tensor
 from vaesweep.data.audiograms import COLUMNS, DIMS, THRESHOLDS
 from vaesweep.data.partial import check
 from vaesweep.errors import UserError
-from vaesweep.families.acquisition import AGE
+from vaesweep.families.acquisition import ADAPTIVE, AGE, STOPPING_RULE, RuleName
 from vaesweep.families.trained import TrainedPartialVae
-from vaesweep.tasks.acquisition import start_mask
+from vaesweep.tasks.acquisition import Rule, start_mask
 from vaesweep.tasks.latent import LatentPredictor
 from vaesweep.tasks.predictive import Predictive
 from vaesweep.tasks.stopping import StoppingModel
@@ -91,31 +91,41 @@ class Audiometer:
         return cls(trained.predictor, asked.samples, drawn, stopping, threshold)
 
     @torch.no_grad()
-    def advise(self, x: np.ndarray, *, threshold: float | None = None, interval: float = 0.8) -> list[Advice]:
+    def advise(
+        self,
+        x: np.ndarray,
+        *,
+        threshold: float | None = None,
+        interval: float = 0.8,
+        rule: RuleName = STOPPING_RULE,
+    ) -> list[Advice]:
         """Advice on each of the partial audiograms `x` `[listener, 15]` in dB HL and years, NaN where not measured.
 
         `threshold` (dB) takes the place of the audiometer's own; `interval` is the share of the predictive
-        distribution between `low` and `high`. Raises `UserError` where either is impossible, a value is implausible or
-        an age is missing.
+        distribution between `low` and `high`; `rule`, one of `ADAPTIVE`, decides what is measured next. Raises
+        `UserError` where any of these is impossible, a value is implausible or an age is missing.
         """
         if not 0 < interval < 1:
             raise UserError(f"interval {interval:g} is not a share between 0 and 1, such as 0.8")
         limit = self.threshold if threshold is None else threshold
         if not 0 < limit < np.inf:
             raise UserError(f"threshold {limit:g} is not an error above 0 dB, such as 5")
+        if rule not in ADAPTIVE:
+            raise UserError(f"rule {rule!r} does not decide by the prediction alone; use {' or '.join(ADAPTIVE)}")
         check(x, [f"listener {number}" for number in range(1, len(x) + 1)])
         known, together = torch.from_numpy(x.astype(np.float32)), self._predictor.rows
         chunks = [known[start : start + together] for start in range(0, len(x), together)]
-        return [advice for chunk in chunks for advice in self._advise(chunk, limit, interval)]
+        return [advice for chunk in chunks for advice in self._advise(chunk, limit, interval, ADAPTIVE[rule])]
 
-    def _advise(self, x: Tensor, threshold: float, interval: float) -> list[Advice]:
+    def _advise(self, x: Tensor, threshold: float, interval: float, rule: Rule) -> list[Advice]:
         observed = ~x.isnan()
         known = x.nan_to_num()
         predictive = self._predictor.predict(known, observed[None])
         ends = [predictive.quantile(share)[0] for share in ((1 - interval) / 2, (1 + interval) / 2)]
         low, high = (torch.where(observed, known, end)[:, :THRESHOLDS].numpy() for end in ends)
         estimate = predictive.complete(known, observed[None])[0, :, :THRESHOLDS].numpy()
-        following = predictive.variance[0].masked_fill(observed, -torch.inf).argmax(-1)
+        scores = rule.scores(self._predictor, known, observed[None], predictive, slice(0, len(x)))
+        following = scores[0].masked_fill(observed, -torch.inf).argmax(-1)
         measured = observed[:, :THRESHOLDS]
         counts = measured.sum(-1).tolist()
         errors = self._errors(predictive, observed, measured.sum(-1)).tolist()

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from vaesweep.tasks.predictive import Draws, Predictive, Predictor
+from vaesweep.tasks.predictive import Draws, Predictive, Predictor, among_unobserved
 
 
 class Ensemble:
@@ -38,6 +38,15 @@ class Ensemble:
         say, each = self._apart(predictive)
         seen = observed.expand(self._members.cells, -1, -1)
         return -(say.log() - self._members.unexplained(x, seen, each)).logsumexp(0, keepdim=True)
+
+    def covariance(self, observed: Tensor, predictive: Predictive) -> Tensor:
+        """See `Predictor`: within the members, each counting by its say, and between their expectations."""
+        say, each = self._apart(predictive)
+        seen = observed.expand(self._members.cells, -1, -1)
+        within = torch.einsum("cr,crde->rde", say, self._members.covariance(seen, each))
+        apart = each.expectation - predictive.expectation
+        between = torch.einsum("cr,crd,cre->rde", say, apart, apart)
+        return among_unobserved((within + between).unsqueeze(0), observed)
 
     def information(self, x: Tensor, observed: Tensor, predictive: Predictive, draws: Draws) -> Tensor:
         """See `Predictor`: the members' mean, each counting by its say; what they disagree about is left out."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.quasirandom import SobolEngine
 
 from vaesweep.distributions import Gaussian, TriangularGaussian, log_density, samples, total_kl
-from vaesweep.tasks.predictive import Draws, Predictive
+from vaesweep.tasks.predictive import Draws, Predictive, among_unobserved
 
 LARGEST_CHUNK = 1 << 13  # samples decoded at once, all cells together: their activations stay in a core's cache
 TAIL = 1e-6  # Sobol points are kept this far from 0 and 1, where the normal quantile is infinite
@@ -106,6 +106,11 @@ class LatentPredictor:
         """See `Predictor`: dimensions are independent given z, so the joint density is a mixture of products."""
         missing = predictive.log_densities(x).masked_fill(observed.unsqueeze(-2), 0.0).sum(-1)
         return -torch.logsumexp(predictive.weights.log() + missing, dim=-1)
+
+    def covariance(self, observed: Tensor, predictive: Predictive) -> Tensor:
+        """See `Predictor`: given z, dimensions share nothing."""
+        within = torch.einsum("crs,crsd->crd", predictive.weights, predictive.std.square())
+        return among_unobserved(predictive.between + torch.diag_embed(within), observed)
 
     def information(self, x: Tensor, observed: Tensor, predictive: Predictive, draws: Draws) -> Tensor:
         """The expected information reward of Ma et al. (2019, eq. 9), every other unobserved dimension the target.

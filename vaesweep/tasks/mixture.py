@@ -17,7 +17,7 @@ import torch
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from vaesweep.tasks.predictive import LOG_2PI, Draws, Predictive
+from vaesweep.tasks.predictive import LOG_2PI, Draws, Predictive, among_unobserved
 
 RIDGE = 1e-6  # added to a fitted covariance's diagonal, standardised units: a standard deviation of 0.001 at least
 ITERATIONS = 1000  # of expectation maximisation, at most
@@ -29,11 +29,14 @@ UNIT_DENSITY = 1 / math.sqrt(2 * math.pi)  # the standard deviation of a Gaussia
 class _Sets:
     """The distinct observed sets O of a batch, and Σ_OO of every component: `of` `[cell, row]` tells each datum's set.
 
+    `cell` `[set]` is whose set it is: cells share none.
+
     `precisions` `[set, component, dim, dim]` is Σ_OO⁻¹ in its place and zero elsewhere, `log_scales` `[set, component]`
     half of log |2π Σ_OO|, and `std` `[set, component, dim]` the standard deviation of every dimension given x_O.
     """
 
     of: Tensor
+    cell: Tensor
     precisions: Tensor
     log_scales: Tensor
     std: Tensor
@@ -84,6 +87,14 @@ class MixturePredictor:
         joint, _ = self._complete(self._standardised(x))
         return (predictive.bound - joint.logsumexp(-1) + units).masked_fill(observed.all(-1), 0.0)
 
+    def covariance(self, observed: Tensor, predictive: Predictive) -> Tensor:
+        """See `Predictor`: within the components, Σ − Σ_·O Σ_OO⁻¹ Σ_O·, and between their means."""
+        sets = self._sets(observed)
+        covariances = self._covariances[sets.cell]
+        left = (covariances - covariances @ sets.precisions @ covariances) * (self._std.unsqueeze(-1) * self._std)
+        within = torch.einsum("crk,crkde->crde", predictive.weights, left[sets.of])
+        return among_unobserved(predictive.between + within, observed)
+
     def information(self, x: Tensor, observed: Tensor, predictive: Predictive, draws: Draws) -> Tensor:
         """See `Predictor`. The component k is the latent variable of Ma et al., and what it leaves is in closed form.
 
@@ -114,6 +125,7 @@ class MixturePredictor:
         explained = ((precisions @ covariances) * covariances).sum(-2)
         return _Sets(
             of=of.reshape(observed.shape[:2]),
+            cell=cell,
             precisions=precisions,
             log_scales=_log_diagonal(factors) + 0.5 * LOG_2PI * inside.double().sum(-1),
             std=(_diagonal(covariances) - explained).sqrt(),

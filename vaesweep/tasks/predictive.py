@@ -43,6 +43,12 @@ class Predictive:
         return within + torch.einsum("crs,crsd->crd", self.weights, apart.square())
 
     @property
+    def between(self) -> Tensor:
+        """The covariance of the parts' means, `[cell, row, dim, dim]`: all that dimensions share, given a part."""
+        apart = self.weights.sqrt().unsqueeze(-1) * (self.mean - self.expectation.unsqueeze(-2))
+        return apart.mT @ apart
+
+    @property
     def effective_samples(self) -> Tensor:
         """Effective sample size of the weights, `[cell, row]`: 1 / Σ w², between 1 and the number of parts."""
         return 1.0 / self.weights.square().sum(-1)
@@ -83,6 +89,11 @@ class Predictive:
         index = part[..., None, None].expand(*part.shape, 1, self.mean.shape[3])
         mean, std = (values.gather(2, index).squeeze(2) for values in (self.mean, self.std))
         return mean + std * draws.normal[:, number]
+
+
+def among_unobserved(covariance: Tensor, observed: Tensor) -> Tensor:
+    """`covariance` `[cell, row, dim, dim]` with zeros where either dimension is `observed` `[cell, row, dim]`."""
+    return covariance.masked_fill(observed.unsqueeze(-1) | observed.unsqueeze(-2), 0.0)
 
 
 @dataclass(frozen=True)
@@ -127,6 +138,12 @@ class Predictor(Protocol):
         """-log p(x_U | x_O) of what turned out to be true, joint over unobserved dimensions: nats `[cell, row]`.
 
         In physical units; zero where all is observed.
+        """
+
+    def covariance(self, observed: Tensor, predictive: Predictive) -> Tensor:
+        """Cov(x_U | x_O) in physical units, `[cell, row, dim, dim]`; zero in the rows and columns of what is observed.
+
+        Its diagonal is the predictive's variance where nothing is observed.
         """
 
     def information(self, x: Tensor, observed: Tensor, predictive: Predictive, draws: Draws) -> Tensor:

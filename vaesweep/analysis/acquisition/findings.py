@@ -20,6 +20,7 @@ from vaesweep.data.domains import Role
 DB = UNITS["area_rmse"]
 OFFSET = "stop_offset"
 AREAS = (
+    ("reduction", "variance", "expected reduction of the error leaves a smaller area than largest variance"),
     ("variance", "single_best", "largest variance leaves a smaller area than the greedy single best order"),
     ("variance", "random", "largest variance leaves a smaller area than a random order"),
     ("single_best", "random", "the greedy single best order leaves a smaller area than a random one"),

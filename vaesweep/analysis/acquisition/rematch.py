@@ -17,9 +17,9 @@ from vaesweep.analysis.acquisition.baselines import fit, mixture_name
 from vaesweep.analysis.intervals import t_interval
 from vaesweep.data.domains import DataSet, Role
 from vaesweep.errors import UserError
-from vaesweep.families.acquisition import AGE, predictor
+from vaesweep.families.acquisition import ADAPTIVE, AGE, STOPPING_RULE, RuleName, predictor
 from vaesweep.families.trained import TrainedPartialVae
-from vaesweep.tasks.acquisition import LargestVariance, acquire, area
+from vaesweep.tasks.acquisition import acquire, area
 from vaesweep.tasks.ensemble import Ensemble
 from vaesweep.tasks.predictive import Predictor
 from vaesweep.training.finished import FinishedCell
@@ -33,9 +33,13 @@ Areas = dict[str, Tensor]  # by domain, [replicate, row], measurement·dB
 
 
 def rematch(
-    cells: Sequence[FinishedCell], data: DataSet, samples: int, prior_samples: int | None = None
+    cells: Sequence[FinishedCell],
+    data: DataSet,
+    samples: int,
+    prior_samples: int | None = None,
+    rule: RuleName = STOPPING_RULE,
 ) -> pd.DataFrame:
-    """A row a model and domain: mean area under largest variance, its interval over replicates, the difference.
+    """A row a model and domain: mean area by `rule` (one of `ADAPTIVE`), its interval over replicates, the difference.
 
     `cells` must share their configuration but for the seed. Columns: model, domain, role, area, low, high, n,
     difference, difference_low, difference_high (to the mean fit of the mixture of `REFERENCE`, over listeners), n_data.
@@ -52,7 +56,7 @@ def rematch(
     models |= {mixture_name(count): fit(train, count) for count in COMPONENTS}
     mixture = mixture_name(REFERENCE)
     models[f"{mixture}, fits together"] = Ensemble(models[mixture])
-    found = {name: areas_of(model, data) for name, model in models.items()}
+    found = {name: areas_of(model, data, rule) for name, model in models.items()}
     roles = {domain.name: domain.role for domain in data.domains}
     return pd.DataFrame(list(_rows(found, found[mixture], roles)))
 
@@ -76,13 +80,13 @@ def together(
     )
 
 
-def areas_of(model: Predictor, data: DataSet) -> Areas:
-    """Every listener's area on the domains that are judged."""
+def areas_of(model: Predictor, data: DataSet, rule: RuleName = STOPPING_RULE) -> Areas:
+    """Every listener's area by `rule`, one of `ADAPTIVE`, on the domains that are judged."""
     found: Areas = {}
     for domain in data.domains:
         if domain.role in JUDGED:
             x = torch.as_tensor(domain.arrays["x"]).float()
-            found[domain.name] = area(acquire(model, x, AGE, LargestVariance()).rmse).double()
+            found[domain.name] = area(acquire(model, x, AGE, ADAPTIVE[rule]).rmse).double()
     return found
 
 

@@ -5,6 +5,7 @@ reach on the same data, and a verdict on each of the thesis' statements. Whateve
 models) is left out, and said to be.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -28,13 +29,13 @@ from vaesweep.analysis.acquisition.findings import findings
 from vaesweep.analysis.acquisition.kept import KeptCell, common_config, kept_cells
 from vaesweep.analysis.acquisition.metrics import UNITS, metrics_of
 from vaesweep.analysis.acquisition.rate_figures import Drawn, draw_areas, draw_metrics, draw_stops
-from vaesweep.analysis.acquisition.rules_figure import RuleCurves, draw_rule_curves
+from vaesweep.analysis.acquisition.rules_figure import RULES, RuleCurves, draw_rule_curves
 from vaesweep.analysis.groups import POINT, REGIME, grouped_table, named, point_axes, regime_axes, single
 from vaesweep.analysis.metric_curves import metric_curve
 from vaesweep.analysis.report import Report, replace_file
 from vaesweep.analysis.runs import Runs
 from vaesweep.data.domains import DataSet, Role
-from vaesweep.families.acquisition import STOPPING_RULE
+from vaesweep.families.acquisition import ADAPTIVE, STOPPING_RULE, RuleName
 from vaesweep.sweep.vocabulary import store_uri
 
 OFFSET = "stop_offset.uncertainty"
@@ -88,7 +89,19 @@ class _Found:
 
     @cached_property
     def mixture(self) -> Baseline | None:
-        return baselines.chosen(self.baselines, self.valid) if self.baselines else None
+        return self.best_by(STOPPING_RULE) if self.baselines else None
+
+    @cached_property
+    def others(self) -> tuple[RuleName, ...]:
+        """What baselines acquired by on validation data, beside largest variance."""
+        rules = [rule for rule in ADAPTIVE if rule != STOPPING_RULE]
+        return tuple(
+            rule for rule in rules if self.baselines and all((self.valid, rule) in one.areas for one in self.baselines)
+        )
+
+    def best_by(self, rule: RuleName) -> Baseline:
+        """The baseline that validation chooses by `rule`."""
+        return baselines.chosen(self.baselines, self.valid, rule)
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -139,17 +152,29 @@ def _chosen(found: _Found, choice: Choice) -> Iterator[str]:
         mine = found.table[found.table[MODEL] == found.runs.record.family]
         rows = mine[(mine[REGIME] == group[0]) & (mine[POINT] == group[1])]
         yield f"{which}: {named(*group)}, rate {rows['rate'].iloc[0]:.3g}: {_areas(rows, 'seed')}"
+        for rule in found.others:
+            if said := _areas(rows, "seed", rule):
+                yield f"the same by {_called(rule)}: {said}"
     if found.mixture:
         rows = found.table[found.table[MODEL] == found.mixture.name]
         yield f"best classical baseline on validation rows: {found.mixture.name}: {_areas(rows, 'fit')}"
+    for rule in found.others:
+        if found.baselines:
+            best = found.best_by(rule)
+            rows = found.table[found.table[MODEL] == best.name]
+            yield f"the best by {_called(rule)}: {best.name}: {_areas(rows, 'fit', rule)}"
 
 
-def _areas(rows: pd.DataFrame, replicate: str) -> str:
-    """Areas by largest variance on test and unseen domains."""
-    metric, _, rule = JUDGE.partition(".")
+def _called(rule: RuleName) -> str:
+    return RULES[rule][2]
+
+
+def _areas(rows: pd.DataFrame, replicate: str, rule: RuleName = STOPPING_RULE) -> str:
+    """Areas by `rule` on test and unseen domains."""
+    metric, _, _ = JUDGE.partition(".")
     rows = rows[(rows["metric"] == metric) & (rows["by"] == rule) & rows["role"].isin(JUDGED)]
     parts = (f"{row['domain']} {row['mean']:.4g}{_ends(row, replicate)}" for _, row in rows.iterrows())
-    return f"area in {UNITS[metric]}: {', '.join(parts)}"
+    return f"area in {UNITS[metric]}: {', '.join(parts)}" if len(rows) else ""
 
 
 def _ends(row: pd.Series, replicate: str) -> str:
@@ -159,22 +184,26 @@ def _ends(row: pd.Series, replicate: str) -> str:
 
 
 def _against_mixtures(found: _Found, group: Group) -> Iterator[str]:
-    """The chosen group less each baseline, datum by datum: first the baseline that validation chooses."""
+    """The chosen group less each baseline, datum by datum and rule by rule: first the one that validation chooses."""
     if found.mixture is None:
         yield "acquisition: no cell's settings could be read, so there are no classical baselines"
         return
     domains = found.points[found.points["role"].isin(JUDGED)]["domain"]
     missing = []
-    for domain in dict.fromkeys(domains):
-        for baseline in sorted(found.baselines, key=lambda one: one is not found.mixture):
-            less = paired(found.points, group, found.kept, baseline, domain, STOPPING_RULE)
+    for rule, domain in itertools.product((STOPPING_RULE, *found.others), dict.fromkeys(domains)):
+        best = found.best_by(rule)
+        for baseline in sorted(found.baselines, key=lambda one: one is not best):
+            less = paired(found.points, group, found.kept, baseline, domain, rule)
             if less is None:
                 missing.append(domain)
                 break
+            by = "" if rule == STOPPING_RULE else f" by {_called(rule)}"
             ends = f"95 % {less.low:+.3g} to {less.high:+.3g} over {less.n} data"
-            yield f"{named(*group)} less {baseline.name} on {domain}: {less.mean:+.3g} {UNITS['area_rmse']} ({ends})"
+            place = f"{named(*group)} less {baseline.name} on {domain}{by}"
+            yield f"{place}: {less.mean:+.3g} {UNITS['area_rmse']} ({ends})"
     if missing:
-        yield f"acquisition: cells and baselines acquired other data on {', '.join(missing)}: no paired comparison"
+        names = ", ".join(dict.fromkeys(missing))
+        yield f"acquisition: cells and baselines acquired other data on {names}: no paired comparison"
 
 
 def _many(count: int, noun: str) -> str:

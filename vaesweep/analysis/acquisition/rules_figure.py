@@ -14,10 +14,11 @@ from matplotlib.axes import Axes
 
 from vaesweep.analysis.acquisition.baselines import Baseline
 from vaesweep.analysis.acquisition.kept import KeptCell
-from vaesweep.analysis.cell.panels import BLACK, BLUE, GREEN, LABEL, ORANGE, PINK, RED, TICK, page, save
+from vaesweep.analysis.cell.panels import BLACK, BLUE, GREEN, LABEL, ORANGE, PINK, RED, SKY, TICK, page, save
 
 RULES = {  # colours of the thesis' Figure 6, of Okabe and Ito's palette
     "variance": (BLUE, "-", "largest variance"),
+    "reduction": (SKY, "-", "expected reduction of the error"),
     "unweighted": (RED, (0, (1, 1)), "largest variance, samples unweighted"),
     "single_best": (ORANGE, "-", "greedy single best order"),
     "information": (PINK, "-.", "expected information"),
