@@ -10,9 +10,11 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
+from vaesweep.cli.acquire import RULES
 from vaesweep.cli.main import main
 from vaesweep.data.audiograms import COLUMNS, THRESHOLDS
 from vaesweep.families import family
+from vaesweep.families.acquisition import ADAPTIVE
 from vaesweep.sweep.vocabulary import MODEL_FILE, Kind, Outcome, Tag
 from vaesweep.training import finished
 from vaesweep.training.loop import start_state, train_pack
@@ -139,6 +141,13 @@ def test_a_threshold_decides_when_to_stop(capsys: pytest.CaptureFixture[str], ta
     anna, bert = advice(capsys, table, "--threshold", "1000")
     assert (anna["stop"], bert["stop"]) == (True, False), "nothing is measured of the second"
     assert "below 1e+03 dB: stop. To go on, measure the " in said(capsys, table, "--threshold", "1000")
+
+
+def test_a_rule_decides_what_is_next_and_nothing_else(capsys: pytest.CaptureFixture[str], table: Path) -> None:
+    usual, other = (advice(capsys, table, *options) for options in ((), ("--rule", "reduction")))
+    assert [{**one, "next": None} for one in other] == [{**one, "next": None} for one in usual]
+    assert all(one["next"] for one in other)
+    assert tuple(ADAPTIVE) == RULES
 
 
 def test_a_complete_audiogram_is_done(capsys: pytest.CaptureFixture[str], table: Path) -> None:
