@@ -31,12 +31,12 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, recorder: Any) -> str:
-    """URI of a store with the cells `adviser`, `bare` (trained without acquisition rules) and `lost` (diverged)."""
+    """URI of a store with the cells `adviser`, `usual` (by variance alone), `bare` (trained without acquisition rules) and `lost` (diverged)."""
     folder = tmp_path_factory.mktemp("store")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     client = MlflowClient(uri)
     experiment = client.create_experiment("acquisition_pvae", artifact_location=(folder / "artifacts").as_uri())
-    for cell, rules in {"adviser": ["variance"], "bare": [], "lost": None}.items():
+    for cell, rules in {"adviser": ["variance", "reduction"], "usual": ["variance"], "bare": [], "lost": None}.items():
         tags = {Tag.KIND: Kind.CELL, Tag.CELL: cell, Tag.OUTCOME: Outcome.DIVERGED if rules is None else "finished"}
         run = client.create_run(experiment, tags=tags).info.run_id
         if rules is not None:
@@ -143,11 +143,13 @@ def test_a_threshold_decides_when_to_stop(capsys: pytest.CaptureFixture[str], ta
     assert "below 1e+03 dB: stop. To go on, measure the " in said(capsys, table, "--threshold", "1000")
 
 
-def test_a_rule_decides_what_is_next_and_nothing_else(capsys: pytest.CaptureFixture[str], table: Path) -> None:
+def test_what_is_next_follows_the_rule_that_is_asked_for(capsys: pytest.CaptureFixture[str], table: Path) -> None:
     usual, other = (advice(capsys, table, *options) for options in ((), ("--rule", "reduction")))
-    assert [{**one, "next": None} for one in other] == [{**one, "next": None} for one in usual]
+    assert [one["audiogram"] for one in other] == [one["audiogram"] for one in usual]
     assert all(one["next"] for one in other)
     assert tuple(ADAPTIVE) == RULES
+    line = refused(capsys, table, "--rule", "reduction", cell="usual")
+    assert "no stopping criterion for the rule 'reduction'" in line
 
 
 def test_a_complete_audiogram_is_done(capsys: pytest.CaptureFixture[str], table: Path) -> None:

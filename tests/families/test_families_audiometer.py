@@ -11,8 +11,8 @@ from vaesweep.data.audiograms import COLUMNS, DIMS, THRESHOLDS
 from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
 from vaesweep.families import audiometer, family
+from vaesweep.families.acquisition import RuleName
 from vaesweep.families.audiometer import Advice, Audiometer
-from vaesweep.families.trained import TrainedPartialVae
 from vaesweep.training import finished
 from vaesweep.training.finished import FinishedCell
 from vaesweep.training.loop import start_state, train_pack
@@ -21,7 +21,7 @@ ROWS = 6  # data of a domain that the sweep acquires, and these tests after it
 VALID = "synthetic.valid"
 CONFIG = {
     "rates": {"total": {"kind": "target", "target": 2.0}},
-    "acquisition": {"rules": ["variance"], "rows": ROWS, "samples": 64},
+    "acquisition": {"rules": ["variance", "reduction"], "rows": ROWS, "samples": 64},
     "training": {"steps": 300, "evaluate_every": 300},
     "data": {"draws": 1},
 }
@@ -78,9 +78,15 @@ def warned(advice: Advice, word: str) -> bool:
 # --- the sweep's own steps --------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module", params=["variance", "reduction"])
+def rule(request: pytest.FixtureRequest) -> RuleName:
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def followed(adviser: Audiometer, audiograms: np.ndarray) -> list[list[Advice]]:
+def followed(cell: FinishedCell, rule: RuleName, audiograms: np.ndarray) -> list[list[Advice]]:
     """The advice after m = 0 … 14 measurements, each where the advice before it said."""
+    adviser = Audiometer.from_finished(cell, rule)
     partial = known(audiograms, [])
     steps = [adviser.advise(partial)]
     for _ in range(THRESHOLDS):
@@ -97,28 +103,12 @@ def true_errors(steps: list[list[Advice]], audiograms: np.ndarray) -> np.ndarray
 
 
 def test_who_follows_the_advice_measures_in_the_sweeps_order_with_the_sweeps_errors(
-    cell: FinishedCell, followed: list[list[Advice]], audiograms: np.ndarray
+    cell: FinishedCell, rule: RuleName, followed: list[list[Advice]], audiograms: np.ndarray
 ) -> None:
     order = [[COLUMNS.index(str(advice.next)) for advice in step] for step in followed[:-1]]
-    assert np.array_equal(np.array(order).T, cell.kept[f"acquisition/{VALID}/variance/order"].numpy())
-    area = cell.kept[f"acquisition/{VALID}/variance/area_rmse"].numpy()
+    assert np.array_equal(np.array(order).T, cell.kept[f"acquisition/{VALID}/{rule}/order"].numpy())
+    area = cell.kept[f"acquisition/{VALID}/{rule}/area_rmse"].numpy()
     assert true_errors(followed[1:], audiograms).sum(0) == pytest.approx(area, rel=1e-4)  # sums of float32
-
-
-def test_the_expected_reduction_advises_as_the_sweep_would(
-    cell: FinishedCell, adviser: Audiometer, audiograms: np.ndarray
-) -> None:
-    partial = known(audiograms, [2])
-    usual, other = adviser.advise(partial), adviser.advise(partial, rule="reduction")
-    assert [advice.error for advice in other] == [advice.error for advice in usual]
-    predictor = TrainedPartialVae.of(cell).predictor
-    x = torch.from_numpy(np.nan_to_num(partial).astype(np.float32))
-    observed = torch.from_numpy(~np.isnan(partial)).unsqueeze(0)
-    covariance = predictor.covariance(observed, predictor.predict(x, observed))[0].numpy()
-    for one, shared in zip(other, covariance, strict=True):
-        left = [dim for dim in range(THRESHOLDS) if dim != 2]
-        reduced = {dim: (shared[dim] ** 2).sum() / shared[dim, dim] for dim in left}
-        assert one.next == COLUMNS[max(left, key=lambda dim: reduced[dim])]
 
 
 def test_estimated_errors_have_on_average_no_bias_on_what_they_were_fitted_to(
@@ -233,6 +223,16 @@ def test_costs_that_differ_bring_the_threshold_that_was_found_for_them(
     assert advice.threshold == 7.5
 
 
+def test_a_rule_is_refused_that_the_cell_has_no_criterion_for(cell: FinishedCell) -> None:
+    with pytest.raises(UserError, match="rule 'random' does not decide by the prediction alone; use variance or redu"):
+        Audiometer.from_finished(cell, "random")
+    kept = {name: value for name, value in cell.kept.items() if not name.startswith("stopping/reduction/")}
+    older = dataclasses.replace(cell, kept=kept)
+    Audiometer.from_finished(older)
+    with pytest.raises(UserError, match="no stopping criterion for the rule 'reduction'"):
+        Audiometer.from_finished(older, "reduction")
+
+
 def test_a_cell_without_a_stopping_criterion_is_refused_with_how_to_get_one(cell: FinishedCell) -> None:
     kept = {name: value for name, value in cell.kept.items() if not name.startswith("stopping/")}
     with pytest.raises(UserError, match=r"cell abc has no stopping criterion.*sweeps/acquisition_pvae\.py"):
@@ -256,7 +256,5 @@ def test_bad_input_is_refused_with_its_listener(adviser: Audiometer, audiograms:
             adviser.advise(x)
     with pytest.raises(UserError, match="interval 80 is not a share"):
         adviser.advise(audiograms, interval=80)
-    with pytest.raises(UserError, match="rule 'random' does not decide by the prediction alone; use variance or redu"):
-        adviser.advise(audiograms, rule="random")
     with pytest.raises(UserError, match="threshold -1 is not an error above 0 dB"):
         adviser.advise(audiograms, threshold=-1)

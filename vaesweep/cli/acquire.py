@@ -60,10 +60,9 @@ def acquire(arguments: argparse.Namespace) -> int:
     from vaesweep.analysis import trained  # MLflow and torch take seconds to import: after the input's checks
     from vaesweep.families.audiometer import Audiometer
 
-    audiometer = Audiometer.from_finished(trained.load(arguments.run, arguments.tracking_uri or store_uri()))
-    advice = audiometer.advise(
-        listeners.x, threshold=arguments.threshold, interval=arguments.interval, rule=arguments.rule
-    )
+    cell = trained.load(arguments.run, arguments.tracking_uri or store_uri())
+    audiometer = Audiometer.from_finished(cell, arguments.rule)
+    advice = audiometer.advise(listeners.x, threshold=arguments.threshold, interval=arguments.interval)
     if listeners.ignored:
         print(f"columns ignored: {', '.join(listeners.ignored)}", file=sys.stderr)
     FORMATS[arguments.format](listeners.names, advice, arguments.interval)

@@ -55,6 +55,7 @@ RuleMaker = Callable[[Tensor], Rule]
 STOPPING_RULE: RuleName = "variance"
 # Of the prediction alone: what a model is chosen, compared and used by.
 ADAPTIVE: Mapping[RuleName, Rule] = {"variance": LargestVariance(), "reduction": ExpectedReduction()}
+SHIFTED = "shifted"
 RANDOM = 0  # seed of random orders and of what is imagined
 CURVES = ("rmse", "nll", "unexplained")
 
@@ -179,9 +180,12 @@ class Acquirer:
         valid, *others = acquired(self._populations, rows)
         plans = self._plans(stack, valid)
         traces = _traces(plans, valid)
-        criteria = Criteria.fit(traces[STOPPING_RULE], self._config) if STOPPING_RULE in traces else None
+        found = {rule: Criteria.fit(traces[rule], self._config) for rule in ADAPTIVE if rule in traces}
+        criteria = found.get(STOPPING_RULE)
         metrics: dict[str, Tensor] = {}
-        kept = criteria.to_tensors() if criteria else {}
+        kept = {
+            stopping_name(rule, name): value for rule, one in found.items() for name, value in one.to_tensors().items()
+        }
         for population in [valid, *others]:
             if population is not valid:
                 traces = _traces(plans, population)
@@ -253,6 +257,11 @@ def _curves(trace: Trace) -> dict[str, Tensor]:
     return found
 
 
+def stopping_name(rule: RuleName, name: str) -> str:
+    """What a tensor of the criterion is kept by that was fitted to sequences of `rule`."""
+    return f"stopping/{name}" if rule == STOPPING_RULE else f"stopping/{rule}/{name}"
+
+
 @dataclass(frozen=True)
 class Criteria:
     """Ways to decide when to stop, found on validation data: thesis section 3.3, and its baselines."""
@@ -295,6 +304,5 @@ class Criteria:
         return found
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """What `vaesweep acquire` needs of it, each `[cell, ...]`."""
-        kept = {f"stopping/{name}": value for name, value in self.uncertainty.to_tensors().items()}
-        return kept | {"stopping/shifted": self.shifted}
+        """What `vaesweep acquire` needs of it, each `[cell, ...]`, kept by its `stopping_name`."""
+        return self.uncertainty.to_tensors() | {SHIFTED: self.shifted}

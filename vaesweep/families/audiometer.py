@@ -1,6 +1,6 @@
 """A trained partial VAE as an audiometer's adviser: what to measure next, what to expect, and when to stop.
 
-    age and what is measured ──► predictive ──► rule: the threshold to measure next, of the largest variance
+    age and what is measured ──► predictive ──► rule: the unmeasured threshold to measure next
                                      │ ──────► audiogram with intervals
                                      └ ──────► stopping criterion ──► estimated error ──► stop below the threshold
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from vaesweep.data.audiograms import COLUMNS, DIMS, THRESHOLDS
 from vaesweep.data.partial import check
 from vaesweep.errors import UserError
-from vaesweep.families.acquisition import ADAPTIVE, AGE, STOPPING_RULE, RuleName
+from vaesweep.families.acquisition import ADAPTIVE, AGE, SHIFTED, STOPPING_RULE, RuleName, stopping_name
 from vaesweep.families.trained import TrainedPartialVae
 from vaesweep.tasks.acquisition import Rule, start_mask
 from vaesweep.tasks.latent import LatentPredictor
@@ -63,68 +63,71 @@ class Audiometer:
     """
 
     def __init__(
-        self, predictor: LatentPredictor, samples: int, drawn: Tensor, stopping: StoppingModel, threshold: float
+        self,
+        predictor: LatentPredictor,
+        samples: int,
+        drawn: Tensor,
+        rule: Rule,
+        stopping: StoppingModel,
+        threshold: float,
     ) -> None:
-        self._predictor, self._samples, self._stopping = predictor, samples, stopping
+        self._predictor, self._samples, self._rule, self._stopping = predictor, samples, rule, stopping
         self._drawn = drawn  # whole data of the model's own, [DRAWN, dim]
         self.threshold = threshold
 
     @classmethod
-    def from_finished(cls, cell: FinishedCell) -> "Audiometer":
-        """The adviser of a finished cell of family `pvae`; refused where it was trained without acquisition rules.
+    def from_finished(cls, cell: FinishedCell, rule: RuleName = STOPPING_RULE) -> "Audiometer":
+        """The adviser of a finished cell of family `pvae`, which says by `rule`, one of `ADAPTIVE`, what is next.
 
+        Refused where the cell did not acquire by that rule: a stopping criterion holds for the sequences of its own.
         Predictions are those of its acquisition configuration. The threshold is its configured one, or, where the
         costs of stopping too early and too late differ, the one that was found for them on the validation domain.
         """
         trained = TrainedPartialVae.of(cell)
-        names = [field.name for field in fields(StoppingModel)]
-        if not all(f"stopping/{name}" in cell.kept for name in names):
+        if rule not in ADAPTIVE:
+            raise UserError(f"rule {rule!r} does not decide by the prediction alone; use {' or '.join(ADAPTIVE)}")
+        names = [*(field.name for field in fields(StoppingModel)), SHIFTED]
+        found = {name: cell.kept.get(stopping_name(rule, name)) for name in names}
+        criterion = {name: value for name, value in found.items() if value is not None}
+        if len(criterion) < len(found):
             raise UserError(
-                f"cell {cell.cell} has no stopping criterion, which only training with acquisition rules leaves; "
-                "name a cell of sweeps/acquisition_pvae.py"
+                f"cell {cell.cell} has no stopping criterion for the rule {rule!r}, which only training with that rule "
+                "among acquisition.rules leaves; name such a cell of sweeps/acquisition_pvae.py"
             )
         asked = trained.config.acquisition
         drawn = _draw(trained)
         alike = asked.early_cost == asked.late_cost
-        threshold = asked.threshold if alike else float(cell.kept["stopping/shifted"])
-        stopping = StoppingModel.from_tensors({name: cell.kept[f"stopping/{name}"].unsqueeze(0) for name in names})
-        return cls(trained.predictor, asked.samples, drawn, stopping, threshold)
+        shifted = float(criterion.pop(SHIFTED))
+        threshold = asked.threshold if alike else shifted
+        stopping = StoppingModel.from_tensors({name: value.unsqueeze(0) for name, value in criterion.items()})
+        return cls(trained.predictor, asked.samples, drawn, ADAPTIVE[rule], stopping, threshold)
 
     @torch.no_grad()
-    def advise(
-        self,
-        x: np.ndarray,
-        *,
-        threshold: float | None = None,
-        interval: float = 0.8,
-        rule: RuleName = STOPPING_RULE,
-    ) -> list[Advice]:
+    def advise(self, x: np.ndarray, *, threshold: float | None = None, interval: float = 0.8) -> list[Advice]:
         """Advice on each of the partial audiograms `x` `[listener, 15]` in dB HL and years, NaN where not measured.
 
         `threshold` (dB) takes the place of the audiometer's own; `interval` is the share of the predictive
-        distribution between `low` and `high`; `rule`, one of `ADAPTIVE`, decides what is measured next. Raises
-        `UserError` where any of these is impossible, a value is implausible or an age is missing.
+        distribution between `low` and `high`. Raises `UserError` where either is impossible, a value is implausible or
+        an age is missing.
         """
         if not 0 < interval < 1:
             raise UserError(f"interval {interval:g} is not a share between 0 and 1, such as 0.8")
         limit = self.threshold if threshold is None else threshold
         if not 0 < limit < np.inf:
             raise UserError(f"threshold {limit:g} is not an error above 0 dB, such as 5")
-        if rule not in ADAPTIVE:
-            raise UserError(f"rule {rule!r} does not decide by the prediction alone; use {' or '.join(ADAPTIVE)}")
         check(x, [f"listener {number}" for number in range(1, len(x) + 1)])
         known, together = torch.from_numpy(x.astype(np.float32)), self._predictor.rows
         chunks = [known[start : start + together] for start in range(0, len(x), together)]
-        return [advice for chunk in chunks for advice in self._advise(chunk, limit, interval, ADAPTIVE[rule])]
+        return [advice for chunk in chunks for advice in self._advise(chunk, limit, interval)]
 
-    def _advise(self, x: Tensor, threshold: float, interval: float, rule: Rule) -> list[Advice]:
+    def _advise(self, x: Tensor, threshold: float, interval: float) -> list[Advice]:
         observed = ~x.isnan()
         known = x.nan_to_num()
         predictive = self._predictor.predict(known, observed[None])
         ends = [predictive.quantile(share)[0] for share in ((1 - interval) / 2, (1 + interval) / 2)]
         low, high = (torch.where(observed, known, end)[:, :THRESHOLDS].numpy() for end in ends)
         estimate = predictive.complete(known, observed[None])[0, :, :THRESHOLDS].numpy()
-        scores = rule.scores(self._predictor, known, observed[None], predictive, slice(0, len(x)))
+        scores = self._rule.scores(self._predictor, known, observed[None], predictive, slice(0, len(x)))
         following = scores[0].masked_fill(observed, -torch.inf).argmax(-1)
         measured = observed[:, :THRESHOLDS]
         counts = measured.sum(-1).tolist()
