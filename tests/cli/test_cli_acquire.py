@@ -31,7 +31,7 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory, recorder: Any) -> str:
-    """URI of a store with the cells `adviser`, `usual` (by variance alone), `bare` (trained without acquisition rules) and `lost` (diverged)."""
+    """URI of a store of cells: `adviser`, `usual` (by variance alone), `bare` (without rules), `lost` (diverged)."""
     folder = tmp_path_factory.mktemp("store")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     client = MlflowClient(uri)
