@@ -2,7 +2,7 @@
 
 A line is the mean over the seeds of one group's cells, a band the standard deviation over these seeds (the thesis'
 choice, line 766). The right panel divides within each cell by its own greedy single best order, or by its random order
-where it has no other, so that what makes a seed better under every rule drops out.
+or largest variance where it has no other, so that what makes a seed better under every rule drops out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ RULES = {  # colours of the thesis' Figure 6, of Okabe and Ito's palette
     "information": (PINK, "-.", "expected information"),
     "random": (GREEN, "--", "random order"),
 }
-REFERENCES = ("single_best", "random")
+REFERENCES = ("single_best", "random", "variance")
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class RuleCurves:
 
     @property
     def reference(self) -> str | None:
-        """The rule that the right panel divides by."""
-        return next((rule for rule in REFERENCES if rule in self.cells), None)
+        """The rule that the right panel divides by; none where there is no other to be divided."""
+        return next((rule for rule in REFERENCES if rule in self.cells and len(self.cells) > 1), None)
 
 
 def draw_rule_curves(found: RuleCurves, title: str, path: Path) -> None:
@@ -68,7 +68,7 @@ def draw_rule_curves(found: RuleCurves, title: str, path: Path) -> None:
         axis.tick_params(labelsize=TICK)
         axis.grid(alpha=0.25)
     handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=12)
+    figure.legend(handles, labels, loc="outside lower center", ncols=2 * len(axes) - 1, fontsize=12)
     save(figure, path)
 
 
