@@ -7,15 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from vaesweep.analysis.acquisition.rematch import (
-    COMPONENTS,
-    REFERENCE,
-    areas_of,
-    as_markdown,
-    fit,
-    rematch,
-    together,
-)
+from vaesweep.analysis.acquisition.baselines import fit
+from vaesweep.analysis.acquisition.rematch import COMPONENTS, REFERENCE, areas_of, as_markdown, rematch, together
 from vaesweep.data.domains import DataSet, Role
 from vaesweep.errors import UserError
 from vaesweep.families import family

@@ -87,9 +87,8 @@ class Audiometer:
         if rule not in ADAPTIVE:
             raise UserError(f"rule {rule!r} does not decide by the prediction alone; use {' or '.join(ADAPTIVE)}")
         names = [*(field.name for field in fields(StoppingModel)), SHIFTED]
-        found = {name: cell.kept.get(stopping_name(rule, name)) for name in names}
-        criterion = {name: value for name, value in found.items() if value is not None}
-        if len(criterion) < len(found):
+        criterion = {name: cell.kept[key] for name in names if (key := stopping_name(rule, name)) in cell.kept}
+        if len(criterion) < len(names):
             raise UserError(
                 f"cell {cell.cell} has no stopping criterion for the rule {rule!r}, which only training with that rule "
                 "among acquisition.rules leaves; name such a cell of sweeps/acquisition_pvae.py"

@@ -109,8 +109,7 @@ class LatentPredictor:
 
     def covariance(self, observed: Tensor, predictive: Predictive) -> Tensor:
         """See `Predictor`: given z, dimensions share nothing."""
-        within = torch.einsum("crs,crsd->crd", predictive.weights, predictive.std.square())
-        return among_unobserved(predictive.between + torch.diag_embed(within), observed)
+        return among_unobserved(predictive.between + torch.diag_embed(predictive.within), observed)
 
     def information(self, x: Tensor, observed: Tensor, predictive: Predictive, draws: Draws) -> Tensor:
         """The expected information reward of Ma et al. (2019, eq. 9), every other unobserved dimension the target.

@@ -29,10 +29,9 @@ UNIT_DENSITY = 1 / math.sqrt(2 * math.pi)  # the standard deviation of a Gaussia
 class _Sets:
     """The distinct observed sets O of a batch, and Σ_OO of every component: `of` `[cell, row]` tells each datum's set.
 
-    `cell` `[set]` is whose set it is: cells share none.
-
-    `precisions` `[set, component, dim, dim]` is Σ_OO⁻¹ in its place and zero elsewhere, `log_scales` `[set, component]`
-    half of log |2π Σ_OO|, and `std` `[set, component, dim]` the standard deviation of every dimension given x_O.
+    `cell` `[set]` is whose set it is, since cells share none, `precisions` `[set, component, dim, dim]` Σ_OO⁻¹ in its
+    place and zero elsewhere, `log_scales` `[set, component]` half of log |2π Σ_OO|, and `std` `[set, component, dim]` the
+    standard deviation of every dimension given x_O.
     """
 
     of: Tensor

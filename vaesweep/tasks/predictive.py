@@ -38,13 +38,17 @@ class Predictive:
     @property
     def variance(self) -> Tensor:
         """The variance of every dimension, `[cell, row, dim]`: within the parts and between them (thesis eq. 3)."""
-        within = torch.einsum("crs,crsd->crd", self.weights, self.std.square())
         apart = self.mean - self.expectation.unsqueeze(-2)
-        return within + torch.einsum("crs,crsd->crd", self.weights, apart.square())
+        return self.within + torch.einsum("crs,crsd->crd", self.weights, apart.square())
+
+    @property
+    def within(self) -> Tensor:
+        """The mean of the parts' variances, `[cell, row, dim]`."""
+        return torch.einsum("crs,crsd->crd", self.weights, self.std.square())
 
     @property
     def between(self) -> Tensor:
-        """The covariance of the parts' means, `[cell, row, dim, dim]`: all that dimensions share, given a part."""
+        """The covariance of the parts' means, `[cell, row, dim, dim]`."""
         apart = self.weights.sqrt().unsqueeze(-1) * (self.mean - self.expectation.unsqueeze(-2))
         return apart.mT @ apart
 

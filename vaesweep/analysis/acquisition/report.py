@@ -16,7 +16,7 @@ import pandas as pd
 from vaesweep.analysis.acquisition import baselines
 from vaesweep.analysis.acquisition.baselines import Baseline
 from vaesweep.analysis.acquisition.comparison import (
-    JUDGE,
+    AREA,
     MODEL,
     Choice,
     Group,
@@ -159,10 +159,9 @@ def _chosen(found: _Found, choice: Choice) -> Iterator[str]:
         rows = found.table[found.table[MODEL] == found.mixture.name]
         yield f"best classical baseline on validation rows: {found.mixture.name}: {_areas(rows, 'fit')}"
     for rule in found.others:
-        if found.baselines:
-            best = found.best_by(rule)
-            rows = found.table[found.table[MODEL] == best.name]
-            yield f"the best by {_called(rule)}: {best.name}: {_areas(rows, 'fit', rule)}"
+        best = found.best_by(rule)
+        rows = found.table[found.table[MODEL] == best.name]
+        yield f"the best by {_called(rule)}: {best.name}: {_areas(rows, 'fit', rule)}"
 
 
 def _called(rule: RuleName) -> str:
@@ -171,10 +170,9 @@ def _called(rule: RuleName) -> str:
 
 def _areas(rows: pd.DataFrame, replicate: str, rule: RuleName = STOPPING_RULE) -> str:
     """Areas by `rule` on test and unseen domains."""
-    metric, _, _ = JUDGE.partition(".")
-    rows = rows[(rows["metric"] == metric) & (rows["by"] == rule) & rows["role"].isin(JUDGED)]
+    rows = rows[(rows["metric"] == AREA) & (rows["by"] == rule) & rows["role"].isin(JUDGED)]
     parts = (f"{row['domain']} {row['mean']:.4g}{_ends(row, replicate)}" for _, row in rows.iterrows())
-    return f"area in {UNITS[metric]}: {', '.join(parts)}" if len(rows) else ""
+    return f"area in {UNITS[AREA]}: {', '.join(parts)}" if len(rows) else ""
 
 
 def _ends(row: pd.Series, replicate: str) -> str:
@@ -200,7 +198,7 @@ def _against_mixtures(found: _Found, group: Group) -> Iterator[str]:
             by = "" if rule == STOPPING_RULE else f" by {_called(rule)}"
             ends = f"95 % {less.low:+.3g} to {less.high:+.3g} over {less.n} data"
             place = f"{named(*group)} less {baseline.name} on {domain}{by}"
-            yield f"{place}: {less.mean:+.3g} {UNITS['area_rmse']} ({ends})"
+            yield f"{place}: {less.mean:+.3g} {UNITS[AREA]} ({ends})"
     if missing:
         names = ", ".join(dict.fromkeys(missing))
         yield f"acquisition: cells and baselines acquired other data on {names}: no paired comparison"
