@@ -30,8 +30,8 @@ class _Sets:
     """The distinct observed sets O of a batch, and Σ_OO of every component: `of` `[cell, row]` tells each datum's set.
 
     `cell` `[set]` is whose set it is, since cells share none, `precisions` `[set, component, dim, dim]` Σ_OO⁻¹ in its
-    place and zero elsewhere, `log_scales` `[set, component]` half of log |2π Σ_OO|, and `std` `[set, component, dim]` the
-    standard deviation of every dimension given x_O.
+    place and zero elsewhere, `log_scales` `[set, component]` half of log |2π Σ_OO|, and `std` `[set, component, dim]`
+    the standard deviation of every dimension given x_O.
     """
 
     of: Tensor
