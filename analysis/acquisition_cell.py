@@ -6,11 +6,11 @@ python analysis/acquisition_cell.py --run RUN [--data SPEC] [--out DIR] [--liste
 import argparse
 import sys
 
-from vaesweep.analysis import trained
-from vaesweep.analysis.cell import figures
-from vaesweep.analysis.cell.acquisition_sequence import MEASUREMENTS
-from vaesweep.analysis.cell.rebuilt import rebuild
+from vaesweep.analysis import load
 from vaesweep.cli import reading
+from vaesweep.families.pvae.analysis.cell import figures
+from vaesweep.families.pvae.analysis.cell.acquisition_sequence import MEASUREMENTS
+from vaesweep.families.pvae.analysis.cell.trained import rebuild
 
 
 def main() -> int:
@@ -25,8 +25,8 @@ def main() -> int:
 
 
 def draw(options: argparse.Namespace, store: str) -> list[str]:
-    cell = trained.load(options.run, store)
-    spec = trained.spec_of(options.run, store, options.data)
+    cell = load.load(options.run, store)
+    spec = load.spec_of(options.run, store, options.data)
     written = figures.write(rebuild(cell, spec), options.out, options.listener, options.measurements)
     return reading.lines_of(written.summary, written.paths)
 

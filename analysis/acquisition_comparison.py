@@ -6,13 +6,13 @@ python analysis/acquisition_comparison.py --experiment acquisition_pvae [--sampl
 import argparse
 import sys
 
-from vaesweep.analysis import runs, trained
-from vaesweep.analysis.acquisition.comparison import choose, of_group
-from vaesweep.analysis.acquisition.rematch import as_markdown, rematch
+from vaesweep.analysis import load, runs
 from vaesweep.analysis.groups import grouped_table, named
 from vaesweep.cli import reading
 from vaesweep.errors import UserError
-from vaesweep.families.acquisition import ADAPTIVE, STOPPING_RULE
+from vaesweep.families.pvae.analysis.comparison import choose, of_group
+from vaesweep.families.pvae.analysis.rematch import as_markdown, rematch
+from vaesweep.families.pvae.evaluation import ADAPTIVE, STOPPING_RULE
 
 
 def main() -> int:
@@ -33,8 +33,8 @@ def compare(options: argparse.Namespace, store: str) -> list[str]:
     if options.run is None and choice is None:
         raise UserError("no cell of this sweep has acquired by largest variance; name cells by --run")
     names = options.run or sorted(set(of_group(points, choice.best)["cell"]))
-    cells = [trained.load(name, store) for name in names]
-    table = rematch(cells, trained.load_data(found, store), options.samples, options.prior_samples, options.rule)
+    cells = [load.load(name, store) for name in names]
+    table = rematch(cells, load.load_data(found, store), options.samples, options.prior_samples, options.rule)
     options.out.mkdir(parents=True, exist_ok=True)
     table.to_csv(options.out / "comparison.csv", index=False)
     which = f"cells {' '.join(names)}" if options.run else named(*choice.best)

@@ -5,8 +5,8 @@ python analysis/acquisition_rates.py [--experiment NAME] [--sweep ID] [--data SP
 
 import sys
 
-from vaesweep.analysis.acquisition.report import report
 from vaesweep.cli import reading
+from vaesweep.families.pvae.analysis.report import report
 
 
 def main() -> int:

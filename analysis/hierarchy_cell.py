@@ -7,11 +7,11 @@ import argparse
 import sys
 from collections.abc import Iterator
 
-from vaesweep.analysis import trained
-from vaesweep.analysis.hierarchy.example import adaptive_elbo, reconstruct
-from vaesweep.analysis.hierarchy.opened import Opened, opened, rows_to_show
-from vaesweep.analysis.hierarchy.report import write_pictures
+from vaesweep.analysis import load
 from vaesweep.cli import reading
+from vaesweep.families.hvae.analysis.example import adaptive_elbo, reconstruct
+from vaesweep.families.hvae.analysis.report import write_pictures
+from vaesweep.families.hvae.analysis.trained import Opened, opened, rows_to_show
 
 
 def main() -> int:
@@ -27,8 +27,8 @@ def main() -> int:
 
 
 def draw(options: argparse.Namespace, store: str) -> list[str]:
-    cell = trained.load(options.run, store)
-    data = trained.reload(cell, trained.spec_of(options.run, store, options.data))
+    cell = load.load(options.run, store)
+    data = load.reload(cell, load.spec_of(options.run, store, options.data))
     found = opened(cell, data, options.domain, options.steps)
     written = write_pictures(found, options.rows, f"cell {cell.cell}", options.out)
     return reading.lines_of(bounds(found, options.rows, options.tolerance), written)

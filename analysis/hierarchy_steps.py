@@ -5,8 +5,8 @@ python analysis/hierarchy_steps.py [--experiment NAME] [--sweep ID] [--data SPEC
 
 import sys
 
-from vaesweep.analysis.hierarchy.report import report
 from vaesweep.cli import reading
+from vaesweep.families.hvae.analysis.report import report
 
 
 def main() -> int:

@@ -6,10 +6,10 @@ python analysis/separation_cell.py --run RUN [--data SPEC] [--domain NAME] [--ro
 import argparse
 import sys
 
-from vaesweep.analysis import trained
-from vaesweep.analysis.separation.example import separate
-from vaesweep.analysis.separation.report import write_example
+from vaesweep.analysis import load
 from vaesweep.cli import reading
+from vaesweep.families.emd.analysis.example import separate
+from vaesweep.families.emd.analysis.report import write_example
 
 
 def main() -> int:
@@ -23,8 +23,8 @@ def main() -> int:
 
 
 def draw(options: argparse.Namespace, store: str) -> list[str]:
-    cell = trained.load(options.run, store)
-    data = trained.reload(cell, trained.spec_of(options.run, store, options.data))
+    cell = load.load(options.run, store)
+    data = load.reload(cell, load.spec_of(options.run, store, options.data))
     example = separate(cell, data, options.domain, options.row)
     written = write_example(example, f"cell {cell.cell}, {example.domain} {example.row}", options.out)
     quality = ", ".join(f"{value:.1f}" for value in example.si_sdr.tolist())

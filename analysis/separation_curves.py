@@ -5,8 +5,8 @@ python analysis/separation_curves.py [--experiment NAME] [--sweep ID] [--data SP
 
 import sys
 
-from vaesweep.analysis.separation.report import report
 from vaesweep.cli import reading
+from vaesweep.families.emd.analysis.report import report
 
 
 def main() -> int:

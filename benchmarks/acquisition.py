@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from vaesweep.data.domains import Role
-from vaesweep.families.acquisition import ADAPTIVE, AGE, STOPPING_RULE, Scale, predictor
-from vaesweep.families.pvae import STEPS_TO_THE_BEST, PartialVaeCell, PartialVaeFamily
+from vaesweep.families.pvae.evaluation import ADAPTIVE, AGE, STOPPING_RULE, Scale, predictor
+from vaesweep.families.pvae.family import PartialVaeCell, PartialVaeFamily
+from vaesweep.families.pvae.presets import STEPS_TO_THE_BEST
+from vaesweep.families.pvae.tasks.acquisition import Rule, acquire
+from vaesweep.families.pvae.tasks.predictive import Predictor
 from vaesweep.sweep.settings import build
-from vaesweep.tasks.acquisition import Rule, acquire
-from vaesweep.tasks.predictive import Predictor
 from vaesweep.training.stack import Stack, initial_rows
 
 SAMPLES = 100

@@ -25,7 +25,7 @@ import torch
 from plain import plain_training
 
 from vaesweep.data.domains import DataSet
-from vaesweep.families import CellConfig, family
+from vaesweep.family import CellConfig, family
 from vaesweep.sweep.cells import expand
 from vaesweep.sweep.settings import parse
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from plain import plain_step
 
-from vaesweep.families import CellConfig, Family, family, family_names
+from vaesweep.family import CellConfig, Family, family, family_names
 from vaesweep.rates import TargetRate
 from vaesweep.training.memory import Meter
 from vaesweep.training.problem import Problem

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from vaesweep.families.pvae import PartialVaeCell
+from vaesweep.families.pvae.family import PartialVaeCell
 from vaesweep.training.order import NOISE, Order, generator
 from vaesweep.training.problem import Problem
 

@@ -16,11 +16,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from vaesweep.data.pulses import PulseCondition, SplitRows
-from vaesweep.families.emd import PulsesConfig, SeparatorCell, SeparatorFamily
-from vaesweep.models.emd.observation import Blr, SiSdr
-from vaesweep.models.emd.separator import SeparatorConfig
-from vaesweep.models.emd.tasnet import TasNetConfig
+from vaesweep.families.emd.data.pulses import PulseCondition, SplitRows
+from vaesweep.families.emd.family import PulsesConfig, SeparatorCell, SeparatorFamily
+from vaesweep.families.emd.models.observation import Blr, SiSdr
+from vaesweep.families.emd.models.separator import SeparatorConfig
+from vaesweep.families.emd.models.tasnet import TasNetConfig
 from vaesweep.rates import TargetRate
 from vaesweep.training.config import TrainingConfig
 from vaesweep.training.loop import RunningPack, start_state

@@ -10,9 +10,9 @@ of the rate-distortion curve carries the area under its information curve, its s
     python sweeps/acquisition_pvae.py --preset best --data nhanes:DIR        three seeds of the best one
 """
 
-from vaesweep.analysis.acquisition.report import report
 from vaesweep.cli.script import main
-from vaesweep.families.pvae import PAPER_SEEDS_REAL, PAPER_SEEDS_SYNTHETIC, PAPER_TARGETS, STEPS_TO_THE_BEST
+from vaesweep.families.pvae.analysis.report import report
+from vaesweep.families.pvae.presets import PAPER_SEEDS_REAL, PAPER_SEEDS_SYNTHETIC, PAPER_TARGETS, STEPS_TO_THE_BEST
 from vaesweep.sweep.cells import Preset, Sweep
 
 TARGET = "rates.total.target"  # nats per datum
@@ -46,5 +46,7 @@ def presets(data: str) -> dict[str, Preset]:
     }
 
 
+SWEEP = Sweep("acquisition_pvae", "pvae", presets)
+
 if __name__ == "__main__":
-    raise SystemExit(main(Sweep("acquisition_pvae", "pvae", presets), __doc__, further=report))
+    raise SystemExit(main(SWEEP, __doc__, further=report))

@@ -8,9 +8,9 @@ have steps with other steps than in training, along the same Brownian paths.
     python sweeps/continuity_cdvae.py --preset paper --data binarised_mnist:DIR --gpus 1
 """
 
-from vaesweep.analysis.hierarchy.report import report
 from vaesweep.cli.script import main
-from vaesweep.families.hvae_presets import BLOCKS, CONTINUOUS, ODE_LIKE, STEPS, WARM_UP, Settings, laptop, paper, smoke
+from vaesweep.families.hvae.analysis.report import report
+from vaesweep.families.hvae.presets import BLOCKS, CONTINUOUS, ODE_LIKE, STEPS, WARM_UP, Settings, laptop, paper, smoke
 from vaesweep.sweep.cells import Preset, Sweep
 
 
@@ -30,5 +30,7 @@ def kinds(settings: Settings, seeds: int) -> Preset:
     return Preset(WARM_UP | settings, {"seed": list(range(seeds))}, variants)
 
 
+SWEEP = Sweep("continuity_cdvae", "hvae", presets, default_data="poisson")
+
 if __name__ == "__main__":
-    raise SystemExit(main(Sweep("continuity_cdvae", "hvae", presets, default_data="poisson"), __doc__, further=report))
+    raise SystemExit(main(SWEEP, __doc__, further=report))

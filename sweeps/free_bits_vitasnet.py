@@ -7,9 +7,9 @@ own. The thesis trains on speech with K = 512: here they are Gaussian pulses, an
     python sweeps/free_bits_vitasnet.py --preset laptop --data pulses:conditions=noise_0+noise_1
 """
 
-from vaesweep.analysis.separation.report import report
 from vaesweep.cli.script import main
-from vaesweep.families.emd_presets import GAMMA_BETA, LAPTOP, PAPER, SMOKE, Settings
+from vaesweep.families.emd.analysis.report import report
+from vaesweep.families.emd.presets import GAMMA_BETA, LAPTOP, PAPER, SMOKE, Settings
 from vaesweep.sweep.cells import Preset, Sweep
 
 GRID = (  # λ of encodings, λ of masks, 1/β of encodings, 1/β of masks
@@ -51,5 +51,7 @@ def row(encoding: float, masks: float, inverse_encoding: float, inverse_masks: f
     }
 
 
+SWEEP = Sweep("free_bits_vitasnet", "emd", presets, default_data="pulses")
+
 if __name__ == "__main__":
-    raise SystemExit(main(Sweep("free_bits_vitasnet", "emd", presets, default_data="pulses"), __doc__, further=report))
+    raise SystemExit(main(SWEEP, __doc__, further=report))

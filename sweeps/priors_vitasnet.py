@@ -8,9 +8,9 @@ rates, `paper` takes the free nats and β of the best row of its table 2.
     python sweeps/priors_vitasnet.py --preset laptop --set 'variant=["gauss","flow"]'
 """
 
-from vaesweep.analysis.separation.report import report
 from vaesweep.cli.script import main
-from vaesweep.families.emd_presets import DETERMINISTIC, GAMMA_BETA, LAPTOP, PAPER, QUICK_CONTROL, SMOKE, per_datum
+from vaesweep.families.emd.analysis.report import report
+from vaesweep.families.emd.presets import DETERMINISTIC, GAMMA_BETA, LAPTOP, PAPER, QUICK_CONTROL, SMOKE, per_datum
 from vaesweep.sweep.cells import Preset, Sweep
 
 TARGET = "rates.total.target"  # nats per datum
@@ -43,5 +43,7 @@ def presets(data: str) -> dict[str, Preset]:
     }
 
 
+SWEEP = Sweep("priors_vitasnet", "emd", presets, default_data="pulses")
+
 if __name__ == "__main__":
-    raise SystemExit(main(Sweep("priors_vitasnet", "emd", presets, default_data="pulses"), __doc__, further=report))
+    raise SystemExit(main(SWEEP, __doc__, further=report))

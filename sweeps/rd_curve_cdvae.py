@@ -10,9 +10,9 @@ those trained on and on others.
 
 from collections.abc import Sequence
 
-from vaesweep.analysis.hierarchy.report import report
 from vaesweep.cli.script import main
-from vaesweep.families.hvae_presets import BLOCKS, CONTINUOUS, Settings, is_binary, laptop, paper, smoke
+from vaesweep.families.hvae.analysis.report import report
+from vaesweep.families.hvae.presets import BLOCKS, CONTINUOUS, Settings, is_binary, laptop, paper, smoke
 from vaesweep.sweep.cells import Preset, Sweep
 from vaesweep.sweep.settings import combine
 
@@ -45,5 +45,7 @@ def curve(settings: Settings, targets: Sequence[float], seeds: int) -> Preset:
     return Preset(combine(charged, CONTROL), {TARGET: list(targets), "seed": list(range(seeds))}, variants)
 
 
+SWEEP = Sweep("rd_curve_cdvae", "hvae", presets, default_data="poisson")
+
 if __name__ == "__main__":
-    raise SystemExit(main(Sweep("rd_curve_cdvae", "hvae", presets, default_data="poisson"), __doc__, further=report))
+    raise SystemExit(main(SWEEP, __doc__, further=report))

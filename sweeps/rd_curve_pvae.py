@@ -9,7 +9,7 @@ populations, and draws distortion and negative ELBO against rate.
 """
 
 from vaesweep.cli.script import main
-from vaesweep.families.pvae import PAPER_SEEDS_REAL, PAPER_SEEDS_SYNTHETIC, PAPER_TARGETS
+from vaesweep.families.pvae.presets import PAPER_SEEDS_REAL, PAPER_SEEDS_SYNTHETIC, PAPER_TARGETS
 from vaesweep.sweep.cells import Preset, Sweep
 
 TARGET = "rates.total.target"  # nats per datum

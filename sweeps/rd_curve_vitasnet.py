@@ -10,9 +10,9 @@ like those trained on and on every shifted condition.
 
 from collections.abc import Sequence
 
-from vaesweep.analysis.separation.report import report
 from vaesweep.cli.script import main
-from vaesweep.families.emd_presets import (
+from vaesweep.families.emd.analysis.report import report
+from vaesweep.families.emd.presets import (
     DETERMINISTIC,
     LAPTOP,
     PAPER,
@@ -44,5 +44,7 @@ def curve(settings: Settings, targets: Sequence[float], seeds: int) -> Preset:
     return Preset(settings | CONTROL, axes, variants={"variational": {}}, twins={"deterministic": DETERMINISTIC})
 
 
+SWEEP = Sweep("rd_curve_vitasnet", "emd", presets, default_data="pulses")
+
 if __name__ == "__main__":
-    raise SystemExit(main(Sweep("rd_curve_vitasnet", "emd", presets, default_data="pulses"), __doc__, further=report))
+    raise SystemExit(main(SWEEP, __doc__, further=report))

@@ -28,6 +28,8 @@ from vaesweep.rates import Control, RateControl
 from vaesweep.training.loop import CellResult
 from vaesweep.training.state import PackState
 
+pytest_plugins = ("toy_sweeps",)
+
 KINDS: tuple[type[RateControl], ...] = typing.get_args(
     typing.get_args(Control)[0]
 )  # a new kind is among them by itself

@@ -17,7 +17,7 @@ def test_the_contracts_of_pyproject_are_kept() -> None:
     assert "0 broken" in found.stdout
 
 
-@pytest.mark.parametrize("module", ["vaesweep.families", "vaesweep.training.loop", "vaesweep.rates"])
+@pytest.mark.parametrize("module", ["vaesweep.family", "vaesweep.training.loop", "vaesweep.rates"])
 def test_a_family_trains_without_ray_and_without_mlflow(module: str) -> None:
     command = [sys.executable, "-c", LOADED.format(module=module)]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)

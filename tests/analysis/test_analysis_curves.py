@@ -22,7 +22,7 @@ from vaesweep.analysis.intervals import t_interval
 from vaesweep.analysis.runs import Runs
 from vaesweep.analysis.table import cells_table
 from vaesweep.errors import UserError
-from vaesweep.sweep.vocabulary import Outcome
+from vaesweep.vocabulary import Outcome
 
 SweepOf = Callable[..., Runs]
 TARGETS = [0.5 + 0.5 * step for step in range(19)]  # 0.5 to 9.5 nats

@@ -8,7 +8,7 @@ import pytest
 from vaesweep.analysis.gaps import gap_table
 from vaesweep.analysis.runs import Runs
 from vaesweep.analysis.table import cells_table, other_axes
-from vaesweep.sweep.vocabulary import Outcome
+from vaesweep.vocabulary import Outcome
 
 SweepOf = Callable[..., Runs]
 PAIRS = {("toy.train", "toy.test"): 1.0, ("toy.test", "elsewhere"): 5.0, ("toy.train", "elsewhere"): 6.0}

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vaesweep.analysis.acquisition.metrics import metrics_of
 from vaesweep.analysis.curves import CURVE, rd_curve
 from vaesweep.analysis.gaps import NEGATIVE_ELBO
 from vaesweep.analysis.groups import OWN_RATE, POINT, REGIME, grouped_table, named, regime_axes, single
@@ -22,7 +21,8 @@ from vaesweep.analysis.metric_curves import (
 )
 from vaesweep.analysis.runs import Runs
 from vaesweep.analysis.table import cells_table
-from vaesweep.sweep.vocabulary import Outcome
+from vaesweep.families.pvae.analysis.metrics import metrics_of
+from vaesweep.vocabulary import Outcome
 
 SweepOf = Callable[..., Runs]
 TARGETS = [1.0, 2.0, 3.0, 4.0, 6.0, 8.0]

@@ -13,7 +13,7 @@ from vaesweep.analysis.curves import COLUMNS, rd_curve
 from vaesweep.analysis.figures import DISTORTION, domain_styles, draw_rd_curve, ordinary_range, panel_limits
 from vaesweep.analysis.runs import Runs
 from vaesweep.analysis.table import cells_table, target_axis
-from vaesweep.sweep.vocabulary import Outcome
+from vaesweep.vocabulary import Outcome
 
 SweepOf = Callable[..., Runs]
 

@@ -6,7 +6,7 @@ import pytest
 from vaesweep.analysis.curves import rd_curve
 from vaesweep.analysis.gaps import gap_table
 from vaesweep.analysis.table import finished, on_curve
-from vaesweep.sweep.vocabulary import Outcome
+from vaesweep.vocabulary import Outcome
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from packs import CPU, order, read
 
 from vaesweep.data.domains import DataSet
-from vaesweep.families import family
-from vaesweep.families.pvae import PartialVaeCell
+from vaesweep.families.pvae.family import PartialVaeCell
+from vaesweep.family import family
 from vaesweep.sweep.cells import Cell
 from vaesweep.sweep.orders import Event
 from vaesweep.sweep.settings import build

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from vaesweep.errors import UserError
-from vaesweep.families import family
-from vaesweep.families.pvae import PartialVaeCell
+from vaesweep.families.pvae.family import PartialVaeCell
+from vaesweep.family import family
 from vaesweep.sweep.cells import Cell, Pack, Preset, Sweep, axes_and_single, digest, expand, pack
 from vaesweep.sweep.settings import build
 
@@ -40,7 +40,7 @@ def identities(settings: Mapping[str, Any], preset: Preset = PRESET) -> list[str
 
 def test_an_identity_is_the_same_in_every_process() -> None:
     code = (
-        "from vaesweep.families.pvae import PartialVaeCell; from vaesweep.sweep.cells import Cell;"
+        "from vaesweep.families.pvae.family import PartialVaeCell; from vaesweep.sweep.cells import Cell;"
         "print(Cell(PartialVaeCell(seed=3), 'pvae', 'data', {}).identity)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,7 +8,7 @@ import pytest
 from vaesweep.data.domains import DataSet
 from vaesweep.sweep.cells import Cell
 from vaesweep.sweep.plan import LARGEST_PACK, estimate_seconds, make_plan
-from vaesweep.sweep.vocabulary import Outcome
+from vaesweep.vocabulary import Outcome
 
 
 @pytest.fixture

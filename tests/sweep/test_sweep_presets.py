@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from vaesweep.families import family
+from vaesweep.family import family
 from vaesweep.sweep import cells
 
 SCRIPTS = sorted((Path(__file__).parents[2] / "sweeps").glob("*.py"))
-DATA = {"pvae": ("synthetic", "nhanes:DIR"), "emd": ("pulses",), "hvae": ("poisson", "binarised_mnist:DIR")}
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
@@ -19,8 +18,8 @@ def test_every_preset_can_be_trained(script: Path) -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    name = next(kind for kind in ("cdvae", "pvae", "vitasnet") if script.stem.endswith(kind))
-    owner = family({"cdvae": "hvae", "pvae": "pvae", "vitasnet": "emd"}[name])
-    for data in DATA[owner.name]:
-        for preset in module.presets(data).values():
+    owner = family(module.SWEEP.family)
+    assert module.SWEEP.name == script.stem
+    for data in (module.SWEEP.default_data, *owner.data_forms):
+        for preset in module.SWEEP.presets(data).values():
             assert cells.expand(owner, preset, {})

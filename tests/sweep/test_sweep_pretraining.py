@@ -11,8 +11,8 @@ from packs import CPU, assert_identical, order, read
 
 from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
-from vaesweep.families import family
-from vaesweep.families.pvae import PartialVaeCell
+from vaesweep.families.pvae.family import PartialVaeCell
+from vaesweep.family import family
 from vaesweep.sweep.cells import Cell, Preset, Sweep, canonical, expand, pack, parameters
 from vaesweep.sweep.session import Options, Session
 from vaesweep.sweep.settings import build, combine

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from vaesweep.families.pvae import PartialVaeCell
+from vaesweep.families.pvae.family import PartialVaeCell
 from vaesweep.sweep import progress
 from vaesweep.sweep.cells import Cell, Pack
 from vaesweep.sweep.orders import Event

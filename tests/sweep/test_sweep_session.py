@@ -24,8 +24,8 @@ from vaesweep.sweep.progress import Watcher, duration
 from vaesweep.sweep.runner import Places, order_of
 from vaesweep.sweep.session import Options, Session, check_counts, code_version, describe
 from vaesweep.sweep.storage import FINISHED
-from vaesweep.sweep.vocabulary import Kind, Outcome, Tag, store_uri
 from vaesweep.sweep.worker import run_order
+from vaesweep.vocabulary import Kind, Outcome, Tag, store_uri
 
 TINY = {
     "training.steps": 4,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from vaesweep.errors import UserError
-from vaesweep.families.pvae import PartialVaeCell
+from vaesweep.families.pvae.family import PartialVaeCell
 from vaesweep.rates.controls import FixedBeta, LinearWarmup, TargetRate
 from vaesweep.sweep.settings import build, check_key, combine, parse
 from vaesweep.training.config import Constant, Cosine, Plateau

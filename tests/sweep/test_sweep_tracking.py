@@ -15,15 +15,15 @@ import torch
 from mlflow.tracking import MlflowClient
 
 from vaesweep.errors import UserError
-from vaesweep.families.pvae import PartialVaeCell
+from vaesweep.families.pvae.family import PartialVaeCell
 from vaesweep.packing import leaves
 from vaesweep.sweep import tracking
 from vaesweep.sweep.cells import Cell
 from vaesweep.sweep.plan import make_plan
 from vaesweep.sweep.tracking import Store, Tracker, TrackingError
-from vaesweep.sweep.vocabulary import CONFIG_FILE, MODEL_FILE, SWEEP_FILE, Kind, Outcome, Tag
 from vaesweep.training.finished import FinishedCell
 from vaesweep.training.skipping import NOT_FINITE
+from vaesweep.vocabulary import CONFIG_FILE, MODEL_FILE, SWEEP_FILE, Kind, Outcome, Tag
 
 CELLS = [Cell(PartialVaeCell(seed=seed), "pvae", "data", {"seed": seed}) for seed in range(3)]
 NAMES = [cell.identity for cell in CELLS]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vaesweep.errors import UserError
-from vaesweep.families import family
+from vaesweep.family import family
 from vaesweep.sweep.cells import Preset, axes_and_single, expand
 
 TARGET = "rates.total.target"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from vaesweep.families import family
+from vaesweep.family import family
 from vaesweep.training import fit as fit_module
 from vaesweep.training import memory
 from vaesweep.training.fit import WORTH_COMPILING, Rung, best_size, climb, compile_seconds, fit

@@ -11,7 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from vaesweep.data.domains import DataSet
-from vaesweep.families import CellConfig, family
+from vaesweep.family import CellConfig, family
 from vaesweep.training.loop import CellResult, Listener, start_state, train_pack
 from vaesweep.training.problem import Problem
 from vaesweep.training.state import PackState, merge

@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from vaesweep.families import CellConfig, family
+from vaesweep.family import CellConfig, family
 from vaesweep.training import adam, finished
 from vaesweep.training.loop import CellResult, Listener, RunningPack, start_state, train_pack
 from vaesweep.training.order import NOISE, generator

@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 
 from vaesweep.data.domains import Role
 from vaesweep.errors import UserError
-from vaesweep.sweep.vocabulary import SWEEP_FILE, Kind, Outcome, Tag, split_final
+from vaesweep.vocabulary import SWEEP_FILE, Kind, Outcome, Tag, split_final
 
 PAGE = 1000
 MISSING = "missing"  # outcome of a cell that was never started

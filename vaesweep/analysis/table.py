@@ -3,7 +3,7 @@
 import pandas as pd
 
 from vaesweep.analysis.runs import TARGET, Runs
-from vaesweep.sweep.vocabulary import Outcome
+from vaesweep.vocabulary import Outcome
 
 IDENTITY = ["cell", "seed", "target_rate", "domain", "role"]
 ELBO_PARTS = ["rate", "distortion", "elbo"]  # nats per datum

@@ -1,4 +1,4 @@
-"""The `vaesweep` command: `ui` opens MLflow on the store that sweeps write to, `acquire` puts a trained cell to use."""
+"""The `vaesweep` command: `ui` opens MLflow on the store that sweeps write to; families bring commands of their own."""
 
 import argparse
 import os
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import vaesweep
-from vaesweep.cli import acquire
 from vaesweep.errors import UserError
-from vaesweep.sweep.vocabulary import store_uri
+from vaesweep.family.registry import command_modules
+from vaesweep.vocabulary import store_uri
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -36,7 +36,8 @@ def _parser() -> argparse.ArgumentParser:
     ui.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     ui.add_argument("--port", type=int, default=5000, help="port to listen on (%(default)s)")
     ui.set_defaults(act=_ui)
-    acquire.register(commands)
+    for module in command_modules():
+        module.register(commands)
     return made
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaesweep.errors import UserError
-from vaesweep.sweep.vocabulary import store_uri
+from vaesweep.vocabulary import store_uri
 
 if TYPE_CHECKING:
     from vaesweep.analysis.report import Report
@@ -64,7 +64,7 @@ def say(
 
 def report_again(about: str | None, experiment: str, report: "Callable[[Runs, DataSet, Path, str], Report]") -> int:
     """A whole script: write what a family's `report` says of a tracked sweep, its data loaded again."""
-    from vaesweep.analysis import runs, trained  # MLflow takes seconds to import, and `vaesweep` has this module too
+    from vaesweep.analysis import load, runs
 
     made = parser(about, out="folder for the files")
     add_sweep(made, experiment)
@@ -72,7 +72,7 @@ def report_again(about: str | None, experiment: str, report: "Callable[[Runs, Da
 
     def redraw(options: argparse.Namespace, store: str) -> list[str]:
         found = runs.read(options.experiment, store, options.sweep)
-        written = report(found, trained.load_data(found, store, options.data), options.out, store)
+        written = report(found, load.load_data(found, store, options.data), options.out, store)
         return lines_of(written.summary, written.paths)
 
     return say(made, redraw)

@@ -18,15 +18,16 @@ from vaesweep.analysis.report import Report
 from vaesweep.analysis.runs import Runs
 from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
+from vaesweep.family import family
 from vaesweep.sweep import settings
 from vaesweep.sweep.cells import Sweep
 from vaesweep.sweep.plan import Plan, estimate_seconds
 from vaesweep.sweep.progress import Watcher, duration
 from vaesweep.sweep.session import Options, Session, check_counts, check_writable, describe
 from vaesweep.sweep.tracking import Tracker, TrackingError
-from vaesweep.sweep.vocabulary import store_uri
 from vaesweep.sweep.worker import drop_spent_checkpoints
 from vaesweep.training.fit import Compile
+from vaesweep.vocabulary import store_uri
 
 if TYPE_CHECKING:
     from vaesweep.sweep.runner import Places
@@ -63,7 +64,9 @@ def parser(sweep: Sweep, about: str | None) -> argparse.ArgumentParser:
     add = made.add_argument
     presets = ", ".join(sweep.presets(sweep.default_data))
     add("--preset", default=sweep.default_preset, metavar="NAME", help=f"size of the sweep: {presets} (%(default)s)")
-    add("--data", default=sweep.default_data, metavar="SPEC", help="what to train on, see docs/data.md (%(default)s)")
+    forms = ", ".join(family(sweep.family).data_forms)
+    about_data = f"what to train on: {forms}; see docs/data.md (%(default)s)"
+    add("--data", default=sweep.default_data, metavar="SPEC", help=about_data)
     add(
         "--set",
         nargs="+",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vaesweep.errors import UserError
-from vaesweep.families import CellConfig, Family
+from vaesweep.family import CellConfig, Family
 from vaesweep.packing import leaves, structure
 from vaesweep.sweep.settings import PRETRAINING, Settings, build, combine
 

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 
 from vaesweep.data.domains import DataSet
-from vaesweep.families import CellConfig, family
+from vaesweep.family import CellConfig, family
 from vaesweep.sweep.orders import PackOrder
 from vaesweep.training import memory
 from vaesweep.training.fit import Fit, fit

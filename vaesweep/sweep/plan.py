@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from vaesweep.data.domains import DataSet
-from vaesweep.families import family
+from vaesweep.family import family
 from vaesweep.sweep.cells import Cell, Pack, digest, pack
 from vaesweep.sweep.settings import PRETRAINING
-from vaesweep.sweep.vocabulary import SETTLED, Outcome
 from vaesweep.training.loop import start_state
 from vaesweep.training.timing import Measured, clock, measure_pack
+from vaesweep.vocabulary import SETTLED, Outcome
 
 LARGEST_PACK = 128  # beyond this a step's time on a CPU grows as fast as the pack
 

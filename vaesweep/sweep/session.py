@@ -21,16 +21,16 @@ from rich.console import Console
 import vaesweep
 from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
-from vaesweep.families import CellConfig, Family, family
+from vaesweep.family import CellConfig, Family, family
 from vaesweep.packing import structure
 from vaesweep.sweep.cells import Cell, Sweep, axes_and_single, expand
 from vaesweep.sweep.plan import Plan, make_plan
 from vaesweep.sweep.storage import FINISHED, Storage, finished_name
 from vaesweep.sweep.tracking import Known, Store, Tracker
-from vaesweep.sweep.vocabulary import SETTLED, Outcome, Tag, store_uri
 from vaesweep.training import finished
 from vaesweep.training.fit import Compile
 from vaesweep.training.stack import layout_of
+from vaesweep.vocabulary import SETTLED, Outcome, Tag, store_uri
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,8 @@ from mlflow.tracking import MlflowClient  # noqa: E402
 from vaesweep.errors import UserError  # noqa: E402
 from vaesweep.sweep.cells import Cell, parameters  # noqa: E402
 from vaesweep.sweep.store_place import check_server, local_artifacts, made_alone  # noqa: E402
-from vaesweep.sweep.vocabulary import CONFIG_FILE, MODEL_FILE, SWEEP_FILE, Kind, Outcome, Tag, final  # noqa: E402
 from vaesweep.training.finished import FinishedCell  # noqa: E402
+from vaesweep.vocabulary import CONFIG_FILE, MODEL_FILE, SWEEP_FILE, Kind, Outcome, Tag, final  # noqa: E402
 
 BATCH = 1000  # the most metrics that one log_batch call may hold
 AGAIN = "when the store is back, the same command completes the runs without training again"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vaesweep.data.domains import DataSet
-from vaesweep.families import CellConfig, family
+from vaesweep.family import CellConfig, family
 from vaesweep.sweep.cells import digest
 from vaesweep.sweep.orders import Event, PackOrder, Report
 from vaesweep.sweep.phases import Phase, phases_of

@@ -1,0 +1,255 @@
+"""Separators on Gaussian pulses: every structure trains, batches are keyed by mixture, bad data are refused."""
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from vaesweep.data.domains import DataSet, Domain
+from vaesweep.elbo import Elbo
+from vaesweep.errors import UserError
+from vaesweep.families.emd.data.pulses import PulseCondition, render
+from vaesweep.families.emd.family import SeparatorCell, SeparatorProblem
+from vaesweep.families.emd.models.separator import Separation
+from vaesweep.family import CellConfig, family
+from vaesweep.likelihoods import si_sdr_improvement
+from vaesweep.sweep.settings import build
+from vaesweep.training.evaluate import elbo_metrics, evaluate
+from vaesweep.training.loop import start_state, train_pack
+from vaesweep.training.stack import Stack, initial_rows
+from vaesweep.training.world import World
+
+CPU = torch.device("cpu")
+EMD = family("emd")
+STRUCTURES: dict[str, dict[str, Any]] = {
+    "deterministic": {"encoding": "deterministic", "masks": "relu"},
+    "deterministic si_sdr": {"encoding": "deterministic", "masks": "sigmoid", "likelihood": {"kind": "si_sdr"}},
+    "log-normal": {"encoding": "log_normal"},
+    "gamma and beta": {"encoding": "gamma", "masks": "beta", "kl": "sample"},
+    "flow": {"prior": {"kind": "flow", "hidden": 8}},
+    "adaptive": {"prior": {"kind": "adaptive"}, "single_source_task": True, "mixture_task": True},
+    "cauchy": {"likelihood": {"kind": "cauchy"}},
+    "sudormrf": {"masker": {"kind": "sudormrf", "bottleneck": 8, "hidden": 8, "blocks": 1, "resolutions": 2}},
+    "sepformer": {
+        "masker": {
+            "kind": "sepformer",
+            "width": 8,
+            "heads": 2,
+            "feedforward": 8,
+            "layers": 1,
+            "repeats": 1,
+            "chunk": 20,
+        }
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def data() -> DataSet:
+    return EMD.example()
+
+
+def cell(model: dict[str, Any] | None = None, **values: Any) -> CellConfig:
+    small = EMD.small().model_dump()
+    short = {"training": {"steps": 3, "batch_size": 6, "evaluate_every": 2}}
+    return EMD.config.model_validate(small | short | {"model": small["model"] | (model or {})} | values)
+
+
+def problem(data: DataSet, model: dict[str, Any] | None = None) -> SeparatorProblem:
+    return EMD.problem(cell(model), data, CPU)
+
+
+def changed(domain: Domain, parameters: np.ndarray) -> Domain:
+    return dataclasses.replace(domain, arrays=dict(domain.arrays) | {"parameters": parameters})
+
+
+# --- every structure ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_every_structure_trains_and_has_the_metrics_that_it_promises(data: DataSet, recorder: type, name: str) -> None:
+    one = cell(STRUCTURES[name])
+    other = one.model_copy(update={"seed": 1})
+    EMD.check(one)
+    subject, kept = problem(data, STRUCTURES[name]), recorder()
+    train_pack(subject, [one, other], start_state(subject, [one, other], ["x", "y"]), kept)
+    parts = {"distortion", "rate", "elbo", *(f"rate.{n}" for n in EMD.rate_names(one)), *EMD.metrics_of(one)}
+    for result in kept.results.values():
+        assert result.diverged is None
+        assert result.metrics.keys() == {f"{domain}/{part}" for domain in subject.domains for part in parts}
+        assert all(math.isfinite(value) for value in result.metrics.values())
+    if name == "deterministic":
+        assert kept.results["x"].metrics["noise_0/rate"] == 0
+
+
+def test_a_stack_of_the_richest_structure_is_its_models_one_by_one(data: DataSet) -> None:
+    subject = problem(data, STRUCTURES["adaptive"])
+    flat = initial_rows(subject.build, [0, 1])
+    batch = subject.train_batch(torch.arange(4), torch.Generator().manual_seed(0))
+    together = Stack(subject.build(), flat).apply(lambda found, _: found[0].value(), batch, shared=True)
+    for number, row in enumerate(flat):
+        model = subject.build()
+        torch.nn.utils.vector_to_parameters(row, model.parameters())
+        torch.testing.assert_close(model(**batch)[0].value(), together[number], rtol=1e-4, atol=1e-2)
+
+
+def test_an_elbo_without_rates_is_its_distortion() -> None:
+    found = elbo_metrics({"distortion": torch.tensor([2.0, 3.0])})
+    assert {name: value.tolist() for name, value in found.items()} == {
+        "distortion": [2.0, 3.0],
+        "rate": [0.0, 0.0],
+        "elbo": [-2.0, -3.0],
+    }
+
+
+# --- batches -----------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_what_its_domains_condition_renders(data: DataSet) -> None:
+    subject = problem(data)
+    for domain in data.domains:
+        batch = subject.evaluation_batch(domain.name, slice(2, 5))
+        arrays = [torch.tensor(domain.arrays[name][2:5]) for name in ("parameters", "indices")]
+        mixture, sources = render(arrays[0], domain.condition, arrays[1])
+        assert torch.equal(batch["mixture"], mixture)
+        assert torch.equal(batch["sources"], sources)
+        if domain.name == "noise_0":
+            torch.testing.assert_close(batch["mixture"], batch["sources"].sum(1))
+
+
+def test_evaluation_noise_is_standard_normal_and_no_two_mixtures_share_it(data: DataSet) -> None:
+    subject = problem(data)
+    batches = [subject.evaluation_batch(domain.name, slice(0, 9)) for domain in data.domains]
+    noise = torch.cat([torch.cat([b["encoding_noise"].flatten(1), b["mask_noise"].flatten(1)], 1) for b in batches])
+    assert abs(float(noise.mean())) < 5 / math.sqrt(noise.numel())  # five standard errors
+    assert abs(float(noise.var()) - 1) < 5 * math.sqrt(2 / noise.numel())
+    correlation = torch.corrcoef(noise) - torch.eye(len(noise))
+    assert float(correlation.abs().max()) < 6 / math.sqrt(noise.shape[1])  # of 630 pairs
+
+
+def test_a_problem_holds_parameters_and_no_signals(data: DataSet) -> None:
+    held = [value for mixtures in problem(data)._mixtures.values() for value in vars(mixtures).values()]
+    sizes = [value.numel() for value in held if isinstance(value, Tensor)]
+    assert max(sizes) <= 24 * 2 * 3 * 5
+
+
+# --- metrics -----------------------------------------------------------------------------------------------------
+
+
+def test_metrics_are_normalised_as_the_thesis_does(data: DataSet) -> None:
+    subject = problem(data)
+    model, batch = subject.build(), subject.evaluation_batch("noise_0", slice(0, 9))
+    elbo, found = model(**batch)
+    metrics = evaluate(Stack(subject.build(), initial_rows(lambda: model, [0])), subject, "noise_0", 4, World())
+    wanted = {
+        "si_sdri": si_sdr_improvement(batch["sources"], found.estimates, batch["mixture"][:, None]).mean(),
+        "blr": elbo.distortion.mean() / (2 * 2000),  # speakers, samples
+        "rate_per_second": elbo.total_rate().mean() / 0.25,
+        "rate_encoding_per_dimension": elbo.rate("encoding").mean() / (2000 * 8),
+        "rate_masks_per_dimension": elbo.rate("masks").mean() / (2000 * 8 * 2),
+    }
+    for name, value in wanted.items():
+        assert float(metrics[name][0]) == pytest.approx(value.item(), rel=1e-4), name
+
+
+def made_up(uncertainty: Tensor) -> tuple[Elbo, Separation, dict[str, Tensor]]:
+    """Separations of random quality with a given uncertainty."""
+    rows = len(uncertainty)
+    sources = torch.randn(rows, 2, 300, generator=torch.Generator().manual_seed(0))
+    estimates = sources + torch.linspace(0.1, 2, rows)[:, None, None] * sources.flip(-1)
+    nothing = torch.empty(0)
+    found = Separation(estimates, nothing, nothing, nothing, uncertainty)
+    return Elbo(torch.zeros(rows), {}), found, {"mixture": sources.sum(1), "sources": sources}
+
+
+def test_the_correlation_is_that_of_numpy(data: DataSet) -> None:
+    subject = problem(data, STRUCTURES["adaptive"])
+    uncertainty = torch.linspace(1e5, 1.01e5, 40) + 300 * torch.randn(40, generator=torch.Generator().manual_seed(1))
+    values = subject.measure(*made_up(uncertainty))
+    means = {name: value.double().mean(0, keepdim=True) for name, value in values.items()}
+    expected = np.corrcoef(-uncertainty.double(), values["si_sdri"].double())[0, 1]
+    assert abs(expected) > 0.5
+    assert float(subject.summarise(means)["mixture_correlation"]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_correlation_with_what_does_not_vary_is_zero(data: DataSet) -> None:
+    subject = problem(data, STRUCTURES["adaptive"])
+    values = subject.measure(*made_up(torch.full((9,), 7.0)))
+    assert float(subject.summarise({name: value.mean() for name, value in values.items()})["mixture_correlation"]) == 0
+
+
+# --- bad input ---------------------------------------------------------------------------------------------------
+
+
+def test_a_silent_source_has_defined_metrics(data: DataSet) -> None:
+    train = data.domains[0]
+    parameters = train.arrays["parameters"].copy()
+    parameters[:, 0, :, 1] = 0  # the first speaker's amplitudes
+    silent = dataclasses.replace(data, domains=(changed(train, parameters), *data.domains[1:]))
+    subject = problem(silent)
+    found = evaluate(Stack(subject.build(), initial_rows(subject.build, [0])), subject, train.name, 8, World())
+    assert all(value.isfinite().all() for value in found.values())
+    assert float(found["si_sdr"]) < -50, "one of two sources has -120 dB"
+
+
+def test_parameters_that_are_not_finite_are_refused_with_their_row(data: DataSet) -> None:
+    test = data.domains[2]
+    parameters = test.arrays["parameters"].copy()
+    parameters[4, 1, 2, 0] = np.nan
+    with pytest.raises(UserError, match=r"pulses\.test: row 4 has a parameter that is not finite"):
+        problem(dataclasses.replace(data, domains=(*data.domains[:2], changed(test, parameters), *data.domains[3:])))
+
+
+def refused(*settings: tuple[str, Any]) -> str:
+    """What a user is told of a configuration with `settings`."""
+    with pytest.raises(UserError) as error:
+        EMD.check(build(SeparatorCell, dict(settings)))
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+THREE = [[300.0, 400.0], [100.0, 200.0], [20.0, 50.0]]
+
+
+def test_what_cannot_be_trained_is_refused_in_one_line() -> None:
+    three = ("data.condition.speakers", THREE)
+    assert "have 3 sources, the model separates 2; set model.speakers=3" in refused(three)
+    assert "have 2 sources, the model separates 1" in refused(("model.speakers", 1))
+    assert "have 16000 Hz, the model is made for 8000 Hz" in refused(("data.condition.sample_rate", 16000))
+    assert "12 samples is no multiple of the stride" in refused(("model.kernel", 12))
+    assert "model.latents" in refused(("model.latents", 0))
+    assert "1600 samples, a frame needs 2048" in refused(("data.condition.seconds", 0.2), ("model.kernel", 2048))
+    adaptive = ("model.prior.kind", "adaptive")
+    assert "only sums of Gaussian and of gamma" in refused(("model.encoding", "log_normal"), adaptive)
+
+
+def test_a_target_rate_of_a_deterministic_twin_is_refused() -> None:
+    twin = (("model.encoding", "deterministic"), ("model.masks", "relu"))
+    target = (("rates.total.kind", "target"), ("rates.total.target", 1.0))
+    assert "has no rate, so none named 'total'" in refused(*twin, *target)
+    assert "has no rate, so none named 'masks'" in refused(*twin, ("free_nats.masks.nats", 1.0))
+    assert "no rate named 'encoding'; it has masks" in refused(twin[0], ("free_nats.encoding.nats", 1.0))
+
+
+def test_data_of_other_signals_than_the_model_is_made_for_are_refused(data: DataSet) -> None:
+    test = data.domains[2]
+    assert isinstance(test.condition, PulseCondition)
+    more = pad(torch.tensor(test.arrays["parameters"]), (0, 0, 0, 0, 0, 1)).numpy()
+    condition = PulseCondition(seconds=0.25, scale=(0.01, 0.05), speakers=tuple(map(tuple, THREE)))
+    other = dataclasses.replace(changed(test, more), condition=condition)
+    with pytest.raises(UserError, match=r"pulses\.test: its mixtures have 3 sources"):
+        problem(dataclasses.replace(data, domains=(*data.domains[:2], other, *data.domains[3:])))
+
+
+def test_what_is_loaded_is_what_the_configuration_says() -> None:
+    config = cell(data={"replicate": 2, "rows": {"train": 5, "valid": 4, "test": 3}, "condition": {"seconds": 0.25}})
+    found = EMD.load("pulses:conditions=sines_2+noise_1", config)
+    assert [len(domain) for domain in found.domains] == [5, 4, 3, 3, 3]
+    assert found.domains[0].arrays["indices"][0] == 200_000
+    assert EMD.loading(config) != EMD.loading(cell())

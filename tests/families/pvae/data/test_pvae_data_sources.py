@@ -1,0 +1,141 @@
+"""What a user writes after `--data` gives a data set, or one line that says what would be right."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from xpt import audiograms, write_cycle
+
+from vaesweep.data.domains import DataSet, Role
+from vaesweep.errors import UserError
+from vaesweep.families.pvae.data.audiograms import COLUMNS
+from vaesweep.families.pvae.data.sources import load
+
+
+def write_csv(path: Path, x: np.ndarray) -> None:
+    np.savetxt(path, x, "%g", ",", header=",".join(COLUMNS), comments="")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_cycle(tmp_path / "NHANES files", "B", *audiograms(30))
+    return tmp_path / "NHANES files"
+
+
+@pytest.fixture
+def population(tmp_path: Path) -> Path:
+    thresholds, ages = audiograms(30, seed=1)
+    path = tmp_path / "HÖRSTAT-2015.csv"
+    write_csv(path, np.column_stack([thresholds, ages]))
+    return path
+
+
+def names(data: DataSet) -> list[str]:
+    return [domain.name for domain in data.domains]
+
+
+def refusal(spec: str, seed: int = 0) -> str:
+    with pytest.raises(UserError) as caught:
+        load(spec, seed)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+SYNTHETIC = ["synthetic.train", "synthetic.valid", "synthetic.test", "small_corruption", "large_corruption"]
+NHANES = ["nhanes.train", "nhanes.valid", "nhanes.test"]
+
+
+def test_each_kind_of_data_gives_its_domains(folder: Path, population: Path) -> None:
+    assert names(load("synthetic", 0)) == SYNTHETIC
+    assert names(load(f"nhanes:{folder}", 0)) == NHANES
+    assert names(load(f"csv:{population}", 0)) == [f"horstat_2015.{part}" for part in ("train", "valid", "test")]
+
+
+def test_unseen_files_and_folders_follow_any_kind(folder: Path, population: Path) -> None:
+    assert names(load(f"synthetic,unseen={population},unseen={folder}", 0))[5:] == [
+        "horstat_2015",
+        "nhanes_files",
+    ]
+    assert names(load(f"nhanes:{folder},unseen={population}", 0)) == [*NHANES, "horstat_2015"]
+    assert names(load(f"csv:{population},unseen={folder}", 0))[3:] == ["nhanes_files"]
+
+
+def test_an_unseen_folder_pools_all_its_cycles(folder: Path) -> None:
+    write_cycle(folder, "D", *audiograms(10), first=500)
+    write_cycle(folder, "P", *audiograms(7), first=900)
+    data = load(f"synthetic,unseen={folder}", 0)
+    assert len(data.domains[5]) == 47
+    assert data.domains[5].role is Role.UNSEEN
+    assert len(data.summary) == 3 + 3
+
+
+def test_standardisation_is_fitted_on_the_training_domain_only(folder: Path, population: Path) -> None:
+    data = load(f"nhanes:{folder},unseen={population}", 0)
+    x = data.domain(Role.TRAIN).arrays["x"].astype(np.float64)
+    np.testing.assert_allclose(data.standardisation.mean, x.mean(axis=0))
+    np.testing.assert_allclose(data.standardisation.std, x.std(axis=0))
+    assert data.columns == COLUMNS
+
+
+def test_the_same_words_and_seed_give_the_same_fingerprint(folder: Path) -> None:
+    for spec in ("synthetic", f"nhanes:{folder}"):
+        assert load(spec, 0).fingerprint() == load(spec, 0).fingerprint()
+        assert load(spec, 0).fingerprint() != load(spec, 1).fingerprint()
+
+
+def test_a_tilde_is_the_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder.parent))
+    assert names(load(f"nhanes:~/{folder.name}", 0)) == NHANES
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("", "unknown kind ''; use synthetic, nhanes:DIR or csv:FILE"),
+        ("nhane:x", "unknown kind 'nhane' (did you mean 'nhanes'?)"),
+        ("Synthetic", "unknown kind 'Synthetic' (did you mean 'synthetic'?)"),
+        ("nhanes", "a path is needed; write nhanes:DIR"),
+        ("csv:", "a path is needed; write csv:FILE"),
+        ("synthetic:here", "a path is not taken; write synthetic"),
+        ("synthetic:", "a path is not taken; write synthetic"),
+        ("synthetic,unsen=x.csv", "unknown option 'unsen' (did you mean 'unseen'?)"),
+        ("synthetic,unseen=", "unseen= needs the path"),
+        ("nhanes:/no/such/folder", "/no/such/folder: no such file or folder"),
+        ("csv:~nobody_of_this_name/x.csv", "cannot be read"),
+        ("csv:" + "x" * 5000, "cannot be read"),
+    ],
+)
+def test_a_wrong_specification_says_what_would_be_right(spec: str, said: str) -> None:
+    assert said in refusal(spec)
+
+
+def test_a_misspelt_path_is_guessed(folder: Path) -> None:
+    wrong = folder.with_name("NHANES file")
+    assert f"{wrong}: no such file or folder (did you mean 'NHANES files'?)" in refusal(f"nhanes:{wrong}")
+
+
+def test_a_file_for_a_folder_and_a_folder_for_a_file_are_refused(folder: Path, population: Path) -> None:
+    assert "not a folder" in refusal(f"nhanes:{population}")
+    assert "not a file" in refusal(f"csv:{folder}")
+    assert "give the folder" in refusal(f"synthetic,unseen={folder / 'AUX_B.XPT'}")
+
+
+@pytest.mark.parametrize("kind", ["nhanes", "csv"])
+def test_the_training_population_cannot_be_unseen(kind: str, request: pytest.FixtureRequest) -> None:
+    path = request.getfixturevalue("folder" if kind == "nhanes" else "population")
+    assert "both trained on and unseen" in refusal(f"{kind}:{path},unseen={path}")
+
+
+def test_two_unseen_populations_of_one_name_are_refused(population: Path) -> None:
+    assert "share a name" in refusal(f"synthetic,unseen={population},unseen={population}")
+
+
+def test_a_population_too_small_to_split_or_constant_is_named(tmp_path: Path) -> None:
+    write_csv(tmp_path / "few.csv", np.full((5, 15), 30.0))
+    write_csv(tmp_path / "same.csv", np.full((50, 15), 30.0))
+    assert "few: 5 rows cannot be split" in refusal(f"csv:{tmp_path / 'few.csv'}")
+    assert "same.csv: dimension 0 of the training data is constant" in refusal(f"csv:{tmp_path / 'same.csv'}")
+
+
+def test_a_negative_seed_is_refused() -> None:
+    assert "data seed -1" in refusal("synthetic", -1)

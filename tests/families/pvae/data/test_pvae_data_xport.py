@@ -1,0 +1,103 @@
+"""A transport file is read exactly or refused in one line that names it."""
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from xpt import THRESHOLDS, xport
+
+from vaesweep.errors import UserError
+from vaesweep.families.pvae.data.xport import read_xport
+
+VALUES = [0.0, 1.0, -1.0, 5.0, 666.0, 888.0, 0.1, -10.0, 123456.789, float("nan"), 85.0, 1e-3]
+WIDE = {name: [1.0, 2.0, 3.0] for name in ("SEQN", *THRESHOLDS)}
+
+
+def refusal(path: Path, columns: tuple[str, ...] = ("SEQN",)) -> str:
+    """The one line with which `path` is refused; it must name the file."""
+    with pytest.raises(UserError) as caught:
+        read_xport(path, columns)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "\n" not in message
+    return message
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "AUX_B.XPT"
+
+
+def test_values_come_back_exactly_and_zero_is_zero(path: Path) -> None:
+    path.write_bytes(xport({"SEQN": VALUES, "OTHER": VALUES[::-1]}))
+    frame = read_xport(path, ("SEQN", "OTHER"))
+    np.testing.assert_array_equal(frame["SEQN"], VALUES)
+    np.testing.assert_array_equal(frame["OTHER"], VALUES[::-1])
+
+
+def test_columns_are_taken_by_name_whatever_their_case_order_and_company(path: Path) -> None:
+    path.write_bytes(xport({"text": ["a", "b"], "b": [3.0, 4.0], "a": [1.0, 2.0]}))
+    assert read_xport(path, ("A", "B")).to_numpy().tolist() == [[1, 3], [2, 4]]
+
+
+def test_a_file_without_bytes_is_empty(path: Path) -> None:
+    path.touch()
+    assert "empty" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (np.random.default_rng(0).bytes(4000), "not a SAS transport file"),
+        (b"SEQN,AUXU500R\n1,10\n" * 50, "begins with 'SEQN,AUXU500R"),
+        (b"<!DOCTYPE html><html><body>Page not found</body></html>" * 20, "a web page"),
+        (xport(WIDE).lower(), "not a SAS transport file"),
+    ],
+    ids=["noise", "csv", "web page", "wrong header"],
+)
+def test_another_kind_of_file_is_named_for_what_it_is(path: Path, raw: bytes, said: str) -> None:
+    path.write_bytes(raw)
+    assert said in refusal(path)
+
+
+@pytest.mark.parametrize("columns", [{"SEQN": VALUES, "AGE": VALUES}, WIDE], ids=["narrow rows", "wide rows"])
+def test_a_file_cut_anywhere_is_refused_unless_the_cut_is_between_two_rows(path: Path, columns: dict) -> None:
+    raw, width = xport(columns), 8 * len(columns)
+    start = raw.index(b"OBS     HEADER") - 20 + 80
+    for size in range(0, len(raw), 8):
+        path.write_bytes(raw[:size])
+        if size > start and size % 80 == 0 and (size - start) % width == 0:
+            assert len(read_xport(path, ("SEQN",))) == (size - start) // width
+        else:
+            refusal(path)
+
+
+def test_a_table_without_rows_says_so(path: Path) -> None:
+    path.write_bytes(xport({"SEQN": []}))
+    assert "no rows" in refusal(path)
+
+
+def test_damaged_bytes_in_the_header_never_give_another_error(path: Path) -> None:
+    raw, rng = xport(WIDE), np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(raw)
+        damaged[rng.integers(640 + 140 * 3)] = rng.integers(256)
+        path.write_bytes(damaged)
+        with contextlib.suppress(UserError):
+            assert len(read_xport(path, ("SEQN",))) == 3
+
+
+def test_a_missing_column_comes_with_the_nearest_name(path: Path) -> None:
+    path.write_bytes(xport({"SEQN": [1.0], "RIDAGEMN": [30.0]}))
+    assert "RIDAGEYR (did you mean 'RIDAGEMN'?)" in refusal(path, ("SEQN", "RIDAGEYR"))
+
+
+def test_text_in_a_column_of_numbers_is_refused(path: Path) -> None:
+    path.write_bytes(xport({"SEQN": ["one", "two"]}))
+    assert "SEQN should hold numbers" in refusal(path)
+
+
+def test_a_folder_with_the_name_of_a_file_is_refused(path: Path) -> None:
+    path.mkdir()
+    assert "cannot be read" in refusal(path)

@@ -1,0 +1,1 @@
+"""Encoder-masker-decoder separators of mixtures, variational and deterministic (thesis study B)."""

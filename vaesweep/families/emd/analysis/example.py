@@ -1,0 +1,102 @@
+"""One evaluation mixture as a trained separator hears it, computed anew from the weights of its cell.
+
+The noise of the latent variables is the mixture's own, as in the sweep's evaluation, so pictures and tracked numbers
+agree.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vaesweep.data.domains import DataSet, Role
+from vaesweep.data.spelling import did_you_mean
+from vaesweep.errors import UserError
+from vaesweep.families.emd.family import SeparatorCell
+from vaesweep.families.emd.models.separator import ENCODING, Separator
+from vaesweep.family import family
+from vaesweep.family.restore import rebuilt
+from vaesweep.likelihoods import si_sdr
+from vaesweep.training.finished import FinishedCell
+
+
+@dataclass(frozen=True)
+class Example:
+    """A mixture `[time]`, its `sources` and their `estimates` `[speaker, time]`, and what lies between.
+
+    `encoding` `[K, frames]` and `masks` `[speaker, K, frames]` are the samples that the estimates are made of, speakers
+    in the order of the sources; `encoding_rate` `[K, frames]`, nats, is absent where the encoding is deterministic.
+    `rates` are totals in nats.
+    """
+
+    cell: str
+    domain: str
+    row: int
+    config: SeparatorCell
+    mixture: Tensor
+    sources: Tensor
+    estimates: Tensor
+    encoding: Tensor
+    masks: Tensor
+    encoding_rate: Tensor | None
+    rates: dict[str, float]
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz."""
+        return self.config.model.sample_rate
+
+    @property
+    def seconds(self) -> float:
+        """Length of the mixture."""
+        return len(self.mixture) / self.sample_rate
+
+    @property
+    def fitted(self) -> Tensor:
+        """The estimates, each with the gain, and the sign, that fits its source best: neither is in a SI-SDR."""
+        energy = self.estimates.square().sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
+        return self.estimates * ((self.sources * self.estimates).sum(-1, keepdim=True) / energy)
+
+    @property
+    def si_sdr(self) -> Tensor:
+        """Of every estimate, `[speaker]`, dB."""
+        return si_sdr(self.sources, self.estimates)
+
+    @property
+    def si_sdr_before(self) -> Tensor:
+        """Of the mixture itself, `[speaker]`, dB."""
+        return si_sdr(self.sources, self.mixture)
+
+
+def separate(cell: FinishedCell, data: DataSet, domain: str | None = None, row: int = 0) -> Example:
+    """Evaluation mixture `row` of `domain` (the test domain by default), separated by the cell.
+
+    Raises `UserError` where the cell is no separator, is of another version, was trained on other data, or where there
+    is no such domain or row.
+    """
+    config, model = rebuilt(cell, "emd", "separates nothing", SeparatorCell, lambda config: Separator(config.model))
+    if data.domain(Role.TRAIN).condition != config.data.condition:
+        raise UserError(f"cell {cell.cell} was trained on other data: name those of its sweep")
+    chosen = domain or data.domain(Role.TEST).name
+    problem = family(cell.family).problem(config, data, torch.device("cpu"))
+    if chosen not in problem.domains:
+        hint = did_you_mean(chosen, problem.domains) or f"; there are {', '.join(problem.domains)}"
+        raise UserError(f"--domain {chosen}: there is no such domain{hint}")
+    if not 0 <= row < problem.domains[chosen]:
+        raise UserError(f"--row {row}: the mixtures of {chosen} are 0..{problem.domains[chosen] - 1}")
+    batch = problem.evaluation_batch(chosen, slice(row, row + 1))
+    with torch.no_grad():
+        elbo, found = model(**batch)
+    return Example(
+        cell=cell.cell,
+        domain=chosen,
+        row=row,
+        config=config,
+        mixture=batch["mixture"][0],
+        sources=batch["sources"][0],
+        estimates=found.estimates[0],
+        encoding=found.encoding[0],
+        masks=found.masks[0],
+        encoding_rate=elbo.rates[ENCODING][0] if ENCODING in elbo.rates else None,
+        rates={name: float(elbo.rate(name)[0]) for name in elbo.rates},
+    )

@@ -1,0 +1,138 @@
+"""What a sweep says of the thesis' statements about rate and separation (study B, lines 990 to 1003 and appendix M).
+
+The best of a noisy curve always looks better than its end. So each seed is judged at the rate that the *other* seeds
+choose: the difference to the highest rates is then as likely to be above zero as below where there is none. Of the
+highest rates, all that lie within a fifth of the highest count together: targets out of reach end there.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from vaesweep.analysis.findings import Finding, Verdict, above, chosen_by_others
+from vaesweep.analysis.groups import POINT, REGIME, named
+from vaesweep.analysis.metric_curves import OPTIMUM, VALUE, Metric, part
+from vaesweep.data.domains import Role
+from vaesweep.families.emd.analysis.curves import AXIS, BLR, SI_SDRI, TOTAL, Separators, on_axis
+
+HIGHEST = 0.8  # a rate counts as one of the highest from this share of the highest on
+JUDGED = (Role.TEST, Role.UNSEEN)
+LOWER = "a lower rate is better than the highest"
+WIDER = "what a lower rate gains over the highest is more than on the test domain"
+TWIN = "the rate chosen on validation is better than its twin"  # whose name follows
+LABELS = {BLR.name: "BLR distortion", SI_SDRI.name: "SI-SDRi"}
+
+
+@dataclass(frozen=True)
+class Told:
+    """A finding by one metric, of one regime on one domain."""
+
+    metric: Metric
+    regime: str
+    domain: str
+    role: str
+    finding: Finding
+
+    @property
+    def row(self) -> dict[str, str]:
+        """Its row of separation_findings.csv."""
+        about = {"statement": self.finding.statement, "metric": self.metric.name, "regime": self.regime}
+        where = {"domain": self.domain, "role": self.role}
+        return about | where | {"verdict": str(self.finding.verdict), "numbers": self.finding.numbers}
+
+
+@dataclass(frozen=True)
+class Gain:
+    """By how much a lower rate is better than the highest ones, by seed; rates in nats per second."""
+
+    by_seed: pd.Series
+    lower: float
+    highest: float
+
+
+def findings(cells: Separators, curve: pd.DataFrame) -> list[Told]:
+    """All statements that the sweep has data for, on test and unseen domains."""
+    found: list[Told] = []
+    for regime, points in on_axis(cells.variational, TOTAL).groupby(REGIME, sort=False):
+        for metric in (SI_SDRI, BLR):
+            found += _optima(str(regime), points, metric, curve[curve[AXIS] == TOTAL.column])
+        found += _twins(str(regime), points, cells.deterministic)
+    return found
+
+
+def gain_of_lower_rate(points: pd.DataFrame, metric: Metric) -> Gain | None:
+    """Of cells of one regime on one domain; None where there is but one rate."""
+    losses, rates = _losses(points, metric)
+    low = rates.index[rates < HIGHEST * rates.max()]
+    if low.empty:
+        return None
+    highest = losses[rates.index.difference(low)].mean(axis=1)
+    chosen = chosen_by_others(losses[low])
+    at = losses.stack()
+    here = pd.Series({seed: at.get((seed, point)) for seed, point in chosen.items()}, dtype=float)
+    return Gain((highest - here).dropna(), float(rates[chosen].mean()), float(rates.drop(low).mean()))
+
+
+def verdicts(told: Sequence[Told]) -> Iterator[str]:
+    """Statement by statement: the test domain in full, then what is said of every domain."""
+    groups: dict[tuple[str, str, str], list[Told]] = {}
+    for one in told:
+        groups.setdefault((one.finding.statement, one.metric.name, one.regime), []).append(one)
+    for (statement, metric, regime), mine in groups.items():
+        yield from (str(one.finding) for one in mine if one.role == Role.TEST)
+        by_verdict = {
+            verdict: [one.domain for one in mine if one.finding.verdict == verdict and one.role != Role.TEST]
+            for verdict in Verdict
+        }
+        said = "; ".join(f"{verdict} on {', '.join(domains)}" for verdict, domains in by_verdict.items() if domains)
+        if said:
+            yield f"{statement} ({named(regime, LABELS[metric])}): {said}"
+
+
+def _losses(points: pd.DataFrame, metric: Metric) -> tuple[pd.DataFrame, pd.Series]:
+    """Values `[seed, point]`, smaller is better, and the mean rate of every point."""
+    rows = metric.points(points)
+    rows = rows.assign(loss=metric.sign * rows[VALUE])
+    return rows.pivot_table(index="seed", columns=POINT, values="loss"), rows.groupby(POINT)["rate"].mean()
+
+
+def _optima(regime: str, points: pd.DataFrame, metric: Metric, curve: pd.DataFrame) -> Iterator[Told]:
+    at_home: Gain | None = None
+    for domain, rows in points[points["role"].isin(JUDGED)].groupby("domain", sort=False):
+        gain = gain_of_lower_rate(rows, metric)
+        if gain is None or gain.by_seed.empty:
+            continue
+        role, domain = str(rows["role"].iloc[0]), str(domain)
+        where = named(regime, LABELS[metric.name], domain)
+        rates = f"; {gain.lower:.3g} against {gain.highest:.3g} nats per second"
+        best = _optimum(part(curve, regime, metric.name, domain, OPTIMUM))
+        yield Told(metric, regime, domain, role, above(LOWER, where, gain.by_seed, metric.unit, rates + best))
+        if role == Role.TEST:
+            at_home = gain
+        elif at_home is not None:
+            more = (gain.by_seed - at_home.by_seed).dropna()
+            yield Told(metric, regime, domain, role, above(WIDER, where, more, metric.unit))
+
+
+def _optimum(best: pd.DataFrame) -> str:
+    if best.empty:
+        return ""
+    row = best.iloc[0]
+    span = f" (seeds {row['rate_low']:.3g} to {row['rate_high']:.3g})" if pd.notna(row["rate_low"]) else ""
+    return f"; the curve's optimum is at {row['rate']:.3g}{span}{', its edge' if row['at_edge'] else ''}"
+
+
+def _twins(regime: str, points: pd.DataFrame, twins: pd.DataFrame) -> Iterator[Told]:
+    """Each seed at the rate that other seeds choose on validation mixtures, less its deterministic twin."""
+    losses, _ = _losses(points[points["role"] == Role.VALID], SI_SDRI)
+    chosen = chosen_by_others(losses)
+    for twin, other in twins.groupby(REGIME, sort=False):
+        for domain, rows in points[points["role"].isin(JUDGED)].groupby("domain", sort=False):
+            mine, theirs = rows.set_index(["seed", POINT])[SI_SDRI.name], other[other["domain"] == domain]
+            here = pd.Series({seed: mine.get((seed, point)) for seed, point in chosen.items()}, dtype=float)
+            gain = (here - theirs.set_index("seed")[SI_SDRI.name].astype(float)).dropna()
+            if len(gain):
+                where = named(regime, LABELS[SI_SDRI.name], str(domain))
+                said = above(f"{TWIN} {twin}".rstrip(), where, gain, SI_SDRI.unit)
+                yield Told(SI_SDRI, regime, str(domain), str(rows["role"].iloc[0]), said)

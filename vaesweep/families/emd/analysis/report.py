@@ -1,0 +1,93 @@
+"""A sweep's answer about separation (thesis study B): curves, verdicts, and what chosen cells do to one mixture.
+
+The tables and figures belong to the sweep; a cell's picture and audio files are logged with the cell's own run.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from vaesweep.analysis.groups import POINT, REGIME
+from vaesweep.analysis.load import model_of
+from vaesweep.analysis.report import Report, replace_file
+from vaesweep.analysis.runs import Runs, client_of, log_files
+from vaesweep.data.domains import DataSet
+from vaesweep.errors import UserError
+from vaesweep.families.emd.analysis.audio import write_audio
+from vaesweep.families.emd.analysis.curves import BLR, SI_SDRI, Separators, chosen_cells, separation_curve
+from vaesweep.families.emd.analysis.example import Example, separate
+from vaesweep.families.emd.analysis.findings import findings, verdicts
+from vaesweep.families.emd.analysis.picture import draw_example
+from vaesweep.families.emd.analysis.rate_figures import Drawn, draw_conditions, draw_rates
+from vaesweep.vocabulary import store_uri
+
+FOLDER = "separation"  # of a cell's pictures and sounds, among the artifacts of its run
+
+
+def report(runs: Runs, data: DataSet, out: Path, tracking_uri: str | None = None) -> Report:
+    """Write separation_curve.csv, separation_findings.csv and the figures that the sweep has data for into `out`.
+
+    For chosen cells a picture and audio files of the first test mixture are written below `out`, in a folder each, and
+    logged with the cell's run; the models are read from `tracking_uri`, by default the store that sweeps write to.
+    """
+    cells = Separators.of(runs)
+    if cells.variational.empty and cells.deterministic.empty:
+        return Report((), ("separation: no separator has finished, so there is nothing to report yet",))
+    curve = separation_curve(runs, cells)
+    told = findings(cells, curve)
+    table = pd.DataFrame([one.row for one in told], columns=["statement", *_ABOUT, "verdict", "numbers"])
+    out.mkdir(parents=True, exist_ok=True)
+    files: dict[str, Callable[[Path], object]] = {
+        "separation_curve.csv": partial(curve.to_csv, index=False),
+        "separation_findings.csv": partial(table.to_csv, index=False),
+        **_figures(runs, cells, curve),
+    }
+    paths = tuple(replace_file(out / name, write) for name, write in files.items())
+    pictures = _pictures(runs, cells, data, out, tracking_uri or store_uri())
+    return Report(paths, (*verdicts(told), *pictures))
+
+
+_ABOUT = ("metric", "regime", "domain", "role")
+
+
+def write_example(example: Example, title: str, out: Path) -> tuple[Path, ...]:
+    """The picture and the audio files of one separated mixture."""
+    out.mkdir(parents=True, exist_ok=True)
+    picture = replace_file(out / "separation.png", partial(draw_example, example, title))
+    return (picture, *write_audio(example, out))
+
+
+def _figures(runs: Runs, cells: Separators, curve: pd.DataFrame) -> dict[str, Callable[[Path], object]]:
+    """The figures of every regime that has a curve, by name."""
+    files: dict[str, Callable[[Path], object]] = {}
+    points = cells.variational.groupby(REGIME, sort=False)[POINT].nunique()
+    drawable = [str(regime) for regime in points.index[points > 1]]
+    for regime in drawable:
+        ending = f"_{regime}" if len(drawable) > 1 else ""
+        name = f"{runs.record.name} (preset {runs.record.preset}){': ' + regime if regime else ''}"
+        drawn = Drawn(cells, curve, regime, name)
+        files[f"separation_rates{ending}.png"] = partial(draw_rates, drawn)
+        files[f"conditions_blr{ending}.png"] = partial(draw_conditions, drawn, BLR)
+        files[f"conditions_si_sdri{ending}.png"] = partial(draw_conditions, drawn, SI_SDRI)
+    return files
+
+
+def _pictures(runs: Runs, cells: Separators, data: DataSet, out: Path, tracking_uri: str) -> Iterator[str]:
+    """Draw and log chosen cells; what was drawn, in lines."""
+    client = client_of(tracking_uri)
+    reasons: dict[str, list[str]] = {}
+    for why, cell in chosen_cells(cells).items():
+        reasons.setdefault(cell, []).append(why)
+    for cell, whys in reasons.items():
+        label, folder = ", ".join(whys).replace("_", " "), out / FOLDER / "_".join(whys)
+        try:
+            example = separate(model_of(client, runs.run_ids[cell]), data)
+        except UserError as error:
+            yield f"separation: no picture of {label} (cell {cell}): {error}"
+            continue
+        written = write_example(example, f"{label}: cell {cell}, {example.domain} {example.row}", folder)
+        log_files(runs.run_ids[cell], written, tracking_uri, FOLDER)
+        quality = ", ".join(f"{value:.1f}" for value in example.si_sdr.tolist())
+        yield f"{label}: cell {cell}, {example.domain} {example.row}, SI-SDR {quality} dB: {folder}"

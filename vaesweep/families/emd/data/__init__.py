@@ -1,0 +1,1 @@
+"""Mixtures of sources, each kind in a folder of its own."""

@@ -1,0 +1,78 @@
+"""A flow as the prior of encodings: mean-only and autoregressive, its means from masked networks.
+
+Thesis lines 1543-1546, after the variational lossy autoencoder (Chen et al., 2017) and MADE (Germain et al., 2015).
+
+    z ─► z - μ₁(z) ─► · - μ₂(·) ─► … ─► ε ~ N(0, I),        μ of channel k from the channels before k only
+
+Every step has a triangular Jacobian with ones on its diagonal, so densities need no determinant. From step to step the
+order of the channels is reversed. Each frame is a variable of its own, of K channels.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from vaesweep.distributions import standard_gaussian
+from vaesweep.families.emd.models.layers import Pointwise, affine
+from vaesweep.packing import Frozen
+
+
+class FlowConfig(Frozen):
+    """The shape of a flow prior; the thesis gives none of these numbers."""
+
+    kind: Literal["flow"] = "flow"
+    steps: int = Field(2, ge=1, description="changes of variables, one after the other")
+    hidden: int = Field(64, ge=1, description="hidden units of the network of a step")
+
+
+class FlowPrior(nn.Module):
+    """A density of `channels` real numbers a frame."""
+
+    def __init__(self, channels: int, config: FlowConfig) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(
+            Made(channels, config.hidden, backwards=number % 2 == 1) for number in range(config.steps)
+        )
+
+    def noise(self, z: Tensor) -> Tensor:
+        """The standard normal numbers behind `z` `[..., channels, frames]`, which has a leading axis or more."""
+        epsilon = z.flatten(0, -3)
+        for means in self.steps:
+            epsilon = epsilon - means(epsilon)
+        return epsilon.reshape(z.shape)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log p(z) in nats, split over the channels of `noise(z)`: `[..., channels, frames]`.
+
+        The sum over channels is the log density of a frame, and is what has a meaning.
+        """
+        epsilon = self.noise(z)
+        return standard_gaussian(epsilon).log_prob(epsilon)
+
+
+class Made(nn.Module):
+    """A network of one hidden layer whose output k sees the inputs before k, or behind k where it goes `backwards`.
+
+    `[batch, channels, frames]` to the same, frame by frame. Hidden unit h has a degree: it sees the channels up to it,
+    and is seen by those behind it. Degrees are spread evenly over the channels.
+    """
+
+    def __init__(self, channels: int, hidden: int, *, backwards: bool) -> None:
+        super().__init__()
+        self.backwards = backwards
+        self.enter = Pointwise(channels, hidden)
+        self.leave = Pointwise(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """One mean a channel and frame."""
+        channels, hidden = self.leave.out_channels, self.leave.in_channels
+        place = torch.arange(channels, device=x.device)
+        if self.backwards:
+            place = place.flip(0)
+        degree = torch.arange(hidden, device=x.device) * (channels - 1) // hidden
+        sees = (degree.unsqueeze(-1) >= place).to(x.dtype)
+        seen = (place.unsqueeze(-1) > degree).to(x.dtype)
+        inner = affine(self.enter.weight.squeeze(-1) * sees, self.enter.bias, x).relu()
+        return affine(self.leave.weight.squeeze(-1) * seen, self.leave.bias, inner)

@@ -1,0 +1,1 @@
+"""Hierarchical VAEs of images, very deep ones and those continuous in depth (thesis study C)."""

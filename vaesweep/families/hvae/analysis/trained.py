@@ -1,0 +1,126 @@
+"""A trained hierarchy beside evaluation images, at any step: what pictures of single cells begin with.
+
+The noise of an image's latent variables is its own, as in the sweep's evaluation: at other steps the Brownian paths are
+the same, so pictures and tracked numbers agree.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vaesweep.data.domains import DataSet, Domain, Role
+from vaesweep.data.spelling import did_you_mean
+from vaesweep.errors import UserError
+from vaesweep.families.hvae.data import Kind, Pixels
+from vaesweep.families.hvae.evaluation import Population, finest_steps, in_steps
+from vaesweep.families.hvae.family import HierarchyCell, check_images
+from vaesweep.families.hvae.models.config import INITIAL_NOISE, DiscreteDepth
+from vaesweep.families.hvae.models.hierarchy import Hierarchy
+from vaesweep.family.restore import rebuilt
+from vaesweep.training.finished import FinishedCell
+from vaesweep.training.problem import Batch
+
+CANDIDATES = 500  # images among which those to show are looked for
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A cell's model, the images of one domain, and how many steps a level are taken; None where there are none."""
+
+    cell: str
+    config: HierarchyCell
+    model: Hierarchy
+    population: Population
+    scale: tuple[float, float]  # standard deviation and mean of pixels in the data's units
+    steps: int | None
+
+    @property
+    def domain(self) -> str:
+        """Where the images are from."""
+        return self.population.name
+
+    @property
+    def kind(self) -> Kind:
+        """What the pixels are."""
+        return self.population.pixels.condition.kind
+
+    def physical(self, x: Tensor) -> Tensor:
+        """Pixels in the data's units."""
+        std, mean = self.scale
+        return x * std + mean
+
+    def images(self, rows: Tensor) -> Tensor:
+        """`[row, 1, size, size]`, as the model takes them."""
+        return self.population.pixels.batch(rows)
+
+    def noise(self, rows: Tensor) -> Batch:
+        """The images' own noise, their Brownian paths at the steps that are asked for."""
+        shapes = self.config.model.noise_shapes()
+        found = [self._noise_of(slice(row, row + 1), shapes) for row in rows.tolist()]
+        return {name: torch.cat([one[name] for one in found]) for name in found[0]}
+
+    def _noise_of(self, row: slice, shapes: Mapping[str, tuple[int, ...]]) -> Batch:
+        model, evaluation = self.config.model, self.config.evaluation
+        if self.steps in (None, model.depth.draws):
+            return self.population.noise(row, shapes)
+        assert self.steps is not None
+        start, paths = self.population.paths(row, model, finest_steps(model, [*evaluation.steps, self.steps]))
+        return {INITIAL_NOISE: start} | in_steps(paths, self.steps)
+
+    def fresh(self, count: int, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
+        """`count` times noise that belongs to no image: of the initial value, and of each level from the top."""
+        shapes = self.config.model.noise_shapes(self.steps)
+        initial, *levels = (torch.randn(count, *shape, generator=generator) for shape in shapes.values())
+        return initial, levels
+
+
+def opened(cell: FinishedCell, data: DataSet, domain: str | None = None, steps: int | None = None) -> Opened:
+    """The cell's model beside the images of `domain` (the test domain by default), `steps` a level (training's).
+
+    Raises `UserError` where the cell is no hierarchy or is of another version, where the images do not fit it or there
+    is no such domain, of steps below one, and of any steps where levels have none.
+    """
+    config, model = rebuilt(cell, "hvae", "has no hierarchy", HierarchyCell, lambda config: Hierarchy(config.model))
+    check_images(config.model, data)
+    if steps is not None and steps < 1:
+        raise UserError(f"--steps {steps}: a level takes at least 1 step")
+    discrete = isinstance(config.model.depth, DiscreteDepth)
+    if steps is not None and discrete:
+        raise UserError(f"--steps {steps}: cell {cell.cell} has blocks and no steps; leave it out")
+    found = _domain(data, domain)
+    pixels = Pixels(found, data.standardisation, torch.device("cpu"))
+    real = pixels.condition.kind is Kind.REAL
+    scale = (float(data.standardisation.std[0]), float(data.standardisation.mean[0])) if real else (1.0, 0.0)
+    population = Population(found.name, found.role, pixels, min(len(pixels), config.evaluation.rows))
+    own = None if discrete else steps or config.model.depth.draws
+    return Opened(cell.cell, config, model.eval(), population, scale, own)
+
+
+def rows_to_show(cell: Opened, count: int) -> Tensor:
+    """The `count` evaluation images that stand best for the first of them, as row numbers: one of a kind each.
+
+    Each makes the sum of all images' distances to the nearest of those chosen as small as it gets. UserError of a count
+    below one, or of more than there are.
+    """
+    if not 1 <= count <= cell.population.rows:
+        raise UserError(f"--rows {count}: {cell.domain} has 1 to {cell.population.rows} images to show")
+    x = cell.images(torch.arange(min(cell.population.rows, max(count, CANDIDATES)))).flatten(1)
+    distances = torch.cdist(x, x)
+    nearest, chosen = torch.full((len(x),), float("inf")), list[int]()
+    for _ in range(count):
+        cost = torch.minimum(nearest, distances).sum(-1)
+        cost[chosen] = float("inf")
+        chosen.append(int(cost.argmin()))
+        nearest = torch.minimum(nearest, distances[chosen[-1]])
+    return torch.tensor(chosen)
+
+
+def _domain(data: DataSet, name: str | None) -> Domain:
+    by_name = {domain.name: domain for domain in data.domains}
+    chosen = name or data.domain(Role.TEST).name
+    if chosen not in by_name:
+        hint = did_you_mean(chosen, by_name) or f"; there are {', '.join(by_name)}"
+        raise UserError(f"--domain {chosen}: there is no such domain{hint}")
+    return by_name[chosen]

@@ -1,0 +1,34 @@
+"""Small grey images: solutions of Poisson equations, MNIST, folders of files (thesis, lines 1775 and 1788).
+
+`config` says what may be set and what a domain says of itself, `loading` reads `--data`, `pixels` makes batches. A
+module each for what images are made of: `poisson`, `mnist` (over `files` and `binary`), `folder`.
+"""
+
+from vaesweep.families.hvae.data.config import (
+    Binarisation,
+    Grid,
+    ImageCondition,
+    ImageRows,
+    ImagesConfig,
+    Kind,
+    PoissonCondition,
+)
+from vaesweep.families.hvae.data.likelihood import poisson_nll
+from vaesweep.families.hvae.data.loading import FORMS, load
+from vaesweep.families.hvae.data.pixels import Pixels
+from vaesweep.families.hvae.data.poisson import solutions
+
+__all__ = [
+    "FORMS",
+    "Binarisation",
+    "Grid",
+    "ImageCondition",
+    "ImageRows",
+    "ImagesConfig",
+    "Kind",
+    "Pixels",
+    "PoissonCondition",
+    "load",
+    "poisson_nll",
+    "solutions",
+]

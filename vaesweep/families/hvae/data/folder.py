@@ -1,0 +1,58 @@
+"""Any folder of PNG, JPEG or BMP files, as grey images of one size (Pillow reads them)."""
+
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from vaesweep.data.domains import DataSet, Domain, partition
+from vaesweep.data.spelling import slug
+from vaesweep.errors import UserError
+from vaesweep.families.hvae.data.config import ImageCondition, ImagesConfig, Kind
+from vaesweep.families.hvae.data.parts import data_set, shuffled
+
+SIZE = 32
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp"}
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, zlib.error, struct.error, Image.DecompressionBombError)
+
+
+def load(folder: Path, config: ImagesConfig) -> DataSet:
+    """The images in `folder` and the folders in it, split by `config.partition`; an image's index is its place by name.
+
+    Images are uint8, 0 to 255, and real: what is standardised of them is their intensity.
+    """
+    paths = sorted(
+        (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")),
+        key=lambda path: path.relative_to(folder).as_posix(),
+    )
+    if not paths:
+        raise UserError(f"{folder}: no PNG, JPEG or BMP file in it; give a folder of images")
+    try:
+        parts = partition(len(paths), config.partition)
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
+    condition, name = ImageCondition(kind=Kind.REAL, size=config.size or SIZE), slug(folder.resolve().name)
+    domains = []
+    for role, places in parts.items():
+        indices = places[shuffled(len(places), config.rows.of(role))].astype(np.int64)
+        images = np.stack([read_image(paths[place], condition.size) for place in indices])
+        domains.append(Domain(f"{name}.{role}", role, {"images": images, "indices": indices}, condition))
+    return data_set(domains)
+
+
+def read_image(path: Path, size: int) -> np.ndarray:
+    """The image in `path` as `[1, size, size]`, uint8: made grey, cut to its middle square and scaled to `size`.
+
+    Transparency is ignored; of 16 bits the upper 8 are kept. What Pillow cannot read is refused with a `UserError`.
+    """
+    try:
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I"):
+                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+            return np.asarray(ImageOps.fit(upright.convert("L"), (size, size)))[None]
+    except UNREADABLE as error:
+        raise UserError(f"{path}: cannot be read as an image: {error}; mend or remove the file") from None

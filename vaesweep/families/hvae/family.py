@@ -1,0 +1,178 @@
+"""Hierarchical VAEs of images (thesis study C): very deep ones, and those whose levels are latent SDEs.
+
+A batch is images and standard normal noise for the latent variables: in training the step generator's, in evaluation
+keyed by the image's index, so that it depends on neither batch nor device.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from vaesweep.data.domains import DataSet, Domain, Role
+from vaesweep.elbo import Elbo
+from vaesweep.errors import UserError
+from vaesweep.families.hvae import data as images
+from vaesweep.families.hvae import evaluation as hierarchy
+from vaesweep.families.hvae.data import ImageCondition, ImagesConfig, Kind, Pixels
+from vaesweep.families.hvae.evaluation import EvaluationConfig, Population
+from vaesweep.families.hvae.models.config import DiscreteDepth, HierarchyConfig
+from vaesweep.families.hvae.models.hierarchy import Hierarchy, Reconstruction
+from vaesweep.family.base import CellConfig, Family
+from vaesweep.training.problem import Batch, Uses
+from vaesweep.training.stack import Stack
+
+QUICK = 1000  # images of the validation domain that are evaluated while training goes on
+FINEST = 10_000  # steps a level of the grid that all steps of an evaluation lie on
+OBSERVES = {Kind.REAL: "gaussian", Kind.BINARY: "bernoulli"}
+
+
+class HierarchyCell(CellConfig):
+    """One cell: a hierarchical VAE of images."""
+
+    family: Literal["hvae"] = "hvae"
+    model: HierarchyConfig = HierarchyConfig()
+    data: ImagesConfig = ImagesConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+
+class HierarchyProblem:
+    """Batches, evaluation and metrics of hierarchies on one data set and device."""
+
+    def __init__(self, config: HierarchyCell, data: DataSet, device: torch.device) -> None:
+        self._model, self._evaluation, self.device = config.model, config.evaluation, device
+        self.rate_names = config.model.rate_names
+        self._shapes = config.model.noise_shapes()
+        check_images(config.model, data)
+        self._populations = {domain.name: self._population(domain, data) for domain in data.domains}
+        self.domains: Mapping[str, int] = {n: found.rows * found.repeats for n, found in self._populations.items()}
+        self._train, self.valid = data.domain(Role.TRAIN).name, data.domain(Role.VALID).name
+        self.train_rows = len(self._populations[self._train].pixels)
+        self._tested = [one for one in self._populations.values() if one.role in (Role.TEST, Role.UNSEEN)]
+        self.use_rows = max(one.rows * one.repeats for one in self._tested) if config.evaluation.asked else 0
+
+    def build(self) -> Hierarchy:
+        """A freshly initialised hierarchy."""
+        return Hierarchy(self._model)
+
+    def train_batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
+        """Images `x` `[batch, 1, size, size]`, and noise for every level."""
+        x = self._populations[self._train].pixels.batch(rows, generator)
+        noise = {
+            name: torch.randn(len(rows), *shape, generator=generator, device=self.device)
+            for name, shape in self._shapes.items()
+        }
+        return {"x": x} | noise
+
+    def evaluation_batch(self, domain: str, rows: slice) -> Batch:
+        """The same, with the noise of each image's own."""
+        x, noise = self._populations[domain].evaluation(rows, self._shapes)
+        return {"x": x} | noise
+
+    def quick_rows(self, domain: str) -> int:
+        """The first thousand images, once."""
+        return min(QUICK, self._populations[domain].rows)
+
+    def measure(self, elbo: Elbo, output: Reconstruction, batch: Batch) -> dict[str, Tensor]:
+        """Squared error of the observation's mean and the bound in bits, both a pixel."""
+        return hierarchy.measure(elbo, output, batch["x"])
+
+    def summarise(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Their means over a domain."""
+        return hierarchy.summarise(means)
+
+    def use(self, stack: Stack, rows: int | None = None) -> Uses:
+        """The bound at other steps and the importance-weighted one, on test and unseen images."""
+        tested = self._tested if rows is None else [replace(one, repeats=1) for one in self._tested]
+        return Uses(hierarchy.bounds(stack, self._model, self._evaluation, tested, rows))
+
+    def _population(self, domain: Domain, data: DataSet) -> Population:
+        pixels = Pixels(domain, data.standardisation, self.device)
+        asked = self._evaluation
+        return Population(domain.name, domain.role, pixels, min(len(pixels), asked.rows), asked.repeats)
+
+
+class HierarchyFamily(Family):
+    """Hierarchical VAEs of images."""
+
+    name = "hvae"
+    config = HierarchyCell
+    data_forms = ("poisson", "mnist:DIR", "binarised_mnist:DIR", "folder:DIR")
+    bfloat16 = True
+    metrics: ClassVar[dict[str, str]] = hierarchy.METRICS
+
+    def load(self, spec: str, config: CellConfig) -> DataSet:
+        """`poisson`, `mnist:DIR`, `binarised_mnist:DIR` or `folder:DIR` (docs/data.md)."""
+        own = _own(config)
+        data = images.load(spec, own.data)
+        check_images(own.model, data)
+        return data
+
+    def loading(self, config: CellConfig) -> ImagesConfig:
+        """All that says which images there are."""
+        return _own(config).data
+
+    def example(self) -> DataSet:
+        """A few small Poisson images."""
+        rows = images.ImageRows(train=48, valid=12, test=12)
+        return images.load("poisson:unseen=noise_2", ImagesConfig(size=8, rows=rows))
+
+    def small(self) -> HierarchyCell:
+        """Two levels of a few channels, four steps each."""
+        shape = {"size": 8, "levels": 2, "latents": 2, "width": 8, "hidden": 4, "encoder_blocks": 1}
+        depth = {"kind": "continuous", "step": 0.25, "hidden": 4}
+        return HierarchyCell.model_validate({"model": {**shape, "decoder_blocks": 1, "depth": depth}})
+
+    def rate_names(self, config: CellConfig) -> tuple[str, ...]:
+        """`initial`, then `level_0`, the topmost, and so on."""
+        return _own(config).model.rate_names
+
+    def check(self, config: CellConfig) -> None:
+        """Refuse what is asked of steps where levels have none, and of paths that have no density."""
+        super().check(config)
+        own = _own(config)
+        if own.evaluation.draws and getattr(own.model.depth, "solver", None) == "reversible_heun":
+            raise UserError(
+                "evaluation.draws: a path of reversible Heun steps has no density, and so no importance weight; set "
+                "model.depth.solver=euler_heun"
+            )
+        if own.evaluation.steps and isinstance(own.model.depth, DiscreteDepth):
+            raise UserError("evaluation.steps: a discrete hierarchy has blocks and no steps; leave it out")
+        finest = hierarchy.finest_steps(own.model, own.evaluation.steps)
+        if finest > FINEST:
+            raise UserError(
+                f"evaluation.steps: with training's {own.model.depth.draws} they lie on a common grid of {finest} "
+                f"steps, more than {FINEST}; choose numbers that divide one another"
+            )
+
+    def problem(self, config: CellConfig, data: DataSet, device: torch.device) -> HierarchyProblem:
+        """The problem of all cells that share `config`'s structure."""
+        return HierarchyProblem(_own(config), data, device)
+
+
+def check_images(model: HierarchyConfig, data: DataSet) -> None:
+    """Refuse images of another size than the model's, and pixels of a kind that it does not observe."""
+    for domain in data.domains:
+        condition = domain.condition
+        assert isinstance(condition, ImageCondition)
+        if condition.size != model.size:
+            raise UserError(
+                f"{domain.name}: its images have {condition.size} x {condition.size} pixels, the model is made for "
+                f"{model.size} x {model.size}; set model.size={condition.size}"
+            )
+        if OBSERVES[condition.kind] != model.observation:
+            raise UserError(
+                f"{domain.name}: its pixels are {condition.kind}, which a {model.observation} observation does not "
+                f"fit; set model.observation={OBSERVES[condition.kind]}"
+            )
+
+
+def _own(config: Any) -> HierarchyCell:
+    if not isinstance(config, HierarchyCell):
+        raise TypeError(f"a hierarchy was given a {type(config).__name__}")
+    return config
+
+
+FAMILY = HierarchyFamily()

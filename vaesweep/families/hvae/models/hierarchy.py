@@ -1,0 +1,133 @@
+"""Hierarchical VAEs of images, discrete (VD-VAE) and continuous in depth (CD-VAE): one template (thesis study C).
+
+    x ─► bottom-up path ─┬─► signal 0 ─► q(z0 | x) ─► z0 ─► level 0 ─► double ─► level 1 ─► … ─► decoder ─► p(x | z)
+                         ├─► signal 0 ─────────────────────────┘                    │
+                         └─► signal 1, … ───────────────────────────────────────────┘
+
+The bound (eqs. 2 and 5) has a rate of the initial value z0, whose prior is N(0, I), and one of each level: a sum of KL
+divergences, or the path rate of a latent SDE. The kinds differ in what a level is and in nothing else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vaesweep.distributions import Gaussian, standard_gaussian, standard_kl
+from vaesweep.elbo import Elbo
+from vaesweep.families.hvae.models.blocks import ConvBlock, Pointwise, ResidualBlock, double
+from vaesweep.families.hvae.models.bottom_up import BottomUp
+from vaesweep.families.hvae.models.config import INITIAL, DiscreteDepth, HierarchyConfig, level_name
+from vaesweep.families.hvae.models.continuous import SdeLevel
+from vaesweep.families.hvae.models.discrete import DiscreteLevel
+from vaesweep.families.hvae.models.observation import OBSERVATIONS, Observation
+from vaesweep.families.hvae.models.walk import Adaptive, Walk
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """What came of a batch of images: their observation distribution, and log p(x, z) - log q(z | x), `[batch]`.
+
+    The mean of exp(`log_weight`) over draws of z estimates p(x) without bias (Burda et al. 2016). Levels of reversible
+    Heun steps are the exception: their ratio of path densities is exact only as the steps become small.
+    """
+
+    observation: Observation
+    log_weight: Tensor
+
+
+class Hierarchy(nn.Module):
+    """A hierarchical VAE of grey images `[batch, 1, size, size]`; see `HierarchyConfig`."""
+
+    def __init__(self, config: HierarchyConfig) -> None:
+        super().__init__()
+        self.config = config
+        depth = config.depth
+        discrete = isinstance(depth, DiscreteDepth)
+        stream = config.width if discrete else config.latents
+        self.bottom_up = BottomUp(config)
+        self.initial = ConvBlock(config.width, config.hidden, 2 * config.latents)
+        self.top = Pointwise(config.latents, stream) if discrete else nn.Identity()
+        self.levels = nn.ModuleList(
+            DiscreteLevel(config, depth) if isinstance(depth, DiscreteDepth) else SdeLevel(config, depth)
+            for _ in range(config.levels)
+        )
+        self.decoder = Decoder(stream, config)
+
+    def forward(
+        self, x: Tensor, initial_noise: Tensor, **level_noise: Tensor | Adaptive
+    ) -> tuple[Elbo, Reconstruction]:
+        """The bound of `x`, which draws its latent variables from the posterior by the noise that is given.
+
+        `initial_noise` is `[batch, *shape(0)]` and each `level_<l>_noise` `[batch, draw, *shape(l)]`, standard normal
+        (`HierarchyConfig.noise_shapes`). A continuous level takes as many steps as its noise has draws, or those
+        that an `Adaptive` in its place asks for.
+        """
+        signals = self.bottom_up(x)
+        q = self._posterior(signals[0], initial_noise)
+        z, log_q = q.draw(initial_noise)
+        rates = {INITIAL: standard_kl(q)}
+        log_ratio = (log_q - standard_gaussian(z).log_prob(z)).flatten(1).sum(-1)
+        observation, walks = self._descend(z, self._noises(level_noise), signals)
+        for level, walk in enumerate(walks):
+            rates[level_name(level)] = walk.rate
+            log_ratio = log_ratio + walk.log_ratio.flatten(1).sum(-1)
+        distortion = observation.nll(x)
+        return Elbo(distortion, rates), Reconstruction(observation, -distortion - log_ratio)
+
+    def generate(
+        self,
+        initial_noise: Tensor,
+        level_noise: Sequence[Tensor | Adaptive],
+        x: Tensor | None = None,
+        informed: int = 0,
+    ) -> Observation:
+        """Images of the prior, or of `x` as far as the `informed` topmost levels are told of it.
+
+        With `informed` 0 nothing is, with 1 the initial value and the topmost level are (thesis Figure 8c), with all
+        levels this is a reconstruction. ValueError if `x` is missing where it is needed, and of levels there are not.
+        """
+        if not 0 <= informed <= len(self.levels):
+            raise ValueError(f"0 to {len(self.levels)} levels can be told of an image, not {informed}")
+        if informed and x is None:
+            raise ValueError(f"{informed} levels are to be told of an image, and there is none")
+        known: list[Tensor] = self.bottom_up(x)[:informed] if x is not None else []
+        z = initial_noise
+        if known:
+            z = self._posterior(known[0], initial_noise).sample(initial_noise)
+        signals: list[Tensor | None] = [*known, *[None] * (len(self.levels) - len(known))]
+        return self._descend(z, level_noise, signals)[0]
+
+    def _posterior(self, signal: Tensor, noise: Tensor) -> Gaussian:
+        """Of the initial value, in the precision of its noise whatever that of products is."""
+        return Gaussian(*self.initial(signal).to(noise.dtype).chunk(2, dim=-3))
+
+    def _noises(self, level_noise: dict[str, Tensor | Adaptive]) -> list[Tensor | Adaptive]:
+        return [level_noise[f"{level_name(level)}_noise"] for level in range(len(self.levels))]
+
+    def _descend(
+        self, z: Tensor, noises: Sequence[Tensor | Adaptive], signals: Sequence[Tensor | None]
+    ) -> tuple[Observation, list[Walk]]:
+        walks: list[Walk] = []
+        state = self.top(z)
+        for level, noise, signal in zip(self.levels, noises, signals, strict=True):
+            walks.append(level(double(state) if walks else state, noise, signal))
+            state = walks[-1].state
+        return self.decoder(state), walks
+
+
+class Decoder(nn.Module):
+    """From the last level's state `[batch, stream, height, width]` to the observation distribution of the pixels."""
+
+    def __init__(self, stream: int, config: HierarchyConfig) -> None:
+        super().__init__()
+        self._finest, self._kind = config.finest, OBSERVATIONS[config.observation]
+        blocks = config.decoder_blocks
+        self.enter = Pointwise(stream, config.width)
+        self.blocks = nn.Sequential(*(ResidualBlock(config.width, config.hidden, blocks) for _ in range(blocks)))
+        self.leave = Pointwise(config.width, self._kind.PARAMETERS * config.finest**2)
+
+    def forward(self, state: Tensor) -> Observation:
+        """The distribution of every pixel."""
+        return self._kind.of(F.pixel_shuffle(self.leave(F.gelu(self.blocks(self.enter(state)))), self._finest))

@@ -1,0 +1,1 @@
+"""The partial VAE of audiograms, acquisition and stopping (thesis study A)."""

@@ -1,0 +1,148 @@
+"""How well cells and classical baselines acquire and stop, group by group, and which group validation chooses.
+
+A group is the cells of one point of one regime, which differ in their seed only; a baseline's replicates are its fits.
+Intervals are over these replicates. The paired difference to the best mixture is over data: of every datum the mean
+area of the group's cells less that of the mixture's fits, by the same rule on the same rows.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from vaesweep.analysis.groups import POINT, REGIME
+from vaesweep.analysis.intervals import Interval, half_width, t_interval
+from vaesweep.data.domains import Role
+from vaesweep.families.pvae.analysis.baselines import Baseline
+from vaesweep.families.pvae.analysis.metrics import UNITS
+from vaesweep.families.pvae.analysis.records import KeptCell, mean_areas
+from vaesweep.families.pvae.evaluation import STOPPING_RULE
+
+AREA = "area_rmse"
+JUDGE = f"{AREA}.{STOPPING_RULE}"  # what groups and baselines are chosen by, on validation data
+MODEL, CHOSEN = "model", "chosen"
+OF_ALL, OF_REGIME = "of all", "of its regime"
+ENOUGH = 0.5  # a group is chosen only if it has at least this share of the most replicates that any has
+NUMBERS = [
+    *("rate", "metric", "unit", "by", "domain", "role", "mean", "low", "high", "n", CHOSEN),
+    *("difference", "difference_low", "difference_high", "n_data"),
+]
+
+Group = tuple[str, str]  # regime, point
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The group of each regime with the lowest mean area on validation rows, and the best of these."""
+
+    by_regime: Mapping[str, Group]
+    best: Group
+
+    def mark(self, group: Group) -> str:
+        """What `chosen` says of a group."""
+        if group == self.best:
+            return OF_ALL
+        return OF_REGIME if group in self.by_regime.values() else ""
+
+
+def choose(points: pd.DataFrame) -> Choice | None:
+    """Choose by validation rows only; nothing where no cell has an area by largest variance there."""
+    valid = points[points["role"] == Role.VALID]
+    if JUDGE not in valid or valid[JUDGE].isna().all():
+        return None
+    found = valid.groupby([REGIME, POINT], sort=False)[JUDGE].agg(["mean", "count"])
+    found = found[found["count"] >= max(1, ENOUGH * found["count"].max())]["mean"]
+    by_regime = {str(regime): group for regime, group in found.groupby(level=REGIME, sort=False).idxmin().items()}
+    return Choice(by_regime, found.idxmin())
+
+
+def of_group(points: pd.DataFrame, group: Group) -> pd.DataFrame:
+    """The rows of a group's cells."""
+    return points[(points[REGIME] == group[0]) & (points[POINT] == group[1])]
+
+
+def cells_of(points: pd.DataFrame, group: Group, kept: Mapping[str, KeptCell]) -> list[KeptCell]:
+    """What the cells of a group kept."""
+    return [kept[cell] for cell in dict.fromkeys(of_group(points, group)["cell"]) if cell in kept]
+
+
+def paired(
+    points: pd.DataFrame, group: Group, kept: Mapping[str, KeptCell], mixture: Baseline | None, domain: str, rule: str
+) -> Interval | None:
+    """Cells of `group` less the `mixture`: the mean difference of a datum's area, measurement·dB, and its interval."""
+    mine = mean_areas(cells_of(points, group, kept), (domain, rule))
+    other = mixture.areas.get((domain, rule)) if mixture else None
+    return t_interval(mine - other) if mine is not None and other is not None and len(mine) == len(other) else None
+
+
+def acquisition_table(
+    points: pd.DataFrame,
+    axes: list[str],
+    family: str,
+    choice: Choice | None,
+    kept: Mapping[str, KeptCell],
+    baselines: Sequence[Baseline],
+    mixture: Baseline | None,
+) -> pd.DataFrame:
+    """Areas and stops of every group and baseline on every domain (acquisition.csv), a row a number.
+
+    `points` is `grouped_table`'s and `axes` its axes; `mixture` is the baseline chosen on validation data. Columns:
+    `model`, the axes, `regime`, `point`, then `NUMBERS`; `by` is the rule or the stopping criterion, `rate` the group's
+    mean on the test domain (nats per datum), `n` counts seeds or fits.
+    """
+    roles = dict(zip(points["domain"], points["role"], strict=True))
+    rows = [*_group_rows(points, axes, family, choice, kept, mixture), *_baseline_rows(baselines, mixture, roles)]
+    return pd.DataFrame(rows, columns=[MODEL, *axes, REGIME, POINT, *NUMBERS])
+
+
+def _group_rows(
+    points: pd.DataFrame,
+    axes: list[str],
+    family: str,
+    choice: Choice | None,
+    kept: Mapping[str, KeptCell],
+    mixture: Baseline | None,
+) -> Iterator[dict[str, object]]:
+    names = [name for name in points.columns if name.partition(".")[0] in UNITS]
+    for (regime, point, domain), cells in points.groupby([REGIME, POINT, "domain"], sort=False) if names else ():
+        group = (str(regime), str(point))
+        place = {axis: cells[axis].iloc[0] for axis in axes} | {REGIME: regime, POINT: point}
+        about = {MODEL: family, **place, "rate": cells["rate"].mean(), "domain": domain, "role": cells["role"].iloc[0]}
+        about[CHOSEN] = choice.mark(group) if choice else ""
+        by_seed = cells.groupby("seed", dropna=False)[names].mean()
+        for name, number in _intervals(by_seed):
+            metric, _, rule = name.partition(".")
+            difference = paired(points, group, kept, mixture, str(domain), rule) if metric == AREA else None
+            yield about | number | _difference(difference)
+
+
+def _baseline_rows(
+    baselines: Sequence[Baseline], mixture: Baseline | None, roles: Mapping[str, str]
+) -> Iterator[dict[str, object]]:
+    for baseline in baselines:
+        mark = OF_ALL if baseline is mixture else ""
+        for (domain, name), values in baseline.metrics.items():
+            about = {MODEL: baseline.name, REGIME: "", POINT: "", "domain": domain, CHOSEN: mark}
+            for _, number in _intervals(pd.DataFrame({name: values})):
+                yield about | {"role": roles.get(domain, "")} | number
+
+
+def _intervals(replicates: pd.DataFrame) -> Iterator[tuple[str, dict[str, object]]]:
+    """Mean and interval of every column that has a finite value, over rows."""
+    values = replicates.to_numpy(float)
+    values = np.where(np.isfinite(values), values, np.nan)
+    half, n = half_width(values)
+    for column, name in enumerate(replicates.columns):
+        if n[column]:
+            metric, _, by = str(name).partition(".")
+            mean = float(np.nanmean(values[:, column]))
+            ends = {"mean": mean, "low": mean - half[column], "high": mean + half[column], "n": int(n[column])}
+            yield str(name), {"metric": metric, "unit": UNITS[metric], "by": by, **ends}
+
+
+def _difference(found: Interval | None) -> dict[str, object]:
+    if found is None:
+        return {}
+    ends = {"difference_low": found.low, "difference_high": found.high}
+    return {"difference": found.mean, **ends, "n_data": found.n}

@@ -1,0 +1,92 @@
+"""What finished cells kept of their acquisitions beside their metrics: information curves, and every datum's area."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from vaesweep.analysis.load import model_of
+from vaesweep.analysis.runs import Runs, client_of
+from vaesweep.errors import UserError
+from vaesweep.families.pvae.evaluation import AcquisitionConfig
+from vaesweep.training.finished import FinishedCell
+from vaesweep.vocabulary import Outcome
+
+ROOM = "acquisition/"
+CURVE, AREA = "rmse", "area_rmse"  # dB and measurement·dB
+
+Place = tuple[str, str]  # domain, rule
+
+
+@dataclass(frozen=True)
+class KeptCell:
+    """One cell's `curves` `[M + 1]`, the mean RMSE of a domain's data under a rule, and `areas` `[row]` of single data.
+
+    `config` tells how it acquired (absent where it did not), `missingness` how its training data were observed.
+    """
+
+    config: AcquisitionConfig | None
+    missingness: str
+    curves: Mapping[Place, np.ndarray] = field(default_factory=dict)
+    areas: Mapping[Place, np.ndarray] = field(default_factory=dict)
+
+
+def kept_cells(runs: Runs, tracking_uri: str) -> tuple[dict[str, KeptCell], int]:
+    """What every finished cell of a sweep kept, by cell, and how many of them have no readable model."""
+    ended = runs.cells.loc[runs.cells["outcome"] == Outcome.FINISHED, "cell"]
+    wanted = [cell for cell in ended if cell in runs.run_ids]
+    client = client_of(tracking_uri) if wanted else None
+    found: dict[str, KeptCell] = {}
+    for cell in wanted if client else ():
+        try:
+            found[cell] = _kept(model_of(client, runs.run_ids[cell]))
+        except UserError:
+            continue
+    return found, len(ended) - len(found)
+
+
+def common_config(cells: Iterable[KeptCell]) -> AcquisitionConfig | None:
+    """How most cells acquired; absent where none did."""
+    counts: dict[AcquisitionConfig, int] = {}
+    for cell in cells:
+        if cell.config is not None:
+            counts[cell.config] = counts.get(cell.config, 0) + 1
+    return max(counts, key=lambda config: counts[config]) if counts else None
+
+
+def mean_areas(cells: Iterable[KeptCell], place: Place) -> np.ndarray | None:
+    """Every datum's area, its mean over `cells` `[row]`; absent where a cell lacks it, or has other rows."""
+    areas = [cell.areas.get(place) for cell in cells]
+    known = [area for area in areas if area is not None]
+    if not known or len(known) < len(areas) or len({len(area) for area in known}) > 1:
+        return None
+    return np.stack(known).mean(0)
+
+
+def _kept(cell: FinishedCell) -> KeptCell:
+    curves, areas = (
+        {_place(name): value.double().numpy() for name, value in cell.kept.items() if _ends(name, ending)}
+        for ending in (CURVE, AREA)
+    )
+    return KeptCell(_config(cell.config), str(cell.config.get("data", {}).get("missingness", "")), curves, areas)
+
+
+def _ends(name: str, ending: str) -> bool:
+    return name.startswith(ROOM) and name.rpartition("/")[2] == ending
+
+
+def _place(name: str) -> Place:
+    domain, rule = name.removeprefix(ROOM).split("/")[:2]
+    return domain, rule
+
+
+def _config(config: Mapping[str, Any]) -> AcquisitionConfig | None:
+    """Of a cell that acquired; settings that this version does not know make no difference to what is read."""
+    raw = config.get("acquisition") or {}
+    try:
+        found = AcquisitionConfig(**{name: raw[name] for name in AcquisitionConfig.model_fields if name in raw})
+    except ValidationError:
+        return None
+    return found if found.rules else None

@@ -1,0 +1,196 @@
+"""A trained partial VAE as an audiometer's adviser: what to measure next, what to expect, and when to stop.
+
+    age and what is measured ──► predictive ──► rule: the unmeasured threshold to measure next
+                                     │ ──────► audiogram with intervals
+                                     └ ──────► stopping criterion ──► estimated error ──► stop below the threshold
+
+One step of thesis study A's sequential acquisition (section 3.2) with the stopping criterion of its section 3.3, both
+exactly as the cell was judged by in its sweep. What the sweep never meets is a listener unlike those it was trained on.
+So every audiogram is held against others that are drawn from the model itself and observed in the same places: one
+that is less likely than nearly all of these is no audiogram that the model expects.
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaesweep.errors import UserError
+from vaesweep.families.pvae.data.audiograms import COLUMNS, DIMS, THRESHOLDS
+from vaesweep.families.pvae.data.partial import check
+from vaesweep.families.pvae.evaluation import ADAPTIVE, AGE, SHIFTED, STOPPING_RULE, RuleName, stopping_name
+from vaesweep.families.pvae.restore import TrainedPartialVae
+from vaesweep.families.pvae.tasks.acquisition import Rule, start_mask
+from vaesweep.families.pvae.tasks.latent import LatentPredictor
+from vaesweep.families.pvae.tasks.predictive import Predictive
+from vaesweep.families.pvae.tasks.stopping import StoppingModel
+from vaesweep.training.finished import FinishedCell
+
+DRAWN = 400  # audiograms of the model's own that a listener is compared with
+DRAWN_SEED = 0
+RARE = 0.01  # a listener is unlike the population where no more than this share of them is as unlikely
+FEW = 0.1  # share of the samples below which an estimate rests on few
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What is known about one listener; arrays are `[14]`, in the order of `COLUMNS`, in dB HL.
+
+    `next` is the column to measure next, absent where all are `measured`. `estimate` is the measured value or the
+    predictive mean, between `low` and `high`, which are equal where it is measured. `error` is the estimated root mean
+    squared error of the estimate over all fifteen numbers, dB; `stop` is whether it is below `threshold`, dB, after at
+    least one measurement. `effective_samples` of the posterior carry the estimate. `warnings` are for people.
+    """
+
+    age: float
+    next: str | None
+    measured: np.ndarray
+    estimate: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    error: float
+    threshold: float
+    stop: bool
+    effective_samples: float
+    warnings: tuple[str, ...]
+
+
+class Audiometer:
+    """Advises on partial audiograms by one trained cell.
+
+    `threshold` is the estimated error in dB below which it says stop, unless told otherwise.
+    """
+
+    def __init__(
+        self,
+        predictor: LatentPredictor,
+        samples: int,
+        drawn: Tensor,
+        rule: Rule,
+        stopping: StoppingModel,
+        threshold: float,
+    ) -> None:
+        self._predictor, self._samples, self._rule, self._stopping = predictor, samples, rule, stopping
+        self._drawn = drawn  # whole data of the model's own, [DRAWN, dim]
+        self.threshold = threshold
+
+    @classmethod
+    def from_finished(cls, cell: FinishedCell, rule: RuleName = STOPPING_RULE) -> "Audiometer":
+        """The adviser of a finished cell of family `pvae`, which says by `rule`, one of `ADAPTIVE`, what is next.
+
+        Refused where the cell did not acquire by that rule: a stopping criterion holds for the sequences of its own.
+        Predictions are those of its acquisition configuration. The threshold is its configured one, or, where the
+        costs of stopping too early and too late differ, the one that was found for them on the validation domain.
+        """
+        trained = TrainedPartialVae.of(cell)
+        if rule not in ADAPTIVE:
+            raise UserError(f"rule {rule!r} does not decide by the prediction alone; use {' or '.join(ADAPTIVE)}")
+        names = [*(field.name for field in fields(StoppingModel)), SHIFTED]
+        criterion = {name: cell.kept[key] for name in names if (key := stopping_name(rule, name)) in cell.kept}
+        if len(criterion) < len(names):
+            raise UserError(
+                f"cell {cell.cell} has no stopping criterion for the rule {rule!r}, which only training with that rule "
+                "among acquisition.rules leaves; name such a cell of sweeps/acquisition_pvae.py"
+            )
+        asked = trained.config.acquisition
+        drawn = _draw(trained)
+        alike = asked.early_cost == asked.late_cost
+        shifted = float(criterion.pop(SHIFTED))
+        threshold = asked.threshold if alike else shifted
+        stopping = StoppingModel.from_tensors({name: value.unsqueeze(0) for name, value in criterion.items()})
+        return cls(trained.predictor, asked.samples, drawn, ADAPTIVE[rule], stopping, threshold)
+
+    @torch.no_grad()
+    def advise(self, x: np.ndarray, *, threshold: float | None = None, interval: float = 0.8) -> list[Advice]:
+        """Advice on each of the partial audiograms `x` `[listener, 15]` in dB HL and years, NaN where not measured.
+
+        `threshold` (dB) takes the place of the audiometer's own; `interval` is the share of the predictive
+        distribution between `low` and `high`. Raises `UserError` where either is impossible, a value is implausible or
+        an age is missing.
+        """
+        if not 0 < interval < 1:
+            raise UserError(f"interval {interval:g} is not a share between 0 and 1, such as 0.8")
+        limit = self.threshold if threshold is None else threshold
+        if not 0 < limit < np.inf:
+            raise UserError(f"threshold {limit:g} is not an error above 0 dB, such as 5")
+        check(x, [f"listener {number}" for number in range(1, len(x) + 1)])
+        known, together = torch.from_numpy(x.astype(np.float32)), self._predictor.rows
+        chunks = [known[start : start + together] for start in range(0, len(x), together)]
+        return [advice for chunk in chunks for advice in self._advise(chunk, limit, interval)]
+
+    def _advise(self, x: Tensor, threshold: float, interval: float) -> list[Advice]:
+        observed = ~x.isnan()
+        known = x.nan_to_num()
+        predictive = self._predictor.predict(known, observed[None])
+        ends = [predictive.quantile(share)[0] for share in ((1 - interval) / 2, (1 + interval) / 2)]
+        low, high = (torch.where(observed, known, end)[:, :THRESHOLDS].numpy() for end in ends)
+        estimate = predictive.complete(known, observed[None])[0, :, :THRESHOLDS].numpy()
+        scores = self._rule.scores(self._predictor, known, observed[None], predictive, slice(0, len(x)))
+        following = scores[0].masked_fill(observed, -torch.inf).argmax(-1)
+        measured = observed[:, :THRESHOLDS]
+        counts = measured.sum(-1).tolist()
+        errors = self._errors(predictive, observed, measured.sum(-1)).tolist()
+        carried = predictive.effective_samples[0].tolist()
+        doubts = self._doubts(known, observed, predictive)
+        return [
+            Advice(
+                age=float(x[i, THRESHOLDS]),
+                next=COLUMNS[following[i]] if counts[i] < THRESHOLDS else None,
+                measured=measured[i].numpy(),
+                estimate=estimate[i],
+                low=low[i],
+                high=high[i],
+                error=errors[i],
+                threshold=threshold,
+                stop=counts[i] == THRESHOLDS or (counts[i] > 0 and errors[i] < threshold),
+                effective_samples=carried[i],
+                warnings=doubts[i],
+            )
+            for i in range(len(x))
+        ]
+
+    def _errors(self, predictive: Predictive, observed: Tensor, counts: Tensor) -> Tensor:
+        """Estimated errors `[row]`, dB; a line may fall below zero, and there is no error where all is measured."""
+        variance = predictive.variance.masked_fill(observed, 0.0)
+        estimated = self._stopping.estimate_state(variance, predictive.bound, counts)[0]
+        return estimated.clamp(min=0.0).masked_fill(counts == THRESHOLDS, 0.0)
+
+    def _doubts(self, x: Tensor, observed: Tensor, predictive: Predictive) -> list[tuple[str, ...]]:
+        """Why not to trust the advice on each of the data `x` `[row, dim]`."""
+        age_alone = start_mask(1, len(x), DIMS, AGE)
+        ages = self._rarity(age_alone[0], self._predictor.predict(x, age_alone).bound[0]) <= RARE
+        wholes = self._rarity(observed, predictive.bound[0]) <= RARE
+        few = (predictive.effective_samples[0] < FEW * self._samples) & ~observed.all(-1)
+        doubts = []
+        for age, whole, rough, samples in zip(ages, wholes, few, predictive.effective_samples[0], strict=True):
+            said = {
+                "the training population hardly has listeners of this age": age,
+                "age and measurements together are unlike the training population": whole & ~age,
+                f"few of the model's samples agree with what is known ({samples:.1f} effective of {self._samples}): "
+                "estimates are rough and intervals may be too narrow": rough,
+            }
+            doubts.append(tuple(words for words, holds in said.items() if holds))
+        return doubts
+
+    def _rarity(self, observed: Tensor, bound: Tensor) -> Tensor:
+        """The share of the model's own audiograms that, `observed` `[row, dim]` alike, have no higher `bound`."""
+        masks, which = observed.unique(dim=0, return_inverse=True)
+        own = torch.stack([self._bounds(self._drawn, mask) for mask in masks])
+        return (own[which] <= bound.unsqueeze(-1)).double().mean(-1)
+
+    def _bounds(self, x: Tensor, mask: Tensor) -> Tensor:
+        """The bounds `[row]` of `x` `[row, dim]`, observed in the dimensions `mask` `[dim]`."""
+        parts = [self._predictor.predict(some, mask.expand(1, len(some), -1)) for some in x.split(self._predictor.rows)]
+        return torch.cat([part.bound[0] for part in parts])
+
+
+@torch.no_grad()
+def _draw(trained: TrainedPartialVae) -> Tensor:
+    """Whole data `[DRAWN, dim]` of the model's own, in dB and years: z from its prior, x from p(x | z)."""
+    model, scale = trained.model, trained.scale
+    generator = torch.Generator().manual_seed(DRAWN_SEED)
+    noise = torch.randn(DRAWN, model.config.latents, generator=generator)
+    z = model.prior.sample(noise, torch.rand(DRAWN, generator=generator))
+    standardised = model.observation(z).sample(torch.randn(DRAWN, DIMS, generator=generator))
+    return scale.mean + scale.std * standardised

@@ -1,0 +1,181 @@
+"""`vaesweep acquire`: what to measure next of partial audiograms, what they will look like, and whether to stop.
+
+The advice goes to standard output, in one of three formats; notes about the input, and the warnings that a table has no
+room for, to standard error. The input is read and checked before anything else is imported or asked.
+"""
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from vaesweep.cli.reading import add_run, add_store
+from vaesweep.families.pvae.data.audiograms import COLUMNS, EARS, FREQUENCIES, THRESHOLDS
+from vaesweep.families.pvae.data.partial import Listeners, parse_partial, read_partial
+from vaesweep.vocabulary import store_uri
+
+if TYPE_CHECKING:
+    from vaesweep.families.pvae.audiometer import Advice
+
+STDIN = "-"
+RULES = ("variance", "reduction")  # of vaesweep.families.pvae.evaluation.ADAPTIVE, which takes seconds to import
+DECIMALS = 2  # dB, where programs read on
+
+
+def register(commands: Any) -> None:
+    """Add the command to the subparsers of `vaesweep`."""
+    about = "say what to measure next of partial audiograms, what they will look like, and whether to stop"
+    made = commands.add_parser("acquire", help=about, description=about)
+    add = made.add_argument
+    add_run(made)
+    add(
+        "--input",
+        required=True,
+        metavar="CSV",
+        help="partial audiograms in dB HL with ages in years, a row a listener, empty where not measured; - reads "
+        "standard input (docs/acquisition.md)",
+    )
+    add("--threshold", type=float, metavar="DB", help="stop at an estimated error below this (the cell's own)")
+    add("--interval", type=float, default=0.8, metavar="SHARE", help="share of an estimate's interval (%(default)s)")
+    add(
+        "--rule",
+        choices=RULES,
+        default=RULES[0],
+        help="measure next what is least certain, or what is expected to reduce the error most (%(default)s)",
+    )
+    add("--format", choices=FORMATS, default="table", help="what is printed (%(default)s)")
+    add_store(made)
+    made.set_defaults(act=acquire)
+
+
+def acquire(arguments: argparse.Namespace) -> int:
+    """Print the advice."""
+    listeners = _read(arguments.input)
+    from vaesweep.analysis import load
+    from vaesweep.families.pvae.audiometer import Audiometer
+
+    cell = load.load(arguments.run, arguments.tracking_uri or store_uri())
+    audiometer = Audiometer.from_finished(cell, arguments.rule)
+    advice = audiometer.advise(listeners.x, threshold=arguments.threshold, interval=arguments.interval)
+    if listeners.ignored:
+        print(f"columns ignored: {', '.join(listeners.ignored)}", file=sys.stderr)
+    FORMATS[arguments.format](listeners.names, advice, arguments.interval)
+    return 0
+
+
+def _read(path: str) -> Listeners:
+    return parse_partial(sys.stdin.buffer.read(), "standard input") if path == STDIN else read_partial(path)
+
+
+def _print_tables(names: Sequence[str], advice: "Sequence[Advice]", interval: float) -> None:
+    """For people: an audiogram a listener, and in words what to do."""
+    console = Console(highlight=False)
+    for name, one in zip(names, advice, strict=True):
+        console.print(_audiogram(name, one))
+        console.print(Text(_verdict(one)), soft_wrap=True)
+        for warning in one.warnings:
+            console.print(Text(f"Careful: {warning}.", style="yellow"), soft_wrap=True)
+        console.print()
+    console.print(Text(f"* measured   ? to be measured next   a…b interval of {100 * interval:g} %", style="dim"))
+
+
+def _audiogram(name: str, advice: "Advice") -> Table:
+    """Frequencies across, and for both ears the estimate above its interval."""
+    title = Text(f"{name}, {advice.age:g} years", style="bold")
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1), pad_edge=False)
+    table.add_column("dB HL", style="bold")
+    for frequency in FREQUENCIES:
+        table.add_column(f"{frequency} Hz", justify="right")
+    for first, ear in zip(range(0, THRESHOLDS, len(FREQUENCIES)), EARS, strict=True):
+        dims = range(first, first + len(FREQUENCIES))
+        table.add_row(ear, *(_value(advice, dim) for dim in dims))
+        if not advice.measured.all():
+            table.add_row("", *(_between(advice, dim) for dim in dims))
+    return table
+
+
+def _value(advice: "Advice", dim: int) -> Text:
+    value = float(advice.estimate[dim])
+    if advice.measured[dim]:
+        return Text(f"{value:g} *", style="bold")
+    following = COLUMNS[dim] == advice.next
+    return Text(f"{round(value)} ?", style="reverse") if following else Text(f"{round(value)}  ")
+
+
+def _between(advice: "Advice", dim: int) -> Text:
+    low, high = (round(float(values[dim])) for values in (advice.low, advice.high))
+    return Text("" if advice.measured[dim] else f"{low}…{high}  ", style="dim")
+
+
+def _verdict(advice: "Advice") -> str:
+    if advice.next is None:
+        return "All thresholds are measured: stop."
+    ear, frequency = advice.next.split("_")
+    following = f"the {ear} ear at {frequency} Hz"
+    error = f"Estimated error {advice.error:.1f} dB"
+    if advice.stop:
+        return f"{error}, below {advice.threshold:.3g} dB: stop. To go on, measure {following} next."
+    if not advice.measured.any():
+        return f"{error}, and nothing is measured: measure {following} first."
+    return f"{error}, not below {advice.threshold:.3g} dB: measure {following} next."
+
+
+def _print_csv(names: Sequence[str], advice: "Sequence[Advice]", interval: float) -> None:
+    """For tables: a row a listener and threshold. What is said of a listener stands in each of its rows."""
+    rows = []
+    for name, one in zip(names, advice, strict=True):
+        person, said = _person(name, one), _said(one)
+        for column, values in _thresholds(one).items():
+            ear, frequency = column.split("_")
+            place = {"ear": ear, "frequency_hz": frequency}
+            rows.append(person | place | values | {"next": column == one.next} | said)
+        for warning in one.warnings:
+            print(f"{name}: {warning}", file=sys.stderr)
+    writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def _print_json(names: Sequence[str], advice: "Sequence[Advice]", interval: float) -> None:
+    """For programs: a list with an object a listener."""
+    listeners = [
+        _person(name, one)
+        | {"next": one.next}
+        | _said(one)
+        | {"effective_samples": _rounded(one.effective_samples), "warnings": one.warnings, "interval": interval}
+        | {"audiogram": _thresholds(one)}
+        for name, one in zip(names, advice, strict=True)
+    ]
+    json.dump(listeners, sys.stdout, indent=1, ensure_ascii=False)
+    print()
+
+
+def _person(name: str, advice: "Advice") -> dict[str, Any]:
+    return {"listener": name, "age": _rounded(advice.age)}
+
+
+def _said(advice: "Advice") -> dict[str, Any]:
+    return {"error_db": _rounded(advice.error), "threshold_db": _rounded(advice.threshold), "stop": advice.stop}
+
+
+def _thresholds(advice: "Advice") -> dict[str, dict[str, Any]]:
+    """Whether each threshold is measured, its estimate and interval in dB HL, by column."""
+    numbers = {"estimate_db": advice.estimate, "low_db": advice.low, "high_db": advice.high}
+    return {
+        column: {"measured": bool(advice.measured[dim])}
+        | {name: _rounded(values[dim]) for name, values in numbers.items()}
+        for dim, column in enumerate(COLUMNS[:THRESHOLDS])
+    }
+
+
+def _rounded(value: float) -> float:
+    return round(float(value), DECIMALS)
+
+
+FORMATS = {"table": _print_tables, "csv": _print_csv, "json": _print_json}

@@ -1,0 +1,1 @@
+"""Audiograms: tables, populations and synthetic ones, and what of them is observed."""

@@ -1,0 +1,105 @@
+"""Partial audiograms of listeners who are being measured, from a CSV file: what has been measured so far, and the age.
+
+The header holds canonical column names (`audiograms.COLUMNS`) in any order and any case. A threshold whose
+cell is empty, or that has no column, has not been measured; `age` is needed. The first of the columns
+`listener`, `id` and `name` that is there names the listeners; further columns are ignored. A column that looks like a
+threshold and is none of the model's is refused: to leave out what was measured would be a mistake that nobody sees.
+Values are in dB HL and years.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vaesweep.data.spelling import did_you_mean, existing
+from vaesweep.errors import UserError
+from vaesweep.families.pvae.data.audiograms import COLUMNS, DIMS, EARS, FREQUENCIES, HIGHEST, LOWEST, THRESHOLDS
+from vaesweep.families.pvae.data.tables import Table
+
+NAMES = ("listener", "id", "name")
+KNOWN = f"thresholds are {' or '.join(f'{ear}_' for ear in EARS)} and one of {', '.join(map(str, FREQUENCIES))} (Hz)"
+
+# Frequencies of pure-tone audiometry in Hz, and words that beside a number make a column's name a threshold's.
+AUDIOMETRIC = {125, 250, 500, 750, 1000, 1500, 2000, 3000, 4000, 6000, 8000, 9000, 10000, 11200, 12500, 14000, 16000}
+WORDS = frozenset({*EARS, "r", "l", "re", "le", "ear", "hz", "k", "khz", "db", "hl", "dbhl"})
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Who is being measured: `names`, and `x`, float32 `[listener, 15]` in dB HL and years, NaN where not measured.
+
+    `ignored` are the columns of the file that were not looked at.
+    """
+
+    names: tuple[str, ...]
+    x: np.ndarray
+    ignored: tuple[str, ...] = ()
+
+
+def read_partial(path: str | Path) -> Listeners:
+    """Read the CSV file at `path`; a value out of range or a listener without an age is refused with its line."""
+    return listeners_of(Table.read(existing(path)))
+
+
+def parse_partial(raw: bytes, where: str) -> Listeners:
+    """Read what a CSV file holds; `where` names it in errors."""
+    return listeners_of(Table.parse(raw, where))
+
+
+def listeners_of(table: Table) -> Listeners:
+    """The listeners of a table, one a row; those without a name are called by their line."""
+    _check_header(table)
+    present = [name for name in COLUMNS if name in table.header]
+    x = np.full((len(table.rows), DIMS), np.nan)
+    for number, row in enumerate(table.rows):
+        for name in present:
+            x[number, COLUMNS.index(name)] = table.number(row, name)
+    lines = [f"line {row.line}" for row in table.rows]
+    check(x, [f"{table.where}, {line}" for line in lines])
+    title = next((name for name in NAMES if name in table.header), None)
+    names = [(title and table.text(row, title)) or line for row, line in zip(table.rows, lines, strict=True)]
+    ignored = [name or "(no name)" for name in table.header if name not in COLUMNS and name != title]
+    return Listeners(tuple(names), x.astype(np.float32), tuple(ignored))
+
+
+def check(x: np.ndarray, labels: Sequence[str]) -> None:
+    """Refuse partial audiograms `x` `[listener, 15]` with an implausible value or no age; `labels` say whose it is."""
+    if x.ndim != 2 or x.shape[1] != DIMS:
+        raise UserError(f"partial audiograms have shape {x.shape}; needed is [listener, {DIMS}]: {', '.join(COLUMNS)}")
+    for label, row in zip(labels, x, strict=True):
+        if np.isnan(row[THRESHOLDS]):
+            raise UserError(f"{label}: no age; every listener needs one, in years from 0 to 120")
+        for name, value, low, high in zip(COLUMNS, row, LOWEST, HIGHEST, strict=True):
+            if not np.isnan(value) and not low <= value <= high:
+                unit = "years" if name == "age" else "dB HL"
+                raise UserError(f"{label}: {name} is {value:g}, which is not between {low:g} and {high:g} {unit}")
+
+
+def _check_header(table: Table) -> None:
+    table.refuse_twice(COLUMNS)
+    others = [name for name in table.header if name not in COLUMNS]
+    for name in others:
+        if _like_threshold(name):
+            raise UserError(f"{table.where}, line {table.heading}: unknown threshold {name!r}{_hint(name)}; {KNOWN}")
+    if "age" not in table.header:
+        hint = did_you_mean("age", others)
+        raise UserError(f"{table.where}, line {table.heading}: no column 'age'{hint}; every listener needs an age")
+
+
+def _like_threshold(name: str) -> bool:
+    """Whether a column's name holds an audiometric frequency, or nothing but numbers, ears and units."""
+    words, hertz = re.findall(r"[^\W\d_]+", name), _hertz(name)
+    return bool(hertz) and (WORDS.issuperset(words) or not AUDIOMETRIC.isdisjoint(hertz))
+
+
+def _hint(name: str) -> str:
+    """The nearest column of a name that holds one of the model's frequencies; another frequency is near none."""
+    return "" if _hertz(name).isdisjoint(FREQUENCIES) else did_you_mean(name, COLUMNS[:THRESHOLDS])
+
+
+def _hertz(name: str) -> set[int]:
+    """The numbers in a name, thousands where a k follows."""
+    return {int(number) * (1000 if k else 1) for number, k in re.findall(r"(\d+) ?(k?)", name)}

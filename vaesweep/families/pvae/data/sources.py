@@ -1,0 +1,95 @@
+"""From what a user writes after `--data` to a data set: `synthetic`, `nhanes:DIR`, `csv:FILE`, each `,unseen=PATH`.
+
+A new kind of data is one entry in `SOURCES`: a function of the path and the data seed that returns named domains.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vaesweep.data.domains import DataSet, Role, Standardisation
+from vaesweep.data.spelling import did_you_mean, existing, slug
+from vaesweep.errors import UserError
+from vaesweep.families.pvae.data import nhanes
+from vaesweep.families.pvae.data.archetypes import synthetic
+from vaesweep.families.pvae.data.audiograms import COLUMNS, Loaded, Rows, partitioned, unseen
+from vaesweep.families.pvae.data.population import read_population
+
+
+@dataclass(frozen=True)
+class Source:
+    """How a kind of data is loaded; `path` is what its users must give after the colon, nothing if empty."""
+
+    load: Callable[[Path, int], Loaded]
+    path: str = ""
+
+
+def _population(path: Path, seed: int) -> Loaded:
+    rows = read_population(path)
+    return Loaded(partitioned(slug(path.stem), rows.x, seed), rows.summary)
+
+
+SOURCES = {
+    "synthetic": Source(lambda _, seed: synthetic(seed)),
+    "nhanes": Source(nhanes.training, "DIR"),
+    "csv": Source(_population, "FILE"),
+}
+FORMS = "synthetic, nhanes:DIR or csv:FILE, each with any number of ,unseen=PATH"
+
+
+def load(spec: str, seed: int) -> DataSet:
+    """Load the data that `spec` names, such as `nhanes:~/nhanes,unseen=horstat.csv`.
+
+    `seed` decides the partition and everything that is generated. The standardisation is fitted on the training domain.
+    Every fault of the specification or of a file is a `UserError`.
+    """
+    if seed < 0:
+        raise UserError(f"data seed {seed}: must be 0 or larger")
+    source, path, others = _parse(spec)
+    loaded = source.load(path, seed)
+    domains, summary = list(loaded.domains), list(loaded.summary)
+    for other in others:
+        rows = read_unseen(other)
+        name = slug(other.resolve().name if other.is_dir() else other.stem)
+        domains.append(unseen(name, rows.x))
+        summary.extend(rows.summary)
+    (train,) = (domain for domain in domains if domain.role is Role.TRAIN)
+    try:
+        standardisation = Standardisation.fit(train.arrays["x"])
+    except UserError as error:
+        raise UserError(f"{spec}: {error}") from None
+    return DataSet(tuple(domains), COLUMNS, standardisation, tuple(summary))
+
+
+def read_unseen(path: Path) -> Rows:
+    """Read a population that is only evaluated on: a folder of NHANES cycles, all pooled, or a CSV file."""
+    if path.suffix.upper() == ".XPT":
+        raise UserError(f"{path}: a single XPT file; give the folder that holds it and its demographics")
+    return nhanes.pooled(path) if path.is_dir() else read_population(path)
+
+
+def _parse(spec: str) -> tuple[Source, Path, list[Path]]:
+    """The source, its path (`.` where it takes none) and the unseen paths of `spec`."""
+    head, *options = re.split(r",(?=[A-Za-z_]+=)", spec.strip())
+    kind, colon, place = head.partition(":")
+    if kind not in SOURCES:
+        raise UserError(f"--data {spec}: unknown kind {kind!r}{did_you_mean(kind, SOURCES)}; use {FORMS}")
+    source = SOURCES[kind]
+    if bool(source.path) != bool(place) or (colon and not place):
+        right = f"{kind}:{source.path}" if source.path else kind
+        raise UserError(f"--data {spec}: a path is {'needed' if source.path else 'not taken'}; write {right}")
+    path = existing(place) if source.path else Path()
+    others = [_unseen_path(option, spec) for option in options]
+    if source.path and path.resolve() in {other.resolve() for other in others}:
+        raise UserError(f"--data {spec}: {path} cannot be both trained on and unseen")
+    return source, path, others
+
+
+def _unseen_path(option: str, spec: str) -> Path:
+    key, _, value = option.partition("=")
+    if key != "unseen":
+        raise UserError(f"--data {spec}: unknown option {key!r}{did_you_mean(key, ['unseen'])}; use {FORMS}")
+    if not value:
+        raise UserError(f"--data {spec}: unseen= needs the path of a CSV file or of a folder of NHANES files")
+    return existing(value)

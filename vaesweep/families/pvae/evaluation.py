@@ -1,0 +1,308 @@
+"""A trained pack of partial VAEs, put to the use that the thesis makes of it: to acquire audiograms, and to stop.
+
+Every cell acquires the data of every domain by its own predictions (thesis study A, section 3.2), under each of the
+rules asked for; a stopping criterion is fitted on the validation domain (section 3.3) and judged on all. What comes
+of it are metrics of the cell, so that each has its own optimum on the rate axis, and tensors that stay with its
+weights: information curves, the area of every datum, the greedy order, the stopping criterion.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from vaesweep.data.domains import Role
+from vaesweep.distributions import Gaussian, TriangularGaussian
+from vaesweep.families.pvae.data.audiograms import THRESHOLDS
+from vaesweep.families.pvae.models.partial import PartialVae
+from vaesweep.families.pvae.tasks.acquisition import (
+    ExpectedInformation,
+    ExpectedReduction,
+    FixedOrder,
+    LargestVariance,
+    RandomOrder,
+    Rule,
+    Trace,
+    acquire,
+    area,
+    single_best_order,
+)
+from vaesweep.families.pvae.tasks.latent import LatentModels, LatentPredictor, Posterior, normal_points
+from vaesweep.families.pvae.tasks.predictive import Draws, Predictor
+from vaesweep.families.pvae.tasks.stopping import (
+    Outcome,
+    StoppingModel,
+    StopResult,
+    constant_index,
+    first_below,
+    shifted_threshold,
+)
+from vaesweep.packing import Frozen
+from vaesweep.training.problem import Uses
+from vaesweep.training.stack import Stack
+
+AGE = (THRESHOLDS,)  # the dimensions that are known from the start: thesis line 691
+TRACED = 1 << 24  # entries of a trace's largest tensor: cells are evaluated so many at a time
+ORDER_ROWS = 256  # validation data that the greedy order is searched on
+FANTASIES = 8  # draws a datum for the expected information
+
+RuleName = Literal["variance", "reduction", "unweighted", "random", "single_best", "information"]
+RuleMaker = Callable[[Tensor], Rule]
+STOPPING_RULE: RuleName = "variance"
+# Of the prediction alone: what a model is chosen, compared and used by.
+ADAPTIVE: Mapping[RuleName, Rule] = {"variance": LargestVariance(), "reduction": ExpectedReduction()}
+SHIFTED = "shifted"
+RANDOM = 0  # seed of random orders and of what is imagined
+CURVES = ("rmse", "nll", "unexplained")
+
+
+class AcquisitionConfig(Frozen):
+    """How trained partial VAEs acquire audiograms; without `rules` they do not."""
+
+    rules: tuple[RuleName, ...] = Field((), description="what decides the next frequency, the stop by `variance`")
+    samples: int = Field(100, ge=2, description="posterior samples of a prediction")
+    weighted: bool = Field(True, description="importance-weighted; `unweighted` is largest variance without")
+    prior_samples: int = Field(0, ge=0, description="samples of the prior beside them, in weighted predictions")
+    rows: int = Field(1024, ge=1, description="data of a domain that are acquired, evenly spread; all if fewer")
+    threshold: float = Field(5.0, gt=0, description="RMSE in dB below which an estimate is good enough to stop")
+    early_cost: float = Field(1.0, gt=0, description="cost of each measurement that was stopped too early by")
+    late_cost: float = Field(1.0, gt=0, description="cost of each measurement too many")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The training domain's `mean` and `std` `[dim]`, in dB and years."""
+
+    mean: Tensor
+    std: Tensor
+
+
+def predictor(
+    stack: Stack, latents: int, scale: Scale, *, samples: int, weighted: bool, prior_samples: int = 0
+) -> LatentPredictor:
+    """Predictions in dB and years by a stack of trained partial VAEs."""
+
+    def posterior(x: Tensor, observed: Tensor) -> Posterior:
+        parameters = stack.call(_posterior, x, observed)
+        return Gaussian(*parameters) if len(parameters) == 2 else TriangularGaussian(*parameters)
+
+    def observation(z: Tensor) -> Gaussian:
+        return Gaussian(*stack.call(_observation, z))
+
+    models = LatentModels(
+        len(stack),
+        latents,
+        posterior,
+        observation,
+        partial(stack.call, _prior),
+        _prior_samples(stack, latents, prior_samples, scale.mean) if weighted and prior_samples else None,
+    )
+    return LatentPredictor(models, scale.mean, scale.std, samples=samples, weighted=weighted)
+
+
+def _prior_samples(stack: Stack, latents: int, count: int, like: Tensor) -> Tensor:
+    """Samples of every cell's prior, `[cell, sample, latent]`, by random numbers that cells share."""
+    points = normal_points(count, latents + 1, RANDOM + 1).to(like).expand(len(stack), -1, -1)
+    return stack.call(_prior_sample, points[..., :-1], torch.special.ndtr(points[..., -1]))
+
+
+def _prior_sample(model: PartialVae, noise: Tensor, uniform: Tensor) -> Tensor:
+    return model.prior.sample(noise, uniform)
+
+
+def _posterior(model: PartialVae, x: Tensor, observed: Tensor) -> tuple[Tensor, ...]:
+    q = model.posterior(x, observed)
+    return (q.mean, q.log_std, q.below) if isinstance(q, TriangularGaussian) else (q.mean, q.log_std)
+
+
+def _observation(model: PartialVae, z: Tensor) -> tuple[Tensor, Tensor]:
+    p = model.observation(z)
+    return p.mean, p.log_std
+
+
+def _prior(model: PartialVae, z: Tensor) -> Tensor:
+    return model.prior.total(z)
+
+
+@dataclass(frozen=True)
+class Population:
+    """What is acquired: complete audiograms `x` `[row, dim]` of a domain, in dB and years."""
+
+    name: str
+    x: Tensor
+    role: Role
+
+    def spread(self, rows: int) -> "Population":
+        """At most `rows` of it, evenly spread."""
+        count = min(rows, len(self.x))
+        return Population(self.name, self.x[torch.linspace(0, len(self.x) - 1, count).round().long()], self.role)
+
+
+def acquired(populations: Sequence[Population], rows: int) -> list[Population]:
+    """What is acquired of each domain, the validation domain first: at most `rows` of it, evenly spread.
+
+    Of the training domain, which is the largest and tells the least, no more than of the validation domain.
+    """
+    (valid,) = [population.spread(rows) for population in populations if population.role is Role.VALID]
+    limits = {Role.TRAIN: len(valid.x)}
+    others = [population for population in populations if population.role is not Role.VALID]
+    return [valid, *(population.spread(limits.get(population.role, rows)) for population in others)]
+
+
+class Acquirer:
+    """Puts packs to use: every cell acquires `populations`, and stops by what it learns from the validation domain."""
+
+    def __init__(
+        self, config: AcquisitionConfig, latents: int, scale: Scale, populations: Sequence[Population]
+    ) -> None:
+        self._config, self._latents, self._scale = config, latents, scale
+        self._populations = populations
+
+    def use(self, stack: Stack, rows: int | None = None) -> Uses:
+        """Metrics and kept tensors of every cell of `stack`; on at most `rows` data of a domain."""
+        rows = min(rows or self._config.rows, self._config.rows)
+        dims = len(self._scale.mean)
+        together = max(1, TRACED // (rows * dims * dims))
+        groups = [stack.part(slice(start, start + together)) for start in range(0, len(stack), together)]
+        found = [self._use(group, rows) for group in groups]
+        metrics, kept = (
+            {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+            for parts in ([use.metrics for use in found], [use.kept for use in found])
+        )
+        return Uses(metrics, kept)
+
+    def _use(self, stack: Stack, rows: int) -> Uses:
+        """Validation comes first: the greedy order and the stopping criteria are found there."""
+        valid, *others = acquired(self._populations, rows)
+        plans = self._plans(stack, valid)
+        traces = _traces(plans, valid)
+        found = {rule: Criteria.fit(traces[rule], self._config) for rule in ADAPTIVE if rule in traces}
+        criteria = found.get(STOPPING_RULE)
+        metrics: dict[str, Tensor] = {}
+        kept = {
+            stopping_name(rule, name): value for rule, one in found.items() for name, value in one.to_tensors().items()
+        }
+        for population in [valid, *others]:
+            if population is not valid:
+                traces = _traces(plans, population)
+            for rule, trace in traces.items():
+                metrics |= {f"{population.name}/{name}.{rule}": value for name, value in _summary(trace).items()}
+                kept |= {f"acquisition/{population.name}/{rule}/{name}": v for name, v in _curves(trace).items()}
+            if criteria:
+                stops = criteria.judge(traces[STOPPING_RULE], self._config.threshold)
+                metrics |= {f"{population.name}/{name}": value for name, value in stops.items()}
+        return Uses(metrics, kept)
+
+    def _plans(self, stack: Stack, valid: Population) -> "dict[RuleName, _Plan]":
+        config = self._config
+        usual, plain = (
+            predictor(
+                stack,
+                self._latents,
+                self._scale,
+                samples=config.samples,
+                weighted=weighted,
+                prior_samples=config.prior_samples,
+            )
+            for weighted in (config.weighted, False)
+        )
+        predictors = {name: plain if name == "unweighted" else usual for name in config.rules}
+        return {name: _Plan(one, rule_maker(name, one, valid)) for name, one in predictors.items()}
+
+
+def rule_maker(name: RuleName, predictor: Predictor, valid: Population) -> RuleMaker:
+    """The rule called `name`, of data `x` `[row, dim]`; the greedy order is searched on `valid`, here and once."""
+    if name == "single_best":
+        order = FixedOrder(single_best_order(predictor, valid.spread(ORDER_ROWS).x, AGE))
+        return lambda x: order
+    if name in ADAPTIVE:
+        return lambda x: ADAPTIVE[name]
+    makers: dict[RuleName, RuleMaker] = {
+        "unweighted": lambda x: ADAPTIVE["variance"],
+        "random": lambda x: RandomOrder.of(x, RANDOM),
+        "information": lambda x: ExpectedInformation(Draws.of(x, FANTASIES, RANDOM)),
+    }
+    return makers[name]
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Who predicts, and the rule for given data."""
+
+    predictor: LatentPredictor
+    rule: RuleMaker
+
+
+def _traces(plans: "Mapping[RuleName, _Plan]", population: Population) -> dict[RuleName, Trace]:
+    x = population.x
+    return {name: acquire(plan.predictor, x, AGE, plan.rule(x)) for name, plan in plans.items()}
+
+
+def _summary(trace: Trace) -> dict[str, Tensor]:
+    """Means over data, `[cell]`."""
+    means = {f"area_{name}": area(getattr(trace, name)).mean(-1) for name in CURVES}
+    return means | {"effective_samples": trace.effective_samples.mean((-2, -1))}
+
+
+def _curves(trace: Trace) -> dict[str, Tensor]:
+    """Information curves `[cell, M + 1]`, mean and standard deviation over data, and every datum's area and order."""
+    found = {"order": trace.order.to(torch.uint8)}
+    for name in CURVES:
+        errors = getattr(trace, name)
+        found |= {name: errors.mean(1), f"{name}_std": errors.std(1), f"area_{name}": area(errors)}
+    return found
+
+
+def stopping_name(rule: RuleName, name: str) -> str:
+    """What a tensor of the criterion is kept by that was fitted to sequences of `rule`."""
+    return f"stopping/{name}" if rule == STOPPING_RULE else f"stopping/{rule}/{name}"
+
+
+@dataclass(frozen=True)
+class Criteria:
+    """Ways to decide when to stop, found on validation data: thesis section 3.3, and its baselines."""
+
+    uncertainty: StoppingModel
+    measurements: StoppingModel
+    constant: Tensor  # stopping index [cell]
+    shifted: Tensor  # threshold on the estimated error [cell], dB, for the costs asked for
+
+    @classmethod
+    def fit(cls, valid: Trace, config: AcquisitionConfig) -> "Criteria":
+        """Fit to the validation domain's trace."""
+        model = StoppingModel.fit(valid)
+        shifted = shifted_threshold(
+            model.estimate(valid), valid.rmse, config.threshold, config.early_cost, config.late_cost
+        )
+        constant = constant_index(valid.rmse, config.threshold)
+        return cls(model, StoppingModel.fit_measurements(valid), constant, shifted)
+
+    def judge(self, trace: Trace, threshold: float) -> dict[str, Tensor]:
+        """Offsets, indices, errors and outcomes of every criterion, means over data, `[cell]`."""
+        estimate = self.uncertainty.estimate(trace)
+        indices = {
+            "uncertainty": first_below(estimate, threshold),
+            "shifted": first_below(estimate, self.shifted),
+            "measurements": first_below(self.measurements.estimate(trace), threshold),
+            "constant": self.constant.unsqueeze(-1),
+            "oracle": first_below(trace.rmse, threshold),
+        }
+        found: dict[str, Tensor] = {}
+        for name, index in indices.items():
+            stop = StopResult.of(trace.rmse, threshold, index)
+            found |= {
+                f"stop_offset.{name}": stop.mean_absolute_offset,
+                f"stop_bias.{name}": stop.mean_offset,
+                f"stop_index.{name}": stop.mean_estimated_index,
+                f"stop_rmse.{name}": stop.mean_rmse,
+                **{f"stop_share.{outcome.name.lower()}.{name}": stop.share(outcome) for outcome in Outcome},
+            }
+        return found
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """What `vaesweep acquire` needs of it, each `[cell, ...]`, kept by its `stopping_name`."""
+        return self.uncertainty.to_tensors() | {SHIFTED: self.shifted}

@@ -1,0 +1,1 @@
+"""The networks of the partial VAE: tensors in, an Elbo out."""

@@ -1,0 +1,200 @@
+"""Sequential acquisition: measure one dimension at a time, and see how the estimate of all of them improves.
+
+Thesis study A, sections 3.2 and 3.3. What is `given` (the age) is known from the start. Then, at every m:
+
+    observed ──► predictor ──► estimate x̂ᵐ, its errors ──► rule: a score of every dimension ──► measure the largest
+
+The information curve is the error against m = 0 … M (eqs. 4 and 5), its area the sum over m = 1 … M (eq. 6).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from vaesweep.families.pvae.tasks.predictive import Draws, Predictive, Predictor
+
+
+class Rule(Protocol):
+    """What to measure next."""
+
+    def scores(self, predictor: Predictor, x: Tensor, observed: Tensor, predictive: Predictive, rows: slice) -> Tensor:
+        """A score of every dimension, broadcastable to `[cell, row, dim]`; the largest unobserved one is measured.
+
+        `x` holds the truth, of which a rule looks at the observed part only. `rows` are the places of these data among
+        all that are acquired: what a rule draws at random belongs to a datum, however the data are split.
+        """
+
+
+class LargestVariance:
+    """The largest predictive variance, in physical units (thesis eq. 3): thresholds compete in dB²."""
+
+    def scores(self, predictor: Predictor, x: Tensor, observed: Tensor, predictive: Predictive, rows: slice) -> Tensor:
+        """See `Rule`."""
+        return predictive.variance
+
+
+class ExpectedReduction:
+    """By how much measuring a dimension is expected to reduce the squared error of all unobserved ones, summed.
+
+    The best linear estimate of x_u from x_d leaves Var(x_u) − Cov(x_u, x_d)² / Var(x_d), so that the score is
+    Σ_u Cov(x_u, x_d)² / Var(x_d), the dimension itself included: exact for a Gaussian, and a lower bound of the
+    reduction otherwise. The criterion of Cohn, Ghahramani and Jordan (1996), A-optimality in experimental design. In
+    physical units, in which RMSE is (thesis eq. 4): dB², or years² for an age that is not known.
+    """
+
+    def scores(self, predictor: Predictor, x: Tensor, observed: Tensor, predictive: Predictive, rows: slice) -> Tensor:
+        """See `Rule`."""
+        covariance = predictor.covariance(observed, predictive)
+        variance = covariance.diagonal(dim1=-2, dim2=-1)
+        shared = covariance.square().sum(-1)
+        return torch.where(variance > 0, shared / variance, 0.0)
+
+
+@dataclass(frozen=True)
+class RandomOrder:
+    """An order of its own for every datum, the same for every cell: the falling order of `drawn` `[row, dim]`."""
+
+    drawn: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, seed: int) -> "RandomOrder":
+        """Orders for the data `x` `[row, dim]`."""
+        return cls(torch.rand(x.shape, generator=torch.Generator().manual_seed(seed)).to(x.device))
+
+    def scores(self, predictor: Predictor, x: Tensor, observed: Tensor, predictive: Predictive, rows: slice) -> Tensor:
+        """See `Rule`."""
+        return self.drawn[rows]
+
+
+@dataclass(frozen=True)
+class FixedOrder:
+    """One order for all data: `order` `[cell, step]` of dimensions."""
+
+    order: Tensor
+
+    def scores(self, predictor: Predictor, x: Tensor, observed: Tensor, predictive: Predictive, rows: slice) -> Tensor:
+        """See `Rule`."""
+        cells, steps = self.order.shape
+        falling = torch.arange(steps, 0, -1, device=x.device, dtype=x.dtype).expand(cells, -1)
+        preference = torch.zeros(cells, x.shape[1], device=x.device, dtype=x.dtype)
+        return preference.scatter(1, self.order.to(x.device), falling).unsqueeze(1)
+
+
+@dataclass(frozen=True)
+class ExpectedInformation:
+    """The expected information reward of Ma et al. (2019), with the random numbers of every datum (`Draws`)."""
+
+    draws: Draws
+
+    def scores(self, predictor: Predictor, x: Tensor, observed: Tensor, predictive: Predictive, rows: slice) -> Tensor:
+        """See `Rule`."""
+        return predictor.information(x, observed, predictive, self.draws[rows])
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What acquiring every datum gave, at every m = 0 … M measurements beside what is given.
+
+    `order` `[cell, row, M]` are the dimensions measured. Of every estimate `[cell, row, M + 1]`: `rmse` in dB (eq. 4),
+    `nll` the expected negative log-likelihood of all dimensions (eq. 5) and `unexplained` = -log p(x_U | x_O), both in
+    nats of physical units, `bound` (see `Predictive`) and `effective_samples`. `variance` `[cell, row, M + 1, dim]`
+    is the predictive variance, zero where observed.
+    """
+
+    order: Tensor
+    rmse: Tensor
+    nll: Tensor
+    unexplained: Tensor
+    bound: Tensor
+    effective_samples: Tensor
+    variance: Tensor
+
+
+def area(curve: Tensor) -> Tensor:
+    """Area under an information curve `[..., M + 1]`, the sum over m = 1 … M (eq. 6): measurement·dB, or ·nats."""
+    return curve[..., 1:].sum(-1)
+
+
+@torch.no_grad()
+def acquire(predictor: Predictor, x: Tensor, given: Sequence[int], rule: Rule) -> Trace:
+    """Acquire all dimensions of the complete data `x` `[row, dim]` (physical units), each cell by its own predictions.
+
+    `given` are the dimensions that are known from the start.
+    """
+    starts = range(0, len(x), predictor.rows)
+    chunks = [_acquire(predictor, x, given, rule, slice(start, start + predictor.rows)) for start in starts]
+    joined = {f.name: torch.cat([getattr(chunk, f.name) for chunk in chunks], dim=1) for f in fields(Trace)}
+    return Trace(**joined)
+
+
+def _acquire(predictor: Predictor, everyone: Tensor, given: Sequence[int], rule: Rule, rows: slice) -> Trace:
+    x = everyone[rows]
+    observed = start_mask(predictor.cells, len(x), x.shape[1], given).to(x.device)
+    order, states = [], []
+    steps = x.shape[1] - len(given)
+    for m in range(steps + 1):
+        predictive = predictor.predict(x, observed)
+        states.append(_judge(predictor, x, observed, predictive))
+        if m < steps:
+            scores = rule.scores(predictor, x, observed, predictive, rows).expand(observed.shape)
+            chosen = scores.masked_fill(observed, -torch.inf).argmax(-1, keepdim=True)
+            observed = observed.scatter(-1, chosen, True)
+            order.append(chosen.squeeze(-1))
+    measured = {name: torch.stack([state[name] for state in states], dim=2) for name in states[0]}
+    return Trace(order=torch.stack(order, dim=-1), **measured)
+
+
+def _judge(predictor: Predictor, x: Tensor, observed: Tensor, predictive: Predictive) -> dict[str, Tensor]:
+    expected = torch.einsum("crs,crs->cr", predictive.weights, predictive.log_densities(x).sum(-1))
+    return {
+        "rmse": (x - predictive.complete(x, observed)).square().mean(-1).sqrt(),
+        "nll": -expected,
+        "unexplained": predictor.unexplained(x, observed, predictive),
+        "bound": predictive.bound,
+        "effective_samples": predictive.effective_samples,
+        "variance": predictive.variance.masked_fill(observed, 0.0),
+    }
+
+
+def start_mask(cells: int, rows: int, dims: int, given: Sequence[int]) -> Tensor:
+    """What is observed before the first measurement: bool `[cell, row, dim]`."""
+    observed = torch.zeros(cells, rows, dims, dtype=torch.bool)
+    observed[..., list(given)] = True
+    return observed
+
+
+@torch.no_grad()
+def single_best_order(predictor: Predictor, x: Tensor, given: Sequence[int]) -> Tensor:
+    """The greedy order for all data `[cell, M]`: at each step the dimension that leaves the lowest mean RMSE of `x`.
+
+    Thesis section 4.5: "found by greedily optimizing the ordering at each step across a validation set".
+    """
+    cells, dims = predictor.cells, x.shape[1]
+    known = torch.zeros(cells, dims, dtype=torch.bool, device=x.device)
+    known[:, list(given)] = True
+    order = []
+    for _ in range(dims - len(given)):
+        errors = torch.full((cells, dims), torch.inf, device=x.device)
+        for dim in range(dims):
+            if bool(known[:, dim].all()):
+                continue
+            tried = known.clone()
+            tried[:, dim] = True
+            errors[:, dim] = _mean_rmse(predictor, x, tried)
+        chosen = errors.masked_fill(known, torch.inf).argmin(-1, keepdim=True)
+        known = known.scatter(1, chosen, True)
+        order.append(chosen.squeeze(1))
+    return torch.stack(order, dim=1)
+
+
+def _mean_rmse(predictor: Predictor, x: Tensor, known: Tensor) -> Tensor:
+    """Mean RMSE `[cell]` of all data, each observed in the dimensions `known` `[cell, dim]`."""
+    total = torch.zeros(len(known), dtype=torch.float64, device=x.device)
+    for some in x.split(predictor.rows):
+        observed = known.unsqueeze(1).expand(-1, len(some), -1)
+        estimate = predictor.predict(some, observed).complete(some, observed)
+        total += (some - estimate).square().mean(-1).sqrt().double().sum(-1)
+    return (total / len(x)).to(x)

@@ -1,0 +1,78 @@
+"""A family of models: a configuration, the data it reads and the problem it gives the training loop."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Hashable, Mapping
+from typing import ClassVar
+
+import torch
+
+from vaesweep.data.domains import DataSet
+from vaesweep.errors import UserError
+from vaesweep.training.config import TrainableConfig
+from vaesweep.training.problem import Problem
+
+
+class CellConfig(TrainableConfig):
+    """One cell of a sweep. A family adds `model` and `data`; the data themselves are named beside it."""
+
+
+class Family(ABC):
+    """One family of models. Subclasses are registered by name in `registry` and run the contract tests."""
+
+    name: ClassVar[str]
+    config: ClassVar[type[CellConfig]]
+    data_forms: ClassVar[tuple[str, ...]]  # the kinds of `--data`, as they are typed
+    metrics: ClassVar[dict[str, str]]  # all metrics of the family's own, with their units
+
+    bfloat16: ClassVar[bool] = False  # whether its models may train with products in bfloat16
+
+    @abstractmethod
+    def load(self, spec: str, config: CellConfig) -> DataSet:
+        """Read the data that `--data` names; bad data is refused with a `UserError` of one line."""
+
+    def loading(self, config: CellConfig) -> Hashable:
+        """What `load` reads of a configuration; the cells of one sweep must agree on it."""
+        return None
+
+    @abstractmethod
+    def example(self) -> DataSet:
+        """A small data set made on the spot, for tests and calibration."""
+
+    def small(self) -> CellConfig:
+        """A cell that trains on `example` within seconds, for tests."""
+        return self.config()
+
+    def metrics_of(self, config: CellConfig) -> Mapping[str, str]:
+        """Those of `metrics` that cells with this configuration have, with their units."""
+        return self.metrics
+
+    @abstractmethod
+    def rate_names(self, config: CellConfig) -> tuple[str, ...]:
+        """The names of the model's rates."""
+
+    @abstractmethod
+    def problem(self, config: CellConfig, data: DataSet, device: torch.device) -> Problem:
+        """The problem of every cell that shares `config`'s structure."""
+
+    def check(self, config: CellConfig) -> None:
+        """Refuse a configuration that is well formed but cannot be trained, with a `UserError` of one line."""
+        config.check_names(self.rate_names(config))
+        if config.training.precision == "bfloat16" and not self.bfloat16:
+            raise UserError(
+                f"training.precision=bfloat16: three digits are too few for {self.name}'s likelihood; use float32"
+            )
+        if config.pretraining is not None:
+            self._check_pretraining(config.pretraining, config)
+
+    def _check_pretraining(self, first: CellConfig, config: CellConfig) -> None:
+        if first.training.early_stopping is not None:
+            raise UserError(
+                "pretraining.training.early_stopping: pretraining ends after its steps; set it to null and "
+                "training.early_stopping for the training that follows"
+            )
+        if self.loading(first) != self.loading(config):
+            raise UserError("pretraining.data: pretraining is on the cell's own data; set what is loaded for both")
+        try:
+            self.check(first)
+        except UserError as error:
+            raise UserError(f"pretraining: {error}") from None

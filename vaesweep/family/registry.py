@@ -1,0 +1,71 @@
+"""The families by name, each imported when it is asked for.
+
+A family comes in by an entry point of the group `vaesweep.families`, `name = "package.family:FAMILY"`, in this package
+or in anybody's. The built-in ones are found in `vaesweep/families/` too, where the package only lies on the path, as in
+a job's working directory, and has no entry points there.
+"""
+
+import importlib
+import importlib.util
+import logging
+import pkgutil
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import entry_points
+from types import ModuleType
+
+from vaesweep.data.spelling import did_you_mean
+from vaesweep.errors import UserError
+from vaesweep.family.base import Family
+
+GROUP = "vaesweep.families"  # of entry points, and the package of the built-in families
+OBJECT = "FAMILY"  # what a built-in family's module `family` calls it
+
+
+@cache
+def _references() -> dict[str, str]:
+    """Where each family is, as `module:object`; two packages may not bring different families of one name."""
+    package = importlib.import_module(GROUP)
+    found = {module.name: f"{GROUP}.{module.name}.family:{OBJECT}" for module in pkgutil.iter_modules(package.__path__)}
+    for point in entry_points(group=GROUP):
+        known = found.setdefault(point.name, point.value)
+        if known != point.value:
+            raise UserError(f"two families are called {point.name!r}: {known} and {point.value}; uninstall one of them")
+    return found
+
+
+def family_names() -> tuple[str, ...]:
+    """Names of all families that can be found; none is imported."""
+    return tuple(_references())
+
+
+@cache
+def family(name: str) -> Family:
+    """The family called `name`. Raises `UserError` where there is none, or where it cannot be imported."""
+    references = _references()
+    if name not in references:
+        hint = did_you_mean(name, references) or f"; there are {', '.join(references)}"
+        raise UserError(f"there is no family {name!r}{hint}")
+    module, _, attribute = references[name].partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"family {name!r} cannot be imported from {references[name]}: {error}") from error
+    if not isinstance(found, Family) or found.name != name:
+        raise UserError(f"family {name!r}: {references[name]} is not a Family of that name")
+    return found
+
+
+def command_modules() -> Iterator[ModuleType]:
+    """The modules `cli` beside families, each with `register(commands)` that adds subcommands of `vaesweep`.
+
+    They are imported to print a help page, so they import what takes seconds within their functions. One that cannot be
+    imported is named in a warning, and the others are there.
+    """
+    for reference in _references().values():
+        package = reference.partition(":")[0].rpartition(".")[0]
+        try:
+            if package and importlib.util.find_spec(f"{package}.cli") is not None:
+                yield importlib.import_module(f"{package}.cli")
+        except ImportError as error:
+            logging.getLogger(__name__).warning("commands of %s.cli: %s", package, error)

@@ -1,1 +1,0 @@
-"""Torch modules that turn a batch and its noise into an Elbo: no data, no files, no randomness of their own."""
