@@ -7,28 +7,28 @@ import argparse
 import sys
 
 from vaesweep.analysis import load
-from vaesweep.cli import reading
+from vaesweep.cli import analysis_script
 from vaesweep.families.pvae.analysis.cell import figures
 from vaesweep.families.pvae.analysis.cell.acquisition_sequence import MEASUREMENTS
-from vaesweep.families.pvae.analysis.cell.trained import rebuild
+from vaesweep.families.pvae.analysis.cell.trained import restore_cell
 
 
 def main() -> int:
-    parser = reading.parser(__doc__, out="folder for the figures")
-    reading.add_run(parser)
+    parser = analysis_script.parser(__doc__, out="folder for the figures")
+    analysis_script.add_run(parser)
     add = parser.add_argument
-    add("--data", metavar="SPEC", help=reading.DATA)
+    add("--data", metavar="SPEC", help=analysis_script.DATA)
     add("--listener", type=int, metavar="N", help="test listener of Figures 2 and 3, from 0 (of median area)")
     stages = "number of measurements after which Figure 2 shows the listener"
     add("--measurements", type=int, nargs="+", default=MEASUREMENTS, metavar="M", help=stages)
-    return reading.say(parser, draw)
+    return analysis_script.say(parser, draw)
 
 
 def draw(options: argparse.Namespace, store: str) -> list[str]:
-    cell = load.load(options.run, store)
-    spec = load.spec_of(options.run, store, options.data)
-    written = figures.write(rebuild(cell, spec), options.out, options.listener, options.measurements)
-    return reading.lines_of(written.summary, written.paths)
+    cell = load.load_cell(options.run, store)
+    spec = load.data_spec(options.run, store, options.data)
+    written = figures.write(restore_cell(cell, spec), options.out, options.listener, options.measurements)
+    return analysis_script.lines_of(written.summary, written.paths)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import sys
 
 from vaesweep.analysis import load, runs
 from vaesweep.analysis.groups import grouped_table, named
-from vaesweep.cli import reading
+from vaesweep.cli import analysis_script
 from vaesweep.errors import UserError
 from vaesweep.families.pvae.analysis.comparison import choose, of_group
 from vaesweep.families.pvae.analysis.rematch import as_markdown, rematch
@@ -16,14 +16,14 @@ from vaesweep.families.pvae.evaluation import ADAPTIVE, STOPPING_RULE
 
 
 def main() -> int:
-    parser = reading.parser(__doc__, out="folder of comparison.csv")
-    reading.add_sweep(parser, "acquisition_pvae")
+    parser = analysis_script.parser(__doc__, out="folder of comparison.csv")
+    analysis_script.add_sweep(parser, "acquisition_pvae")
     chosen = "cells that differ in their seed only; by default validation's choice"
     parser.add_argument("--run", nargs="+", metavar="CELL", help=chosen)
     parser.add_argument("--samples", type=int, default=400, help="posterior samples of a prediction (%(default)s)")
     parser.add_argument("--prior-samples", type=int, metavar="N", help="of the prior beside them; as configured")
     parser.add_argument("--rule", choices=ADAPTIVE, default=STOPPING_RULE, help="what is measured next (%(default)s)")
-    return reading.say(parser, compare)
+    return analysis_script.say(parser, compare)
 
 
 def compare(options: argparse.Namespace, store: str) -> list[str]:
@@ -33,7 +33,7 @@ def compare(options: argparse.Namespace, store: str) -> list[str]:
     if options.run is None and choice is None:
         raise UserError("no cell of this sweep has acquired by largest variance; name cells by --run")
     names = options.run or sorted(set(of_group(points, choice.best)["cell"]))
-    cells = [load.load(name, store) for name in names]
+    cells = [load.load_cell(name, store) for name in names]
     table = rematch(cells, load.load_data(found, store), options.samples, options.prior_samples, options.rule)
     options.out.mkdir(parents=True, exist_ok=True)
     table.to_csv(options.out / "comparison.csv", index=False)

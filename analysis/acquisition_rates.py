@@ -5,12 +5,12 @@ python analysis/acquisition_rates.py [--experiment NAME] [--sweep ID] [--data SP
 
 import sys
 
-from vaesweep.cli import reading
+from vaesweep.cli import analysis_script
 from vaesweep.families.pvae.analysis.report import report
 
 
 def main() -> int:
-    return reading.report_again(__doc__, "acquisition_pvae", report)
+    return analysis_script.report_again(__doc__, "acquisition_pvae", report)
 
 
 if __name__ == "__main__":

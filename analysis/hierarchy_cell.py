@@ -8,33 +8,33 @@ import sys
 from collections.abc import Iterator
 
 from vaesweep.analysis import load
-from vaesweep.cli import reading
+from vaesweep.cli import analysis_script
 from vaesweep.families.hvae.analysis.example import adaptive_elbo, reconstruct
 from vaesweep.families.hvae.analysis.report import write_pictures
-from vaesweep.families.hvae.analysis.trained import Opened, opened, rows_to_show
+from vaesweep.families.hvae.analysis.trained import TrainedHierarchy, restore_hierarchy, rows_to_show
 
 
 def main() -> int:
-    parser = reading.parser(__doc__, out="folder for the pictures")
-    reading.add_run(parser)
+    parser = analysis_script.parser(__doc__, out="folder for the pictures")
+    analysis_script.add_run(parser)
     add = parser.add_argument
-    add("--data", metavar="SPEC", help=reading.DATA)
+    add("--data", metavar="SPEC", help=analysis_script.DATA)
     add("--domain", metavar="NAME", help="where the images are from; the test domain by default")
     add("--rows", type=int, default=4, metavar="N", help="how many images are shown (%(default)s)")
     add("--steps", type=int, metavar="N", help="steps a level; as in training by default")
     add("--tolerance", type=float, metavar="T", help="also say the images' ELBO with adaptive steps of this tolerance")
-    return reading.say(parser, draw)
+    return analysis_script.say(parser, draw)
 
 
 def draw(options: argparse.Namespace, store: str) -> list[str]:
-    cell = load.load(options.run, store)
-    data = load.reload(cell, load.spec_of(options.run, store, options.data))
-    found = opened(cell, data, options.domain, options.steps)
+    cell = load.load_cell(options.run, store)
+    data = load.load_cell_data(cell, load.data_spec(options.run, store, options.data))
+    found = restore_hierarchy(cell, data, options.domain, options.steps)
     written = write_pictures(found, options.rows, f"cell {cell.cell}", options.out)
-    return reading.lines_of(bounds(found, options.rows, options.tolerance), written)
+    return analysis_script.lines_of(bounds(found, options.rows, options.tolerance), written)
 
 
-def bounds(cell: Opened, count: int, tolerance: float | None) -> Iterator[str]:
+def bounds(cell: TrainedHierarchy, count: int, tolerance: float | None) -> Iterator[str]:
     rows = rows_to_show(cell, count)
     how = f"{cell.steps} steps a level" if cell.steps else "its blocks"
     yield f"mean ELBO of the images shown: {reconstruct(cell, rows).elbo.mean():.2f} nats, {how}"

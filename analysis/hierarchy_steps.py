@@ -5,12 +5,12 @@ python analysis/hierarchy_steps.py [--experiment NAME] [--sweep ID] [--data SPEC
 
 import sys
 
-from vaesweep.cli import reading
+from vaesweep.cli import analysis_script
 from vaesweep.families.hvae.analysis.report import report
 
 
 def main() -> int:
-    return reading.report_again(__doc__, "continuity_cdvae", report)
+    return analysis_script.report_again(__doc__, "continuity_cdvae", report)
 
 
 if __name__ == "__main__":

@@ -7,20 +7,20 @@ import argparse
 import sys
 
 from vaesweep.analysis import report, runs
-from vaesweep.cli import reading
+from vaesweep.cli import analysis_script
 
 
 def main() -> int:
-    parser = reading.parser(__doc__, out="folder for the files")
-    reading.add_sweep(parser)
+    parser = analysis_script.parser(__doc__, out="folder for the files")
+    analysis_script.add_sweep(parser)
     parser.add_argument("--window", type=int, metavar="N", help="neighbouring cells of one seed in a moving average")
-    return reading.say(parser, redraw)
+    return analysis_script.say(parser, redraw)
 
 
 def redraw(options: argparse.Namespace, store: str) -> list[str]:
     found = runs.read(options.experiment, store, options.sweep)
     written = report.write(found, options.out, options.window)
-    return reading.lines_of(written.summary, written.paths)
+    return analysis_script.lines_of(written.summary, written.paths)
 
 
 if __name__ == "__main__":

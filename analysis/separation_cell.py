@@ -7,28 +7,28 @@ import argparse
 import sys
 
 from vaesweep.analysis import load
-from vaesweep.cli import reading
+from vaesweep.cli import analysis_script
 from vaesweep.families.emd.analysis.example import separate
 from vaesweep.families.emd.analysis.report import write_example
 
 
 def main() -> int:
-    parser = reading.parser(__doc__, out="folder for the picture and the audio files")
-    reading.add_run(parser)
+    parser = analysis_script.parser(__doc__, out="folder for the picture and the audio files")
+    analysis_script.add_run(parser)
     add = parser.add_argument
-    add("--data", metavar="SPEC", help=reading.DATA)
+    add("--data", metavar="SPEC", help=analysis_script.DATA)
     add("--domain", metavar="NAME", help="where the mixture is from, such as noise_1; the test domain by default")
     add("--row", type=int, default=0, metavar="N", help="which mixture of the domain, from 0 (%(default)s)")
-    return reading.say(parser, draw)
+    return analysis_script.say(parser, draw)
 
 
 def draw(options: argparse.Namespace, store: str) -> list[str]:
-    cell = load.load(options.run, store)
-    data = load.reload(cell, load.spec_of(options.run, store, options.data))
+    cell = load.load_cell(options.run, store)
+    data = load.load_cell_data(cell, load.data_spec(options.run, store, options.data))
     example = separate(cell, data, options.domain, options.row)
     written = write_example(example, f"cell {cell.cell}, {example.domain} {example.row}", options.out)
     quality = ", ".join(f"{value:.1f}" for value in example.si_sdr.tolist())
-    return reading.lines_of([f"SI-SDR {quality} dB"], written)
+    return analysis_script.lines_of([f"SI-SDR {quality} dB"], written)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ python analysis/separation_curves.py [--experiment NAME] [--sweep ID] [--data SP
 
 import sys
 
-from vaesweep.cli import reading
+from vaesweep.cli import analysis_script
 from vaesweep.families.emd.analysis.report import report
 
 
 def main() -> int:
-    return reading.report_again(__doc__, "rd_curve_vitasnet", report)
+    return analysis_script.report_again(__doc__, "rd_curve_vitasnet", report)
 
 
 if __name__ == "__main__":

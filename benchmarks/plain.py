@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from vaesweep.families.pvae.family import PartialVaeCell
-from vaesweep.training.order import NOISE, Order, generator
+from vaesweep.training.batch_order import NOISE, BatchOrder, generator
 from vaesweep.training.problem import Problem
 
 EVALUATION_ROWS = 1024  # at a time
@@ -18,7 +18,7 @@ def plain_step(problem: Problem, config: PartialVaeCell) -> tuple[torch.nn.Modul
     """A model, and one optimisation step of it: the same batches and the same mathematics as the packed loop's."""
     model = problem.build().to(problem.device)
     adam = torch.optim.Adam(model.parameters(), lr=config.training.learning_rate)
-    order = Order(config.seed, problem.train_rows, config.training.batch_size, problem.device)
+    order = BatchOrder(config.seed, problem.train_rows, config.training.batch_size, problem.device)
 
     def step(number: int) -> None:
         batch = problem.train_batch(order.rows(number), generator(config.seed, NOISE, number, problem.device))

@@ -22,9 +22,9 @@ from vaesweep.families.emd.models.observation import Blr, SiSdr
 from vaesweep.families.emd.models.separator import SeparatorConfig
 from vaesweep.families.emd.models.tasnet import TasNetConfig
 from vaesweep.rates import TargetRate
+from vaesweep.training.batch_order import NOISE, BatchOrder, generator
 from vaesweep.training.config import TrainingConfig
 from vaesweep.training.loop import RunningPack, start_state
-from vaesweep.training.order import NOISE, Order, generator
 from vaesweep.training.problem import Problem
 from vaesweep.training.world import World
 
@@ -95,7 +95,7 @@ def plain_step(problem: Problem, config: SeparatorCell, *, compiled: bool, bf16:
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters: plain Conv-TasNet")
     forward = torch.compile(model) if compiled else model
     adam = torch.optim.Adam(model.parameters(), lr=config.training.learning_rate)
-    order = Order(config.seed, problem.train_rows, config.training.batch_size, problem.device)
+    order = BatchOrder(config.seed, problem.train_rows, config.training.batch_size, problem.device)
 
     def step(number: int) -> None:
         batch = problem.train_batch(order.rows(number), generator(config.seed, NOISE, number, problem.device))

@@ -49,4 +49,4 @@ def presets(data: str) -> dict[str, Preset]:
 SWEEP = Sweep("acquisition_pvae", "pvae", presets)
 
 if __name__ == "__main__":
-    raise SystemExit(main(SWEEP, __doc__, further=report))
+    raise SystemExit(main(SWEEP, __doc__, report=report))

@@ -33,4 +33,4 @@ def kinds(settings: Settings, seeds: int) -> Preset:
 SWEEP = Sweep("continuity_cdvae", "hvae", presets, default_data="poisson")
 
 if __name__ == "__main__":
-    raise SystemExit(main(SWEEP, __doc__, further=report))
+    raise SystemExit(main(SWEEP, __doc__, report=report))

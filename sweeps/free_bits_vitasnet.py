@@ -54,4 +54,4 @@ def row(encoding: float, masks: float, inverse_encoding: float, inverse_masks: f
 SWEEP = Sweep("free_bits_vitasnet", "emd", presets, default_data="pulses")
 
 if __name__ == "__main__":
-    raise SystemExit(main(SWEEP, __doc__, further=report))
+    raise SystemExit(main(SWEEP, __doc__, report=report))

@@ -46,4 +46,4 @@ def presets(data: str) -> dict[str, Preset]:
 SWEEP = Sweep("priors_vitasnet", "emd", presets, default_data="pulses")
 
 if __name__ == "__main__":
-    raise SystemExit(main(SWEEP, __doc__, further=report))
+    raise SystemExit(main(SWEEP, __doc__, report=report))

@@ -48,4 +48,4 @@ def curve(settings: Settings, targets: Sequence[float], seeds: int) -> Preset:
 SWEEP = Sweep("rd_curve_cdvae", "hvae", presets, default_data="poisson")
 
 if __name__ == "__main__":
-    raise SystemExit(main(SWEEP, __doc__, further=report))
+    raise SystemExit(main(SWEEP, __doc__, report=report))

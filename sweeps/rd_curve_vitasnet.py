@@ -47,4 +47,4 @@ def curve(settings: Settings, targets: Sequence[float], seeds: int) -> Preset:
 SWEEP = Sweep("rd_curve_vitasnet", "emd", presets, default_data="pulses")
 
 if __name__ == "__main__":
-    raise SystemExit(main(SWEEP, __doc__, further=report))
+    raise SystemExit(main(SWEEP, __doc__, report=report))

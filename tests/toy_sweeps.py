@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from mlflow import MlflowClient
 
 from vaesweep.analysis.runs import DomainRecord, Runs, SweepRecord
 from vaesweep.data.domains import Role
-from vaesweep.vocabulary import SWEEP_FILE, Kind, Outcome, Tag, final
+from vaesweep.vocabulary import SWEEP_FILE, Outcome, RunKind, Tag, final
 
 DOMAINS = {"toy.train": Role.TRAIN, "toy.valid": Role.VALID, "toy.test": Role.TEST, "elsewhere": Role.UNSEEN}
 SHIFT = {"toy.train": 0.0, "toy.valid": 0.5, "toy.test": 1.0, "elsewhere": 6.0}  # nats of distortion
@@ -94,7 +95,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def log_parent(client: MlflowClient, experiment: str, sweep: SweepRecord, start: int, folder: Path) -> None:
-    run = client.create_run(experiment, start_time=start, tags={Tag.KIND: Kind.SWEEP, Tag.SWEEP: sweep.sweep})
+    run = client.create_run(experiment, start_time=start, tags={Tag.KIND: RunKind.SWEEP, Tag.SWEEP: sweep.sweep})
     content = {
         **{key: getattr(sweep, key) for key in ("sweep", "name", "family", "preset", "command", "axes")},
         "cells": [{"cell": cell, "values": values} for cell, values in sweep.cells.items()],
@@ -114,7 +115,7 @@ def log_cell(
     start: int,
     saturated: str = "",
 ) -> None:
-    tags = {Tag.KIND: Kind.CELL, Tag.CELL: cell, Tag.OUTCOME: outcome, Tag.SATURATED: saturated}
+    tags = {Tag.KIND: RunKind.CELL, Tag.CELL: cell, Tag.OUTCOME: outcome, Tag.SATURATED: saturated}
     run = client.create_run(experiment, start_time=start, tags=tags)
     client.log_metric(run.info.run_id, "train/distortion", 1.0)
     for domain in DOMAINS if rate is not None else ():
@@ -125,3 +126,46 @@ def log_cell(
 @pytest.fixture
 def sweep_of() -> Callable[..., Runs]:
     return made_up
+
+
+def acquisition_numbers(rate: float, domain: str, noise: float, lowered: float) -> dict[str, float]:
+    """Planted: the smallest area at 3 nats, the smallest offset at 2, an error of 7 dB at the stop at 3."""
+    area = (rate - 3.0) ** 2 + 60 + SHIFT[domain] + noise - lowered
+    offset = (rate - 2.0) ** 2 / 10 + 1.5 + noise / 10
+    return {
+        "area_rmse.variance": area,
+        "area_rmse.single_best": area + 1 + noise / 10,
+        "area_rmse.random": area + 6 - noise / 10,
+        "area_unexplained.variance": 500 + area,
+        "stop_offset.uncertainty": offset,
+        "stop_offset.measurements": offset + 0.5 + noise / 10,
+        "stop_offset.constant": offset + noise,
+        "stop_offset.oracle": 0.0,
+        "stop_index.uncertainty": 3 + offset,
+        "stop_rmse.uncertainty": 4 + rate,
+    }
+
+
+def that_acquire(runs: Runs, lowered: dict[str, float] | None = None) -> Runs:
+    """The same sweep with the numbers of acquisition; the areas of variants are `lowered` by so much."""
+    rates = runs.finals[runs.finals["metric"] == "rate"]
+    values = runs.cells.set_index("cell")
+    noise = np.random.default_rng(8).normal(scale=0.05, size=int(values["seed"].max()) + 1)
+    noise -= noise.mean()  # what is planted in it alone has no sign
+    rows = []
+    for _, row in rates.iterrows():
+        less = (lowered or {}).get(str(values.loc[row["cell"]].get("variant")), 0.0)
+        found = acquisition_numbers(row["value"], row["domain"], noise[values.loc[row["cell"], "seed"]], less)
+        rows += [(row["cell"], row["domain"], metric, value) for metric, value in found.items()]
+    more = pd.DataFrame(rows, columns=runs.finals.columns)
+    return replace(runs, finals=pd.concat([runs.finals, more], ignore_index=True))
+
+
+@pytest.fixture
+def acquiring() -> Callable[..., Runs]:
+    """`sweep_of`, with the numbers of acquisition."""
+
+    def make(*arguments: Any, lowered: dict[str, float] | None = None, **more: Any) -> Runs:
+        return that_acquire(made_up(*arguments, **more), lowered)
+
+    return make

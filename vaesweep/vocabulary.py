@@ -1,10 +1,13 @@
 """Every name that MLflow shows, in one place: tags, metrics, artifacts (docs/tracking.md lists them with units).
 
-The writer (`tracking`) and the reader (`vaesweep.analysis`) share this page and nothing else.
+The writer (`vaesweep.sweep`) and the reader (`vaesweep.analysis`) share this page and nothing else: the names, where
+the store is, and which of several runs is a cell's.
 """
 
 import os
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
+from typing import Protocol, TypeVar
 
 
 class Tag(StrEnum):
@@ -23,7 +26,7 @@ class Tag(StrEnum):
     PARENT = "mlflow.parentRunId"
 
 
-class Kind(StrEnum):
+class RunKind(StrEnum):
     """A run is the sweep as a whole or one of its cells."""
 
     SWEEP = "sweep"
@@ -39,6 +42,54 @@ class Outcome(StrEnum):
 
 
 SETTLED = (Outcome.FINISHED, Outcome.DIVERGED)  # cells that are not run again
+PREFERENCE = {None: 0, Outcome.FAILED: 1, Outcome.DIVERGED: 2, Outcome.FINISHED: 3}  # of a cell's runs, by outcome
+
+
+class _Data(Protocol):
+    @property
+    def tags(self) -> Mapping[str, str]: ...
+
+
+class _Info(Protocol):
+    @property
+    def start_time(self) -> int: ...
+
+
+class TaggedRun(Protocol):
+    """An MLflow run, as far as it says whose it is."""
+
+    @property
+    def data(self) -> _Data: ...
+
+    @property
+    def info(self) -> _Info: ...
+
+
+Run = TypeVar("Run", bound=TaggedRun)
+
+
+def outcome_of(run: TaggedRun) -> Outcome | None:
+    """How the cell of a run ended; `None` where it has not, or where the tag is none of `Outcome`'s."""
+    tag = run.data.tags.get(Tag.OUTCOME)
+    return Outcome(tag) if tag in set(Outcome) else None
+
+
+def runs_by_cell(runs: Iterable[Run]) -> dict[str, Run]:
+    """The run that counts of every cell: finished before diverged, failed and not ended ones; of equals the newest.
+
+    An experiment may hold several of a cell: sweeps share cells, and drivers die between making and filling a run.
+    """
+    chosen: dict[str, Run] = {}
+    for run in runs:
+        cell = run.data.tags.get(Tag.CELL)
+        if cell is not None and (cell not in chosen or _rank(run) > _rank(chosen[cell])):
+            chosen[cell] = run
+    return chosen
+
+
+def _rank(run: TaggedRun) -> tuple[int, int]:
+    return PREFERENCE[outcome_of(run)], run.info.start_time or 0
+
 
 SWEEP_FILE = "sweep.json"  # artifact of the parent run: name, preset, command, axes, cells, domains (SweepRecord)
 MODEL_FILE = "model.safetensors"  # artifact of a cell run: the trained weights

@@ -16,8 +16,8 @@ from vaesweep.packing import leaves, structure
 from vaesweep.rates import RateControl
 from vaesweep.training.evaluate import evaluate
 from vaesweep.training.loop import start_state, train_pack
-from vaesweep.training.problem import Batch, Problem
-from vaesweep.training.stack import Stack, Views, gradient, initial_rows, joined, unflatten
+from vaesweep.training.problem import Problem
+from vaesweep.training.stack import Batch, Stack, Views, gradient, initial_rows, joined, unflatten
 from vaesweep.training.state import PackState
 from vaesweep.training.world import World
 

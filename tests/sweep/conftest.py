@@ -6,21 +6,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from packs import CPU, order, read
+from packs import CPU, job, read
 
 from vaesweep.data.domains import DataSet
 from vaesweep.families.pvae.family import PartialVaeCell
 from vaesweep.family import family
+from vaesweep.sweep import worker
 from vaesweep.sweep.cells import Cell
-from vaesweep.sweep.orders import Event
+from vaesweep.sweep.jobs import Event
 from vaesweep.sweep.settings import build
 from vaesweep.sweep.storage import Storage
 from vaesweep.sweep.tracking import Store
-from vaesweep.sweep.worker import run_order
+from vaesweep.sweep.worker import run_job
 from vaesweep.training.finished import FinishedCell
 
 SMALL = {"model.hidden": 8, "model.features": 8, "model.latents": 2, "data.draws": 1}
 STEPS = {"training.steps": 12, "training.evaluate_every": 3, "training.batch_size": 16}
+
+
+@pytest.fixture(autouse=True)
+def _prompt_reports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker in this process reports at every evaluation."""
+    monkeypatch.setattr(worker, "REPORT_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +66,7 @@ def undisturbed(
 ) -> dict[str, FinishedCell]:
     """The finished `cells` of one run in one go."""
     place = Storage(str(tmp_path_factory.mktemp("undisturbed")))
-    run_order(order(cells, place), audiograms, lambda event: None, CPU)
+    run_job(job(cells, place), audiograms, lambda event: None, CPU)
     return read(place, cells)
 
 

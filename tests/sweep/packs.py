@@ -1,4 +1,4 @@
-"""Orders of packs and what comes of them, for tests of the worker."""
+"""Jobs of packs and what comes of them, for tests of the worker."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vaesweep.sweep.cells import Cell, Pack
-from vaesweep.sweep.orders import PackOrder
+from vaesweep.sweep.jobs import PackJob
 from vaesweep.sweep.storage import Storage, finished_name
 from vaesweep.training import finished
 from vaesweep.training.finished import FinishedCell
@@ -14,13 +14,11 @@ from vaesweep.training.finished import FinishedCell
 CPU = torch.device("cpu")
 
 
-def order(
-    cells: Sequence[Cell], storage: Storage, checkpoint_seconds: float = 0.0, size: int | None = None
-) -> PackOrder:
+def job(cells: Sequence[Cell], storage: Storage, checkpoint_seconds: float = 0.0, size: int | None = None) -> PackJob:
     """The cells as one pack that checkpoints and tells at every evaluation."""
     configs = {cell.identity: cell.config.model_dump_json() for cell in cells}
-    made = PackOrder(Pack(tuple(cells)).identity, "pvae", configs, storage.uri, checkpoint_seconds, 0, size)
-    return PackOrder.from_json(made.to_json())
+    made = PackJob(Pack(tuple(cells)).identity, "pvae", configs, storage.uri, checkpoint_seconds, size)
+    return PackJob.from_json(made.to_json())
 
 
 def read(storage: Storage, cells: Iterable[Cell]) -> dict[str, FinishedCell]:

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 import torch
-from packs import CPU, assert_close, order, read
+from packs import CPU, assert_close, job, read
 
 from vaesweep.data.domains import DataSet
 from vaesweep.sweep import worker
 from vaesweep.sweep.cells import Cell
 from vaesweep.sweep.storage import Storage
-from vaesweep.sweep.worker import run_order
+from vaesweep.sweep.worker import run_job
 from vaesweep.training.finished import FinishedCell
 from vaesweep.training.state import PackState
 
@@ -40,7 +40,7 @@ def test_a_pack_that_is_too_large_goes_on_in_smaller_ones(
         train(problem, configs, state, Short(), *rest, **options)
 
     monkeypatch.setattr(worker, "train_pack", small_device)
-    run_order(order(cells, storage), audiograms, told.append, CPU)
+    run_job(job(cells, storage), audiograms, told.append, CPU)
     assert [size for size, _ in sizes] == [4, 2, 1, 1, 1, 1]
     assert all(step > 0 for _, step in sizes[1:]), "nothing that a checkpoint held was trained again"
     assert_close(read(storage, cells), undisturbed)
@@ -57,7 +57,7 @@ def test_one_cell_that_does_not_fit_says_so(
 
     monkeypatch.setattr(worker, "train_pack", no_room)
     with pytest.raises(torch.OutOfMemoryError):
-        run_order(order(cells, storage), audiograms, lambda event: None, CPU)
+        run_job(job(cells, storage), audiograms, lambda event: None, CPU)
 
 
 def test_a_size_that_was_asked_for_splits_the_pack(
@@ -74,6 +74,6 @@ def test_a_size_that_was_asked_for_splits_the_pack(
         train(problem, configs, *rest, **options)
 
     monkeypatch.setattr(worker, "train_pack", counted)
-    run_order(order(cells, storage, size=3), audiograms, lambda event: None, CPU)
+    run_job(job(cells, storage, size=3), audiograms, lambda event: None, CPU)
     assert sizes == [3, 1]
     assert_close(read(storage, cells), undisturbed)

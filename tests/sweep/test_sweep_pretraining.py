@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from packs import CPU, assert_identical, order, read
+from packs import CPU, assert_identical, job, read
 
 from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
@@ -18,7 +18,7 @@ from vaesweep.sweep.session import Options, Session
 from vaesweep.sweep.settings import build, combine
 from vaesweep.sweep.storage import Storage
 from vaesweep.sweep.tracking import Store, Tracker
-from vaesweep.sweep.worker import run_order
+from vaesweep.sweep.worker import run_job
 from vaesweep.training.finished import FinishedCell
 
 FIRST = {
@@ -46,7 +46,7 @@ def run(
 ) -> dict[str, FinishedCell]:
     """Train `cells` as one pack, with a checkpoint at every evaluation; what is finished."""
     storage = Storage(str(folder))
-    run_order(order(cells, storage, size=size), data, listener, CPU)
+    run_job(job(cells, storage, size=size), data, listener, CPU)
     return read(storage, cells)
 
 

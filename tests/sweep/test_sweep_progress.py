@@ -8,8 +8,8 @@ from rich.console import Console
 from vaesweep.families.pvae.family import PartialVaeCell
 from vaesweep.sweep import progress
 from vaesweep.sweep.cells import Cell, Pack
-from vaesweep.sweep.orders import Event
-from vaesweep.sweep.progress import Watcher, duration
+from vaesweep.sweep.jobs import Event
+from vaesweep.sweep.progress import ProgressDisplay, duration
 
 STEPS, INTERVAL = 1000, 100
 
@@ -23,7 +23,7 @@ def log(events: list[tuple[float, Event]], pack: Pack, monkeypatch: pytest.Monke
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     text = io.StringIO()
-    with Watcher(Console(file=text, width=200), [pack], done=0, total=1) as watcher:
+    with ProgressDisplay(Console(file=text, width=200), [pack], done=0, total=1) as watcher:
         for seconds, event in events:
             now[0] = seconds
             watcher.event(event)

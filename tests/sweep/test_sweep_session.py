@@ -17,15 +17,15 @@ import vaesweep
 from vaesweep.analysis import runs
 from vaesweep.errors import UserError
 from vaesweep.sweep import progress
-from vaesweep.sweep import session as room
+from vaesweep.sweep import session as session_module
 from vaesweep.sweep.cells import Preset, Sweep
-from vaesweep.sweep.orders import Event, PackOrder
-from vaesweep.sweep.progress import Watcher, duration
-from vaesweep.sweep.runner import Places, order_of
+from vaesweep.sweep.jobs import Event, PackJob
+from vaesweep.sweep.progress import ProgressDisplay, duration
+from vaesweep.sweep.runner import Resources, job_of
 from vaesweep.sweep.session import Options, Session, check_counts, code_version, describe
 from vaesweep.sweep.storage import FINISHED
-from vaesweep.sweep.worker import run_order
-from vaesweep.vocabulary import Kind, Outcome, Tag, store_uri
+from vaesweep.sweep.worker import run_job
+from vaesweep.vocabulary import Outcome, RunKind, Tag, store_uri
 
 TINY = {
     "training.steps": 4,
@@ -61,7 +61,7 @@ def session(**options: Any) -> Session:
 def train(made: Session, packs: int | None = None) -> None:
     """What Ray would have done with the first `packs` packs of a plan, as far as files go."""
     for pack in made.plan(3).packs[:packs]:
-        run_order(order_of(pack, made.storage, made.options), made.data, lambda event: None, torch.device("cpu"))
+        run_job(job_of(pack, made.storage, made.options), made.data, lambda event: None, torch.device("cpu"))
 
 
 def hand_over(made: Session) -> int:
@@ -98,8 +98,8 @@ def test_a_pack_is_told_what_was_asked_for_and_how_much_of_a_device_it_has(
     gpus: float, packs: int, share: float
 ) -> None:
     made = session(pack_size=2, compiling="never", checkpoint_seconds=5.0)
-    pack, places = made.plan(1).packs[0], Places(gpus=gpus)
-    found = PackOrder.from_json(order_of(pack, made.storage, made.options, places.share(packs)).to_json())
+    pack, places = made.plan(1).packs[0], Resources(gpus=gpus)
+    found = PackJob.from_json(job_of(pack, made.storage, made.options, places.share(packs)).to_json())
     assert (found.pack_size, found.compiling, found.checkpoint_seconds) == (2, "never", 5.0)
     assert found.share == pytest.approx(share)
 
@@ -151,7 +151,7 @@ def test_a_cells_run_names_the_code_and_the_data(tracked: str) -> None:
     made = session()
     hand_over(made)
     client = MlflowClient(tracking_uri=tracked)
-    (run,) = client.search_runs([made.store.id], f"tags.`{Tag.KIND}` = '{Kind.CELL}'")
+    (run,) = client.search_runs([made.store.id], f"tags.`{Tag.KIND}` = '{RunKind.CELL}'")
     assert run.data.tags[Tag.CODE] == code_version()
     assert run.data.tags[Tag.DATA] == made.fingerprint
 
@@ -185,15 +185,15 @@ def test_a_share_of_a_gpu_or_whole_gpus_are_taken(gpus: float) -> None:
 @pytest.mark.parametrize(
     ("places", "resources", "slots"),
     [
-        (Places(), {"CPU": 2.0}, 2),
-        (Places(workers=2), {"CPU": 5.0}, 2),
-        (Places(gpus=0.25), {"CPU": 16.0, "GPU": 1.0}, 4),
-        (Places(gpus=0.1), {"CPU": 16.0, "GPU": 1.0}, 10),
-        (Places(gpus=1.0), {"CPU": 2.0, "GPU": 8.0}, 2),
-        (Places(gpus=1.0), {"CPU": 2.0}, 1),  # an autoscaler may bring the first
+        (Resources(), {"CPU": 2.0}, 2),
+        (Resources(workers=2), {"CPU": 5.0}, 2),
+        (Resources(gpus=0.25), {"CPU": 16.0, "GPU": 1.0}, 4),
+        (Resources(gpus=0.1), {"CPU": 16.0, "GPU": 1.0}, 10),
+        (Resources(gpus=1.0), {"CPU": 2.0, "GPU": 8.0}, 2),
+        (Resources(gpus=1.0), {"CPU": 2.0}, 1),  # an autoscaler may bring the first
     ],
 )
-def test_slots_are_what_the_scarcest_resource_holds(places: Places, resources: dict[str, float], slots: int) -> None:
+def test_slots_are_what_the_scarcest_resource_holds(places: Resources, resources: dict[str, float], slots: int) -> None:
     assert places.slots(resources) == slots
 
 
@@ -216,7 +216,7 @@ def test_the_description_says_that_nothing_is_left() -> None:
 
 def watched(packs: Any, events: list[Event], endings: list[str | None]) -> str:
     def watch(console: Console) -> None:
-        with Watcher(console, packs, 0, 3) as watcher:
+        with ProgressDisplay(console, packs, 0, 3) as watcher:
             for cause in endings:
                 watcher.ended("0123", cause)
             for event in events:
@@ -279,5 +279,5 @@ def test_the_codes_version_does_without_git(monkeypatch: pytest.MonkeyPatch, fau
     def fail(*_: Any, **__: Any) -> None:
         raise fault
 
-    monkeypatch.setattr(room.subprocess, "run", fail)
+    monkeypatch.setattr(session_module.subprocess, "run", fail)
     assert code_version() == vaesweep.__version__

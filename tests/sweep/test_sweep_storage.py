@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from vaesweep.errors import UserError
-from vaesweep.sweep import storage as room
+from vaesweep.sweep import storage as storage_module
 from vaesweep.sweep.storage import FINISHED, Storage, checkpoint_name, finished_name
 
 
@@ -88,7 +88,7 @@ def test_a_write_that_is_cut_short_leaves_what_was_there(tmp_path: Path, monkeyp
     def killed(*_: Any) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(room.os, "fsync", killed)
+    monkeypatch.setattr(storage_module.os, "fsync", killed)
     with pytest.raises(OSError, match="no space"):
         storage.write(finished_name("a"), b"later")
     assert storage.read(finished_name("a")) == b"earlier"

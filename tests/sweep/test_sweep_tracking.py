@@ -23,7 +23,7 @@ from vaesweep.sweep.plan import make_plan
 from vaesweep.sweep.tracking import Store, Tracker, TrackingError
 from vaesweep.training.finished import FinishedCell
 from vaesweep.training.skipping import NOT_FINITE
-from vaesweep.vocabulary import CONFIG_FILE, MODEL_FILE, SWEEP_FILE, Kind, Outcome, Tag
+from vaesweep.vocabulary import CONFIG_FILE, MODEL_FILE, SWEEP_FILE, Outcome, RunKind, Tag
 
 CELLS = [Cell(PartialVaeCell(seed=seed), "pvae", "data", {"seed": seed}) for seed in range(3)]
 NAMES = [cell.identity for cell in CELLS]
@@ -71,7 +71,7 @@ class Experiment:
             *(self.name, str(Tag.CELL), cell),
         )
 
-    def runs(self, kind: Kind = Kind.CELL) -> list[Any]:
+    def runs(self, kind: RunKind = RunKind.CELL) -> list[Any]:
         found = self.client.get_experiment_by_name(self.name)
         return self.client.search_runs([found.experiment_id], f"tags.`{Tag.KIND}` = '{kind}'") if found else []
 
@@ -127,7 +127,7 @@ def test_a_cell_has_one_run_with_its_whole_configuration(experiment: Experiment)
 def test_a_cells_run_hangs_under_the_sweeps_run(experiment: Experiment) -> None:
     with experiment.tracker() as tracker:
         tell(tracker, 10)
-    (parent,) = experiment.runs(Kind.SWEEP)
+    (parent,) = experiment.runs(RunKind.SWEEP)
     for run in experiment.runs():
         assert run.data.tags[Tag.PARENT] == parent.info.run_id
         assert run.data.tags[Tag.SWEEP] == "sweep"
@@ -335,7 +335,7 @@ def test_the_same_sweep_again_reopens_its_run(experiment: Experiment) -> None:
     first = store.open_sweep(RECORD, {})
     store.end(first, "KILLED")
     assert experiment.store().open_sweep(RECORD, {}) == first
-    (run,) = experiment.runs(Kind.SWEEP)
+    (run,) = experiment.runs(RunKind.SWEEP)
     assert run.info.status == "RUNNING"
     assert run.data.params["preset"] == "small"
     assert {file.path for file in experiment.client.list_artifacts(first)} == {SWEEP_FILE}

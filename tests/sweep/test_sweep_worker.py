@@ -1,18 +1,18 @@
 """A pack on a device, without Ray: whatever happens on the way, the finished files are those of an undisturbed run."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from packs import CPU, assert_close, assert_identical, order, read
+from packs import CPU, assert_close, assert_identical, job, read
 
 from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
+from vaesweep.sweep import worker
 from vaesweep.sweep.cells import Cell
 from vaesweep.sweep.storage import CHECKPOINTS, FINISHED, Storage
-from vaesweep.sweep.worker import checkpoint_header, drop_spent_checkpoints, latest_states, run_order
+from vaesweep.sweep.worker import checkpoint_header, drop_spent_checkpoints, latest_states, run_job
 from vaesweep.training.finished import FinishedCell
 
 STEPS = (3, 6, 9, 12)
@@ -41,7 +41,7 @@ def test_events_carry_every_point_and_every_ending_once(
     cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any
 ) -> None:
     heard = driver()
-    run_order(order(cells, storage), audiograms, heard, CPU)
+    run_job(job(cells, storage), audiograms, heard, CPU)
     names = [cell.identity for cell in cells]
     assert sorted(heard.points()) == sorted((name, step) for name in names for step in STEPS)
     assert sorted(heard.finished()) == sorted(names)
@@ -57,16 +57,17 @@ def test_events_carry_every_point_and_every_ending_once(
 
 
 def test_a_patient_worker_tells_all_points_in_fewer_events(
-    cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any
+    cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard = driver()
-    run_order(replace(order(cells, storage), report_seconds=3600), audiograms, heard, CPU)
+    monkeypatch.setattr(worker, "REPORT_SECONDS", 3600)
+    run_job(job(cells, storage), audiograms, heard, CPU)
     assert len(heard.events) == 1
     assert len(heard.points()) == len(cells) * len(STEPS)
 
 
 def test_a_finished_run_leaves_no_checkpoint(cells: list[Cell], audiograms: DataSet, storage: Storage) -> None:
-    run_order(order(cells, storage), audiograms, lambda event: None, CPU)
+    run_job(job(cells, storage), audiograms, lambda event: None, CPU)
     assert storage.names(CHECKPOINTS) == []
 
 
@@ -74,7 +75,7 @@ def test_a_checkpoint_replaces_the_one_before(
     cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any, killed: type[Exception]
 ) -> None:
     with pytest.raises(killed):
-        run_order(order(cells, storage), audiograms, driver(patience=3), CPU)
+        run_job(job(cells, storage), audiograms, driver(patience=3), CPU)
     assert steps_of_checkpoints(storage) == [6]
 
 
@@ -82,7 +83,7 @@ def test_a_young_run_writes_no_checkpoint(
     cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any, killed: type[Exception]
 ) -> None:
     with pytest.raises(killed):
-        run_order(order(cells, storage, checkpoint_seconds=3600), audiograms, driver(patience=4), CPU)
+        run_job(job(cells, storage, checkpoint_seconds=3600), audiograms, driver(patience=4), CPU)
     assert storage.names(CHECKPOINTS) == []
 
 
@@ -100,8 +101,8 @@ def test_a_run_that_was_killed_ends_as_if_it_had_not_been(
     patience: int,
 ) -> None:
     with pytest.raises(killed):
-        run_order(order(cells, storage), audiograms, driver(patience), CPU)
-    run_order(order(cells, storage), audiograms, lambda event: None, CPU)
+        run_job(job(cells, storage), audiograms, driver(patience), CPU)
+    run_job(job(cells, storage), audiograms, lambda event: None, CPU)
     assert_identical(read(storage, cells), undisturbed)
 
 
@@ -117,7 +118,7 @@ def test_a_run_killed_at_every_report_still_arrives(
     while len(storage.names(FINISHED)) < len(cells):
         # Two events a life: the first tells of an evaluation that the checkpoint, written after it, must outlive.
         with pytest.raises(killed):
-            run_order(order(cells, storage), audiograms, driver(patience=2), CPU)
+            run_job(job(cells, storage), audiograms, driver(patience=2), CPU)
         kills += 1
         assert kills < 10
     assert kills > 1
@@ -128,19 +129,19 @@ def test_a_resumed_run_does_not_repeat_what_the_checkpoint_holds(
     cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any, killed: type[Exception]
 ) -> None:
     with pytest.raises(killed):
-        run_order(order(cells, storage), audiograms, driver(patience=3), CPU)
+        run_job(job(cells, storage), audiograms, driver(patience=3), CPU)
     heard = driver()
-    run_order(order(cells, storage), audiograms, heard, CPU)
+    run_job(job(cells, storage), audiograms, heard, CPU)
     assert {step for _, step in heard.points()} == {9, 12}
 
 
 def test_finished_cells_are_told_of_but_not_trained_again(
     cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any, undisturbed: dict[str, FinishedCell]
 ) -> None:
-    run_order(order(cells[:2], storage), audiograms, lambda event: None, CPU)
+    run_job(job(cells[:2], storage), audiograms, lambda event: None, CPU)
     before = {name: storage.read(name) for name in storage.names(FINISHED)}
     heard = driver()
-    run_order(order(cells, storage), audiograms, heard, CPU)
+    run_job(job(cells, storage), audiograms, heard, CPU)
     assert {name for name, _ in heard.points()} == {cell.identity for cell in cells[2:]}
     assert sorted(heard.finished()) == sorted(cell.identity for cell in cells)
     assert all(storage.read(name) == content for name, content in before.items())
@@ -149,9 +150,9 @@ def test_finished_cells_are_told_of_but_not_trained_again(
 def test_an_order_with_nothing_left_only_says_so(
     cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any
 ) -> None:
-    run_order(order(cells, storage), audiograms, lambda event: None, CPU)
+    run_job(job(cells, storage), audiograms, lambda event: None, CPU)
     heard = driver()
-    run_order(order(cells, storage), audiograms, heard, CPU)
+    run_job(job(cells, storage), audiograms, heard, CPU)
     (event,) = heard.events
     assert sorted(event.finished) == sorted(cell.identity for cell in cells)
     assert event.points == []
@@ -167,10 +168,10 @@ def test_cells_resume_from_checkpoints_of_packs_that_were_grouped_otherwise(
 ) -> None:
     for group, patience in ((cells[:1], 2), (cells[1:3], 3)):  # to step 3 and to step 6; the last cell not at all
         with pytest.raises(killed):
-            run_order(order(group, storage), audiograms, driver(patience), CPU)
+            run_job(job(group, storage), audiograms, driver(patience), CPU)
     assert steps_of_checkpoints(storage) == [3, 6]
     heard = driver()
-    run_order(order(cells, storage), audiograms, heard, CPU)
+    run_job(job(cells, storage), audiograms, heard, CPU)
     told = {cell.identity: sorted(s for name, s in heard.points() if name == cell.identity) for cell in cells}
     assert list(told.values()) == [[6, 9, 12], [9, 12], [9, 12], [3, 6, 9, 12]]
     assert_close(read(storage, cells), undisturbed)
@@ -185,10 +186,10 @@ def test_a_pack_taken_apart_resumes_in_parts(
     undisturbed: dict[str, FinishedCell],
 ) -> None:
     with pytest.raises(killed):
-        run_order(order(cells, storage), audiograms, driver(patience=3), CPU)
+        run_job(job(cells, storage), audiograms, driver(patience=3), CPU)
     for cell in cells:
         heard = driver()
-        run_order(order([cell], storage), audiograms, heard, CPU)
+        run_job(job([cell], storage), audiograms, heard, CPU)
         assert {step for _, step in heard.points()} == {9, 12}
     assert_close(read(storage, cells), undisturbed)
 
@@ -198,7 +199,7 @@ def test_of_several_checkpoints_of_a_cell_the_furthest_counts(
 ) -> None:
     for group, patience in ((cells[:2], 2), (cells[:1], 2)):  # the second goes on from the first, to step 6
         with pytest.raises(killed):
-            run_order(order(group, storage), audiograms, driver(patience), CPU)
+            run_job(job(group, storage), audiograms, driver(patience), CPU)
     states = latest_states(storage, [cell.identity for cell in cells])
     assert {cell: state.step for state in states for cell in state.cells} == {
         cells[0].identity: 6,
@@ -210,13 +211,13 @@ def test_a_diverging_cell_leaves_its_neighbours_as_they_are(
     small_cell: Callable[..., Cell], audiograms: DataSet, storage: Storage, driver: Any
 ) -> None:
     sound, mad = small_cell({"training.learning_rate": 1e-3}), small_cell({"training.learning_rate": 1e30})
-    run_order(order([sound, mad], storage), audiograms, driver(), CPU)
+    run_job(job([sound, mad], storage), audiograms, driver(), CPU)
     found = read(storage, [sound, mad])
     assert found[mad.identity].diverged is not None
     assert found[mad.identity].metrics == {}
     assert found[sound.identity].diverged is None
     alone = Storage(f"{storage.uri}/alone")
-    run_order(order([sound], alone), audiograms, lambda event: None, CPU)
+    run_job(job([sound], alone), audiograms, lambda event: None, CPU)
     assert_close({sound.identity: found[sound.identity]}, read(alone, [sound]))
 
 
@@ -225,7 +226,7 @@ def test_another_step_would_be_noticed(
 ) -> None:
     """The tolerance of `assert_close` is no blanket: eleven steps instead of twelve fail it."""
     short = small_cell({**cells[0].values, "training.steps": 11})
-    run_order(order([short], storage), audiograms, lambda event: None, CPU)
+    run_job(job([short], storage), audiograms, lambda event: None, CPU)
     (found,) = read(storage, [short]).values()
     expected = undisturbed[cells[0].identity]
     assert any(not torch.allclose(v, expected.weights[k], rtol=1e-4, atol=1e-5) for k, v in found.weights.items())
@@ -239,9 +240,9 @@ def test_checkpoints_whose_cells_have_all_ended_are_dropped_and_others_kept(
 ) -> None:
     for group in (cells[:2], cells[2:]):
         with pytest.raises(killed):
-            run_order(order(group, storage), audiograms, driver(patience=2), CPU)
+            run_job(job(group, storage), audiograms, driver(patience=2), CPU)
     for cell in cells[:2]:  # in packs of their own, so that the pair's checkpoint stays behind
-        run_order(order([cell], storage), audiograms, lambda event: None, CPU)
+        run_job(job([cell], storage), audiograms, lambda event: None, CPU)
     assert len(storage.names(CHECKPOINTS)) == 2
     drop_spent_checkpoints(storage)
     (kept,) = storage.names(CHECKPOINTS)
@@ -269,11 +270,11 @@ def test_a_damaged_checkpoint_is_refused_by_its_name(
     damage: Callable[[bytes], bytes],
 ) -> None:
     with pytest.raises(killed):
-        run_order(order(cells, storage), audiograms, driver(patience=2), CPU)
+        run_job(job(cells, storage), audiograms, driver(patience=2), CPU)
     (name,) = storage.names(CHECKPOINTS)
     storage.write(name, damage(storage.read(name)))
     with pytest.raises(UserError) as caught:
-        run_order(order(cells, storage), audiograms, driver(), CPU)
+        run_job(job(cells, storage), audiograms, driver(), CPU)
     assert f"{storage.uri}/{name}" in str(caught.value)
     assert "delete it" in str(caught.value)
 
@@ -282,8 +283,8 @@ def test_a_checkpoint_of_another_format_is_refused_by_its_name(
     cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any, killed: type[Exception]
 ) -> None:
     with pytest.raises(killed):
-        run_order(order(cells, storage), audiograms, driver(patience=2), CPU)
+        run_job(job(cells, storage), audiograms, driver(patience=2), CPU)
     (name,) = storage.names(CHECKPOINTS)
-    storage.write(name, storage.read(name).replace(b'\\"format\\": 1', b'\\"format\\": 9'))
-    with pytest.raises(UserError, match="has checkpoint format 9"):
-        run_order(order(cells, storage), audiograms, driver(), CPU)
+    storage.write(name, storage.read(name).replace(b'\\"format\\": 2', b'\\"format\\": 9'))
+    with pytest.raises(UserError, match="has format 9"):
+        run_job(job(cells, storage), audiograms, driver(), CPU)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from vaesweep.family import CellConfig, family
 from vaesweep.training import adam, finished
+from vaesweep.training.batch_order import NOISE, generator
 from vaesweep.training.loop import CellResult, Listener, RunningPack, start_state, train_pack
-from vaesweep.training.order import NOISE, generator
 from vaesweep.training.problem import Problem
 from vaesweep.training.skipping import NOT_FINITE, Skipping, hold
 from vaesweep.training.state import PackState, header, merge
@@ -83,7 +83,7 @@ def test_a_step_is_skipped_by_the_cells_whose_limit_it_exceeds_and_taken_by_the_
     cells = [cell(weight_decay=1.0), cell(NEVER, weight_decay=1.0), cell(seed=1, weight_decay=1.0)]
     pack = RunningPack(jolted(problem, [3]), cells, start_state(problem, cells, list("abc")), World())
     for step in range(6):
-        before = {name: getattr(pack.state, name).clone() for name in ("flat", "first", "second")}
+        before = {name: getattr(pack.state, name).clone() for name in ("flat", "exp_avg", "exp_avg_sq")}
         pack.step()
         for name, old in before.items():
             stayed = [torch.equal(now, was) for now, was in zip(getattr(pack.state, name), old, strict=True)]
@@ -99,8 +99,8 @@ def test_a_skipped_step_is_to_adam_as_if_it_had_never_been() -> None:
     flat = torch.randn(2, 10, generator=draw, dtype=torch.float64)
     references = [row.clone().requires_grad_() for row in flat]
     optimisers = [torch.optim.AdamW([weights], lr=1e-2, weight_decay=0.1) for weights in references]
-    first, second = torch.zeros_like(flat), torch.zeros_like(flat)
-    rate, decay = torch.full((2,), 1e-2, dtype=torch.float64), torch.full((2,), 0.1, dtype=torch.float64)
+    exp_avg, exp_avg_sq = torch.zeros_like(flat), torch.zeros_like(flat)
+    learning_rate, decay = torch.full((2,), 1e-2, dtype=torch.float64), torch.full((2,), 0.1, dtype=torch.float64)
     skips = Skipping(torch.tensor([100.0, 100.0]), *torch.zeros(2, 2, dtype=torch.long), most=50)
     for step, gradient in enumerate(gradients):
         for weights, optimiser, row in zip(references, optimisers, gradient, strict=True):
@@ -110,7 +110,7 @@ def test_a_skipped_step_is_to_adam_as_if_it_had_never_been() -> None:
         correction = adam.own_corrections(step - skips.total)
         _, moving = hold(skips, gradient.norm(dim=1), torch.ones(2, dtype=torch.bool))
         kept = gradient.masked_fill(~moving[:, None], 0.0)
-        adam.update(flat, first, second, kept, rate * moving, decay, correction, moving)
+        adam.update(flat, exp_avg, exp_avg_sq, kept, learning_rate * moving, decay, correction, moving)
     assert skips.total.tolist() == [6, 0]
     # The corrections are float32, so the steps of 1e-2 agree to some 1e-7 of their size.
     torch.testing.assert_close(flat, torch.stack([w.detach() for w in references]), rtol=0, atol=30 * 1e-2 * 1e-6)
@@ -140,7 +140,7 @@ def test_a_neighbour_does_not_notice(problem: Problem, recorder: type, compiled:
         train(rough, {name: evaluated_last(one) for name, one in cells.items()}, kept[-1], compiled=compiled)
     for name in ("seeing", "apart"):
         beside, alone = (one.results[name] for one in kept)
-        for tensor in ("flat", "first", "second"):
+        for tensor in ("flat", "exp_avg", "exp_avg_sq"):
             assert torch.equal(getattr(beside.state, tensor), getattr(alone.state, tensor)), tensor
         assert beside.metrics == pytest.approx(alone.metrics, rel=1e-6), "two are evaluated where one has failed"
     assert (kept[0].results["other"].diverged, kept[1].results["other"].diverged) == (5 + 8, None)
@@ -160,7 +160,7 @@ def test_a_limit_that_is_never_reached_changes_nothing(problem: Problem, recorde
     for name in "ab":
         skipping, plain = (results[name] for results in found)
         assert skipping.metrics == plain.metrics
-        for tensor in ("flat", "first", "second"):
+        for tensor in ("flat", "exp_avg", "exp_avg_sq"):
             assert torch.equal(getattr(skipping.state, tensor), getattr(plain.state, tensor)), tensor
         assert float(skipping.state.history["train/skipped"].sum()) == 0, "LIMIT is above undisturbed norms"
         assert plain.state.skips == {}

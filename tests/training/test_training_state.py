@@ -18,19 +18,19 @@ def made_up(cells: tuple[str, ...] = ("a", "b", "c"), seed: int = 0) -> PackStat
     """A state with odd values in it: NaN, infinities, and numbers that no decimal would keep."""
     draw = torch.Generator().manual_seed(seed)
     n = len(cells)
-    flat, first, second = torch.randn(3, n, 9, generator=draw).unbind(0)
+    flat, average, square = torch.randn(3, n, 9, generator=draw).unbind(0)
     state = PackState(
         cells=cells,
         layout=LAYOUT,
         step=40,
         flat=flat.clone(),
-        first=first.clone(),
-        second=second.square(),
+        exp_avg=average.clone(),
+        exp_avg_sq=square.square(),
         failed=torch.tensor([-1, 7, -1][:n]),
         average=flat[:, :0] if seed else flat / 2,
         control={"z.beta": torch.rand(n, generator=draw, dtype=torch.float64), "z.stuck": torch.zeros(n)},
         skips={"row": torch.arange(n), "total": torch.arange(n) + 3},
-        watch={"stop.best": torch.full((n,), torch.inf, dtype=torch.float64), "flag": torch.ones(n) > 0},
+        plateau={"stop.best": torch.full((n,), torch.inf, dtype=torch.float64), "flag": torch.ones(n) > 0},
     )
     state.flat[0, :3] = torch.tensor([torch.nan, torch.inf, 1e-45])
     for step in (20, 40):

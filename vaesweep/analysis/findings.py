@@ -1,4 +1,4 @@
-"""What seeds say of a statement: confirmed, refuted or undecided.
+"""Findings: a statement and what seeds say of it, confirmed, refuted or undecided.
 
 A difference is taken within cells or seeds and has a t-interval over seeds: a statement is confirmed where the interval
 lies on its side of zero, refuted where it lies on the other. Optima on the rate axis are compared seed by seed, each
@@ -6,6 +6,7 @@ with its own curve: confirmed where every seed says so, refuted where every seed
 whatever one seed says, is undecided.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -13,6 +14,7 @@ import pandas as pd
 
 from vaesweep.analysis.intervals import t_interval
 from vaesweep.analysis.metric_curves import NATS
+from vaesweep.data.domains import Role
 
 
 class Verdict(StrEnum):
@@ -34,6 +36,47 @@ class Finding:
 
     def __str__(self) -> str:
         return f"{self.verdict}: {self.statement} ({self.where}): {self.numbers}"
+
+
+@dataclass(frozen=True)
+class DomainFinding:
+    """A finding about a group of cells on one domain: `about` says which group by column, `label` to people."""
+
+    finding: Finding
+    about: Mapping[str, str]
+    label: str
+    domain: str
+    role: str
+
+    @property
+    def row(self) -> dict[str, str]:
+        """Its row of a table: statement, what it is about, domain, role, verdict and numbers."""
+        where = {**self.about, "domain": self.domain, "role": self.role}
+        return {"statement": self.finding.statement, **where, "verdict": str(self.finding.verdict)} | {
+            "numbers": self.finding.numbers
+        }
+
+
+def findings_table(findings: Sequence[DomainFinding], about: Sequence[str]) -> pd.DataFrame:
+    """A row a finding; `about` are the columns that say which group it is about, which an empty table has too."""
+    columns = ["statement", *about, "domain", "role", "verdict", "numbers"]
+    return pd.DataFrame([finding.row for finding in findings], columns=columns)
+
+
+def summarise(findings: Sequence[DomainFinding]) -> Iterator[str]:
+    """Statement by statement: the test domain in full, then the verdicts on every other domain."""
+    groups: dict[tuple[str, str], list[DomainFinding]] = {}
+    for one in findings:
+        groups.setdefault((one.finding.statement, one.label), []).append(one)
+    for (statement, label), mine in groups.items():
+        yield from (str(one.finding) for one in mine if one.role == Role.TEST)
+        by_verdict = {
+            verdict: [one.domain for one in mine if one.finding.verdict == verdict and one.role != Role.TEST]
+            for verdict in Verdict
+        }
+        others = "; ".join(f"{verdict} on {', '.join(domains)}" for verdict, domains in by_verdict.items() if domains)
+        if others:
+            yield f"{statement} ({label}): {others}"
 
 
 def below(statement: str, where: str, differences: pd.Series, unit: str, more: str = "") -> Finding:

@@ -1,6 +1,7 @@
-"""Trained cells read back from MLflow: weights, history, and what their users need beside them."""
+"""Trained cells and their data, loaded from MLflow; `family.restore` makes models of the cells."""
 
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -12,67 +13,44 @@ from vaesweep.analysis.runs import Runs, client_of, read
 from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
 from vaesweep.family import family
+from vaesweep.family.restore import another_version
 from vaesweep.training import finished
 from vaesweep.training.finished import FinishedCell
-from vaesweep.vocabulary import MODEL_FILE, Kind, Outcome, Tag
+from vaesweep.vocabulary import MODEL_FILE, Outcome, RunKind, Tag, runs_by_cell
 
 MANY = 100  # experiments looked through for a cell
 
 
-def load(run: str, tracking_uri: str | None = None) -> FinishedCell:
+def load_cell(run: str, tracking_uri: str | None = None) -> FinishedCell:
     """The trained cell of a run, named by its MLflow run id or by its cell's identity (`cells.csv`).
 
     Raises `UserError` where there is no such run, or its cell has not finished.
     """
     client = client_of(tracking_uri)
-    found = _found(client, run)
-    outcome = found.data.tags.get(Tag.OUTCOME, "not ended")
+    tracked = _run(client, run)
+    outcome = tracked.data.tags.get(Tag.OUTCOME, "not ended")
     if outcome != Outcome.FINISHED:
         raise UserError(f"run {run}: its cell has {outcome}, so there is no model; name a finished one")
-    return model_of(client, found.info.run_id)
+    return download_cell(client, tracked.info.run_id)
 
 
-def data_of(run: str, tracking_uri: str | None = None) -> str:
-    """What `--data` named in the sweep that first trained the cell of `run` (as of `load`); empty where unrecorded."""
-    client = client_of(tracking_uri)
-    found = _found(client, run)
-    experiment = client.get_experiment(found.info.experiment_id).name
-    return read(experiment, tracking_uri, found.data.tags.get(Tag.SWEEP)).record.data
+def load_cells(runs: Runs, tracking_uri: str | None = None) -> Iterator[FinishedCell]:
+    """The finished cells of a sweep, one at a time, without those whose model cannot be read."""
+    cells = [cell for cell in finished_cells(runs) if cell in runs.run_ids]
+    client = client_of(tracking_uri) if cells else None
+    for cell in cells if client else ():
+        try:
+            yield download_cell(client, runs.run_ids[cell])
+        except UserError:
+            continue
 
 
-def spec_of(run: str, tracking_uri: str | None = None, given: str | None = None) -> str:
-    """`given`, else `data_of`. Raises `UserError` where neither says anything."""
-    spec = given or data_of(run, tracking_uri)
-    if not spec:
-        raise UserError(f"the sweep of cell {run} does not say what it read; give it as --data SPEC")
-    return spec
+def finished_cells(runs: Runs) -> list[str]:
+    """The identities of a sweep's finished cells."""
+    return list(runs.cells.loc[runs.cells["outcome"] == Outcome.FINISHED, "cell"])
 
 
-def load_data(runs: Runs, tracking_uri: str, spec: str | None = None) -> DataSet:
-    """The data that a sweep was trained on, loaded again as `spec`, or its record, and one of its cells name them."""
-    ended = runs.cells.loc[runs.cells["outcome"] == Outcome.FINISHED, "cell"]
-    cell = next((cell for cell in ended if cell in runs.run_ids), None)
-    named = spec or runs.record.data
-    if cell is None or not named:
-        lack = "has no finished cell" if cell is None else "does not say what it was trained on"
-        raise UserError(f"sweep {runs.record.sweep} {lack}: its data cannot be loaded again")
-    return reload(model_of(client_of(tracking_uri), runs.run_ids[cell]), named)
-
-
-def reload(cell: FinishedCell, spec: str) -> DataSet:
-    """The data that `spec` names, as `cell` is configured to read them.
-
-    Raises `UserError` where another version of vaesweep wrote that configuration.
-    """
-    owner = family(cell.family)
-    try:
-        config = owner.config.model_validate(cell.config)
-    except ValidationError:
-        raise UserError(f"cell {cell.cell} was trained by another version of vaesweep; use that one") from None
-    return owner.load(spec, config)
-
-
-def model_of(client: MlflowClient, run_id: str) -> FinishedCell:
+def download_cell(client: MlflowClient, run_id: str) -> FinishedCell:
     """The model artifact of a finished cell's run."""
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -84,24 +62,66 @@ def model_of(client: MlflowClient, run_id: str) -> FinishedCell:
     return finished.from_bytes(data, f"{MODEL_FILE} of run {run_id}")
 
 
-def _found(client: MlflowClient, run: str) -> Run:
-    found = _by_id(client, run) or _by_cell(client, run)
-    if found is None:
-        raise UserError(f"run {run}: this tracking store has no run and no cell of that name; `vaesweep ui` shows them")
-    return found
+def load_data(runs: Runs, tracking_uri: str, spec: str | None = None) -> DataSet:
+    """The data that a sweep was trained on, loaded again as `spec`, or its record, and one of its cells name them."""
+    cell = next((cell for cell in finished_cells(runs) if cell in runs.run_ids), None)
+    named = spec or runs.record.data
+    if cell is None or not named:
+        lack = "has no finished cell" if cell is None else "does not say what it was trained on"
+        raise UserError(f"sweep {runs.record.sweep} {lack}: its data cannot be loaded again")
+    return load_cell_data(download_cell(client_of(tracking_uri), runs.run_ids[cell]), named)
 
 
-def _by_id(client: MlflowClient, run: str) -> Run | None:
+def load_cell_data(cell: FinishedCell, spec: str) -> DataSet:
+    """The data that `spec` names, as `cell` is configured to read them.
+
+    Raises `UserError` where another version of vaesweep wrote that configuration.
+    """
+    owner = family(cell.family)
     try:
-        found = client.get_run(run)
+        config = owner.config.model_validate(cell.config)
+    except ValidationError:
+        raise another_version(cell) from None
+    return owner.load(spec, config)
+
+
+def data_spec(run: str, tracking_uri: str | None = None, given: str | None = None) -> str:
+    """What names the data of the cell of `run` (as of `load_cell`): `given`, else what its first sweep was given.
+
+    Raises `UserError` where neither says anything.
+    """
+    spec = given or _recorded_spec(run, tracking_uri)
+    if not spec:
+        raise UserError(f"the sweep of cell {run} does not say what it read; give it as --data SPEC")
+    return spec
+
+
+def _recorded_spec(run: str, tracking_uri: str | None) -> str:
+    client = client_of(tracking_uri)
+    tracked = _run(client, run)
+    experiment = client.get_experiment(tracked.info.experiment_id).name
+    return read(experiment, tracking_uri, tracked.data.tags.get(Tag.SWEEP)).record.data
+
+
+def _run(client: MlflowClient, name: str) -> Run:
+    run = _run_by_id(client, name) or _run_by_cell(client, name)
+    if run is None:
+        raise UserError(
+            f"run {name}: this tracking store has no run and no cell of that name; `vaesweep ui` shows them"
+        )
+    return run
+
+
+def _run_by_id(client: MlflowClient, run_id: str) -> Run | None:
+    try:
+        run = client.get_run(run_id)
     except MlflowException:
         return None
-    return found if found.data.tags.get(Tag.KIND) == Kind.CELL else None
+    return run if run.data.tags.get(Tag.KIND) == RunKind.CELL else None
 
 
-def _by_cell(client: MlflowClient, cell: str) -> Run | None:
-    """The newest run of a cell that has finished, else the newest."""
+def _run_by_cell(client: MlflowClient, cell: str) -> Run | None:
     experiments = [experiment.experiment_id for experiment in client.search_experiments(max_results=MANY)]
-    wanted = f"tags.`{Tag.KIND}` = '{Kind.CELL}' and tags.`{Tag.CELL}` = '{cell}'"
-    runs = client.search_runs(experiments, wanted, order_by=["attributes.start_time DESC"]) if cell.isalnum() else []
-    return next((run for run in runs if run.data.tags.get(Tag.OUTCOME) == Outcome.FINISHED), next(iter(runs), None))
+    wanted = f"tags.`{Tag.KIND}` = '{RunKind.CELL}' and tags.`{Tag.CELL}` = '{cell}'"
+    runs = client.search_runs(experiments, wanted) if cell.isalnum() else []
+    return runs_by_cell(runs).get(cell)

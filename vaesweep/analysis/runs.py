@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 
 from vaesweep.data.domains import Role
 from vaesweep.errors import UserError
-from vaesweep.vocabulary import SWEEP_FILE, Kind, Outcome, Tag, split_final
+from vaesweep.vocabulary import SWEEP_FILE, RunKind, Tag, runs_by_cell, split_final
 
 PAGE = 1000
 MISSING = "missing"  # outcome of a cell that was never started
@@ -140,7 +140,7 @@ def _paged(search: Callable[[str | None], _Page]) -> Iterator[Any]:
             return
 
 
-def _search_runs(client: MlflowClient, experiment_id: str, kind: Kind) -> Iterator[Run]:
+def _search_runs(client: MlflowClient, experiment_id: str, kind: RunKind) -> Iterator[Run]:
     """All active runs of one kind, the newest first."""
     return _paged(
         lambda token: client.search_runs(
@@ -169,7 +169,7 @@ def _suggestion(name: str, known: list[str]) -> str:
 
 
 def _parent(client: MlflowClient, experiment: str, experiment_id: str, sweep: str | None) -> Run:
-    parents = list(_search_runs(client, experiment_id, Kind.SWEEP))
+    parents = list(_search_runs(client, experiment_id, RunKind.SWEEP))
     wanted = [run for run in parents if sweep is None or run.data.tags.get(Tag.SWEEP) == sweep]
     if wanted:
         return wanted[0]
@@ -191,16 +191,9 @@ def _artifact_text(client: MlflowClient, run_id: str, name: str) -> str:
 
 
 def _cell_runs(client: MlflowClient, experiment_id: str, wanted: set[str]) -> dict[str, Run]:
-    """The run of each wanted cell: the newest finished one, else the newest."""
-    found: dict[str, Run] = {}
-    for run in _search_runs(client, experiment_id, Kind.CELL):
-        cell = run.data.tags.get(Tag.CELL)
-        finished = run.data.tags.get(Tag.OUTCOME) == Outcome.FINISHED
-        if cell in wanted and (
-            cell not in found or (finished and found[cell].data.tags.get(Tag.OUTCOME) != Outcome.FINISHED)
-        ):
-            found[cell] = run
-    return found
+    """The run of each wanted cell that has one."""
+    runs = runs_by_cell(_search_runs(client, experiment_id, RunKind.CELL))
+    return {cell: run for cell, run in runs.items() if cell in wanted}
 
 
 def _cells_frame(record: SweepRecord, found: dict[str, Run]) -> pd.DataFrame:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, get_args
 
 from rich.console import Console
 
-from vaesweep.analysis import report, runs
-from vaesweep.analysis.report import Report
+from vaesweep.analysis import runs
+from vaesweep.analysis.report import Report, log, write
 from vaesweep.analysis.runs import Runs
 from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
@@ -22,31 +22,31 @@ from vaesweep.family import family
 from vaesweep.sweep import settings
 from vaesweep.sweep.cells import Sweep
 from vaesweep.sweep.plan import Plan, estimate_seconds
-from vaesweep.sweep.progress import Watcher, duration
+from vaesweep.sweep.progress import ProgressDisplay, duration
 from vaesweep.sweep.session import Options, Session, check_counts, check_writable, describe
 from vaesweep.sweep.tracking import Tracker, TrackingError
 from vaesweep.sweep.worker import drop_spent_checkpoints
-from vaesweep.training.fit import Compile
+from vaesweep.training.autotune import Compile
 from vaesweep.vocabulary import store_uri
 
 if TYPE_CHECKING:
-    from vaesweep.sweep.runner import Places
+    from vaesweep.sweep.runner import Resources
 
 OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
-Further = Callable[[Runs, DataSet, Path], Report]  # what an experiment reports beside the rate-distortion curve
+FamilyReport = Callable[[Runs, DataSet, Path], Report]  # written beside the rate-distortion curve
 
 
 def main(
-    sweep: Sweep, about: str | None = None, words: Sequence[str] | None = None, further: Further | None = None
+    sweep: Sweep, about: str | None = None, words: Sequence[str] | None = None, report: FamilyReport | None = None
 ) -> int:
     """Run a sweep as its command line says; the process's exit code."""
     console = Console()
     try:
         arguments = parser(sweep, about).parse_args(words)
         options = options_from(sweep, arguments, words)
-        return _run(sweep, options, console, further, plan_only=arguments.plan)
+        return _run(sweep, options, console, report, plan_only=arguments.plan)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -60,8 +60,8 @@ def main(
 
 def parser(sweep: Sweep, about: str | None) -> argparse.ArgumentParser:
     """The options, which mean the same in every sweep script."""
-    made = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = made.add_argument
+    options = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = options.add_argument
     presets = ", ".join(sweep.presets(sweep.default_data))
     add("--preset", default=sweep.default_preset, metavar="NAME", help=f"size of the sweep: {presets} (%(default)s)")
     forms = ", ".join(family(sweep.family).data_forms)
@@ -107,7 +107,7 @@ def parser(sweep: Sweep, about: str | None) -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="a process that dies costs at most what it did since, and one evaluation interval (%(default)s)",
     )
-    return made
+    return options
 
 
 def options_from(sweep: Sweep, arguments: argparse.Namespace, words: Sequence[str] | None) -> Options:
@@ -131,33 +131,33 @@ def options_from(sweep: Sweep, arguments: argparse.Namespace, words: Sequence[st
     return options
 
 
-def _run(sweep: Sweep, options: Options, console: Console, further: Further | None, *, plan_only: bool) -> int:
+def _run(sweep: Sweep, options: Options, console: Console, report: FamilyReport | None, *, plan_only: bool) -> int:
     session = Session(sweep, options)
-    from vaesweep.sweep.runner import Places, connected, local_cpus  # Ray takes seconds to import: after the checks
+    from vaesweep.sweep.runner import Resources, connected, local_cpus  # Ray takes seconds to import: after the checks
 
-    places = Places(workers=options.workers, gpus=options.gpus, address=options.address)
+    resources = Resources(workers=options.workers, gpus=options.gpus, address=options.address)
     here = {"CPU": float(local_cpus(options.workers)), "GPU": options.gpus * options.workers}
-    plan = session.plan(places.slots(here))
+    plan = session.plan(resources.slots(here))
     if plan_only or not plan.packs:
         describe(session, plan, console)
     if plan_only:
-        _say_plan(session, plan, places.slots(here), console)
+        _print_plan(session, plan, resources.slots(here), console)
         return OK
     check_writable(options.out)
     if session.storage.folder:
         check_writable(session.storage.folder)
     if not plan.packs:
-        return _tracked(session, plan, places, 0, console, further)
+        return _tracked(session, plan, resources, 0, console, report)
     drop_spent_checkpoints(session.storage)  # which also refuses a damaged one before Ray starts
-    with connected(places) as resources:
-        slots = places.slots(resources)
+    with connected(resources) as available:
+        slots = resources.slots(available)
         plan = session.plan(slots)  # packs for the cluster that there is
         describe(session, plan, console)
-        return _tracked(session, plan, places, slots, console, further)
+        return _tracked(session, plan, resources, slots, console, report)
 
 
 def _tracked(
-    session: Session, plan: Plan, places: "Places", slots: int, console: Console, further: Further | None
+    session: Session, plan: Plan, resources: "Resources", slots: int, console: Console, report: FamilyReport | None
 ) -> int:
     """Train what is left, track it, and draw the curve; the parent run says how it ended."""
     tracker, parent = session.tracker(plan)
@@ -165,8 +165,8 @@ def _tracked(
         with tracker:
             if recovered := session.hand_over_recovered(tracker):
                 console.print(f"{recovered} cells were finished before and are only tracked now", highlight=False)
-            failed = _train(session, plan, places, slots, tracker, console) if plan.packs else {}
-        code = _finish(session, plan, failed, console, further)
+            failed = _train(session, plan, resources, slots, tracker, console) if plan.packs else {}
+        code = _finish(session, plan, failed, console, report)
     except TrackingError:
         raise  # the store does not answer: the parent run stays open for the next try
     except BaseException as error:
@@ -177,22 +177,22 @@ def _tracked(
 
 
 def _train(
-    session: Session, plan: Plan, places: "Places", slots: int, tracker: Tracker, console: Console
+    session: Session, plan: Plan, resources: "Resources", slots: int, tracker: Tracker, console: Console
 ) -> Mapping[str, str]:
     """Train the packs of a plan; causes of cells that failed."""
-    from vaesweep.sweep.runner import order_of, run_packs
+    from vaesweep.sweep.runner import job_of, run_packs
 
-    share = places.share(min(slots, len(plan.packs)))
-    orders = [order_of(pack, session.storage, session.options, share) for pack in plan.packs]
-    with Watcher(console, plan.packs, len(plan.done), len(plan.cells)) as watcher:
-        outcomes = run_packs(orders, session.data, session.storage, places, slots, tracker, watcher)
+    share = resources.share(min(slots, len(plan.packs)))
+    jobs = [job_of(pack, session.storage, session.options, share) for pack in plan.packs]
+    with ProgressDisplay(console, plan.packs, len(plan.done), len(plan.cells)) as display:
+        outcomes = run_packs(jobs, session.data, session.storage, resources, slots, tracker, display)
     if outcomes.interrupted:
         console.print("stopping: writing what is known", highlight=False)
         raise KeyboardInterrupt
     return outcomes.failed
 
 
-def _say_plan(session: Session, plan: Plan, slots: int, console: Console) -> None:
+def _print_plan(session: Session, plan: Plan, slots: int, console: Console) -> None:
     for number, pack in enumerate(plan.packs, 1):
         config = pack.cells[0].config
         steps = f"{config.pretraining.training.steps} + " if config.pretraining else ""
@@ -206,22 +206,24 @@ def _say_plan(session: Session, plan: Plan, slots: int, console: Console) -> Non
     console.print(f"runs go to {store_uri()}, tables and figure to {session.options.out}", highlight=False)
 
 
-def _finish(session: Session, plan: Plan, failed: Mapping[str, str], console: Console, further: Further | None) -> int:
+def _finish(
+    session: Session, plan: Plan, failed: Mapping[str, str], console: Console, report: FamilyReport | None
+) -> int:
     """Draw the curve from what MLflow has now, and say how it went."""
     for cell, cause in failed.items():
         print(f"cell {cell} failed: {cause}", file=sys.stderr)
     drop_spent_checkpoints(session.storage)
     found = runs.read(session.sweep.name, store_uri(), plan.sweep_identity(session.sweep.name))
     say = partial(console.print, highlight=False, soft_wrap=True)
-    say_report(report.write(found, session.options.out), found, say)
-    if further:
-        say_report(further(found, session.data, session.options.out), found, say)
+    print_report(write(found, session.options.out), found, say)
+    if report:
+        print_report(report(found, session.data, session.options.out), found, say)
     return FAILED if failed else OK
 
 
-def say_report(written: Report, found: Runs, say: Callable[[str], None]) -> None:
+def print_report(written: Report, found: Runs, say: Callable[[str], None]) -> None:
     """Log a report's files with the sweep's parent run, and print its summary."""
-    report.log(written, found, store_uri())
+    log(written, found, store_uri())
     for line in written.summary:
         say(line)
     say(f"written: {', '.join(str(path) for path in written.paths)}")

@@ -5,6 +5,7 @@ from collections.abc import Hashable, Mapping
 from typing import ClassVar
 
 import torch
+from torch import nn
 
 from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
@@ -49,6 +50,10 @@ class Family(ABC):
     @abstractmethod
     def rate_names(self, config: CellConfig) -> tuple[str, ...]:
         """The names of the model's rates."""
+
+    @abstractmethod
+    def model(self, config: CellConfig) -> nn.Module:
+        """A freshly initialised model of `config`, as `Problem.build` makes it: what a finished cell's weights fit."""
 
     @abstractmethod
     def problem(self, config: CellConfig, data: DataSet, device: torch.device) -> Problem:

@@ -1,6 +1,5 @@
-"""A finished cell's model, built again from its file: the same refusals whatever the family."""
+"""From the file of a finished cell to its configuration and its trained model, whatever the family."""
 
-from collections.abc import Callable
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -8,30 +7,31 @@ from torch import nn
 
 from vaesweep.errors import UserError
 from vaesweep.family.base import CellConfig
+from vaesweep.family.registry import family
 from vaesweep.training.finished import FinishedCell
 
 Config = TypeVar("Config", bound=CellConfig)
 Model = TypeVar("Model", bound=nn.Module)
 
 
-def rebuilt(
-    cell: FinishedCell, name: str, lack: str, kind: type[Config], build: Callable[[Config], Model]
-) -> tuple[Config, Model]:
-    """The configuration and the trained model of a cell of family `name`.
+def restore(cell: FinishedCell, config_type: type[Config], model_type: type[Model]) -> tuple[Config, Model]:
+    """The configuration and the trained model of a cell of the family whose configuration is `config_type`.
 
-    Raises `UserError` where the cell is of another family, which `lack` says the use of, or of another version.
+    Raises `UserError` where the cell is of another family, or where another version of vaesweep trained it.
     """
+    name = config_type.model_fields["family"].default
     if cell.family != name:
-        raise UserError(f"cell {cell.cell} is of family {cell.family!r}, which {lack}; name a cell of {name!r}")
+        raise UserError(f"cell {cell.cell} is of family {cell.family!r}; name a cell of {name!r}")
     try:
-        config = kind.model_validate(cell.config)
-        model = build(config)
+        config = config_type.model_validate(cell.config)
+        model = family(name).model(config)
         model.load_state_dict(cell.weights)
     except (ValidationError, RuntimeError):
         raise another_version(cell) from None
+    assert isinstance(model, model_type)
     return config, model
 
 
 def another_version(cell: FinishedCell) -> UserError:
-    """What to say of a cell whose file is not as this version would have written it."""
+    """The error of a cell whose file is not as this version would have written it."""
     return UserError(f"cell {cell.cell} was trained by another version of vaesweep; use that one, or train it again")

@@ -14,15 +14,15 @@ from torch import Tensor
 from vaesweep.packing import Packed
 from vaesweep.rates.base import Numbers, RateControl, State
 
-NonNegative = Annotated[float, Packed(), Field(ge=0)]
-Positive = Annotated[float, Packed(), Field(gt=0)]
+PackedNonNegative = Annotated[float, Packed(), Field(ge=0)]
+PackedPositive = Annotated[float, Packed(), Field(gt=0)]
 
 
 class FixedBeta(RateControl):
     """β stays what it is; β = 1 optimises the ELBO itself."""
 
     kind: Literal["fixed"] = "fixed"
-    value: NonNegative = 1.0
+    value: PackedNonNegative = 1.0
 
     @classmethod
     def beta(cls, numbers: Numbers, state: State, step: Tensor) -> Tensor:
@@ -36,9 +36,9 @@ class FixedBeta(RateControl):
 class Warmup(RateControl):
     """β rises from `start_value` to `value` over `steps` steps, then stays; each kind is a shape of the rise."""
 
-    value: NonNegative = 1.0
-    start_value: NonNegative = 0.0
-    steps: Positive = 1000.0
+    value: PackedNonNegative = 1.0
+    start_value: PackedNonNegative = 0.0
+    steps: PackedPositive = 1000.0
 
     @classmethod
     @abstractmethod
@@ -72,7 +72,7 @@ class SigmoidWarmup(Warmup):
     """
 
     kind: Literal["sigmoid"] = "sigmoid"
-    steepness: Positive = 6.0
+    steepness: PackedPositive = 6.0
 
     @classmethod
     def rise(cls, numbers: Numbers, share: Tensor) -> Tensor:
@@ -97,15 +97,15 @@ class TargetRate(RateControl):
     """
 
     kind: Literal["target"] = "target"
-    target: Positive
-    initial: Positive = 1.0
-    step_size: Positive = 0.01
-    dead_band: NonNegative = 0.005
+    target: PackedPositive
+    initial: PackedPositive = 1.0
+    step_size: PackedPositive = 0.01
+    dead_band: PackedNonNegative = 0.005
     smoothing: Annotated[float, Packed(), Field(ge=0, lt=1)] = 0.98
-    floor: Positive = 1e-4
-    ceiling: Positive = 1e4
-    tolerance: NonNegative = 0.05
-    patience: Positive = 100.0
+    floor: PackedPositive = 1e-4
+    ceiling: PackedPositive = 1e4
+    tolerance: PackedNonNegative = 0.05
+    patience: PackedPositive = 100.0
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> "TargetRate":

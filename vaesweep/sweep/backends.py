@@ -1,6 +1,6 @@
 """The two ways a pack reaches its devices: a plain Tune function, or Train workers nested in one.
 
-Both run `worker.run_order`; they differ in how many processes share each batch and in the way events take home.
+Both run `worker.run_job`; they differ in how many processes share each batch and in the way events take home.
 """
 
 import os
@@ -15,19 +15,19 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from vaesweep.data.domains import DataSet
-from vaesweep.sweep.orders import Event, PackOrder
-from vaesweep.sweep.worker import run_order
+from vaesweep.sweep.jobs import Event, PackJob
+from vaesweep.sweep.worker import run_job
 
-PACK = "pack"  # the one key of a trial's configuration: the pack's order and places
+PACK = "pack"  # the one key of a trial's configuration: the pack's job and places
 EVENT = "event"  # the one key of a Tune result that is ours
 RETRIES = 3  # how often a pack whose process died is taken up again from its checkpoint
 
 
 def alone(config: dict[str, Any], data: DataSet) -> None:
     """A Tune function: the pack in this process, on the GPU if the trial was given one."""
-    order = PackOrder.from_json(config[PACK]["order"])
+    job = PackJob.from_json(config[PACK]["job"])
     device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
-    run_order(order, data, lambda event: tune.report({EVENT: event.to_json()}), device)
+    run_job(job, data, lambda event: tune.report({EVENT: event.to_json()}), device)
 
 
 def together(config: dict[str, Any], data: DataSet) -> None:
@@ -36,7 +36,7 @@ def together(config: dict[str, Any], data: DataSet) -> None:
     gpus = config["gpus"]
     TorchTrainer(
         _train_worker,
-        train_loop_config={"order": config["order"], "data": ray.put(data)},
+        train_loop_config={"job": config["job"], "data": ray.put(data)},
         torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=config["workers"], use_gpu=bool(gpus), resources_per_worker=config["per_worker"]
@@ -55,7 +55,7 @@ def _train_worker(config: dict[str, Any]) -> None:
         ray.train.report({EVENT: event.to_json()})
 
     device = ray.train.torch.get_device()
-    run_order(PackOrder.from_json(config["order"]), ray.get(config["data"]), report, device)
+    run_job(PackJob.from_json(config["job"]), ray.get(config["data"]), report, device)
 
 
 def trainable(workers: int) -> Callable[[dict[str, Any], DataSet], None]:

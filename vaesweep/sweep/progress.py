@@ -16,13 +16,13 @@ from rich.progress import (
 )
 
 from vaesweep.sweep.cells import Pack
-from vaesweep.sweep.orders import Event
+from vaesweep.sweep.jobs import Event
 
 LOG_SECONDS = 10.0  # between lines where there is no terminal, at first
 LOG_SHARE = 0.05  # later lines come after this share of the time spent, so that a long sweep stays readable
 
 
-class Watcher:
+class ProgressDisplay:
     """Shows events as they come. Use as a context."""
 
     def __init__(self, console: Console, packs: Sequence[Pack], done: int, total: int) -> None:
@@ -48,7 +48,7 @@ class Watcher:
         self._tasks: dict[str, TaskID] = {}
         self._cells = self._bars.add_task("cells", total=total, completed=done, note="")
 
-    def __enter__(self) -> "Watcher":
+    def __enter__(self) -> "ProgressDisplay":
         if self._console.is_terminal:
             self._bars.start()
         return self

@@ -1,4 +1,4 @@
-"""Runs the packs of a plan on Ray and hands what they tell to the tracker and to whoever watches.
+"""Runs the packs of a plan on Ray and passes their events on to the tracker and the progress display.
 
 Ray keeps nothing that counts: finished files and checkpoints are in the sweep's own storage, so that a driver killed at
 any moment loses at most the steps since the last checkpoint.
@@ -27,8 +27,8 @@ from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
 from vaesweep.sweep.backends import EVENT, PACK, RETRIES, trainable, worker_environment
 from vaesweep.sweep.cells import Pack
-from vaesweep.sweep.orders import Event, PackOrder
-from vaesweep.sweep.progress import Watcher
+from vaesweep.sweep.jobs import Event, PackJob
+from vaesweep.sweep.progress import ProgressDisplay
 from vaesweep.sweep.session import Options
 from vaesweep.sweep.storage import Storage, finished_name
 from vaesweep.sweep.tracking import Tracker
@@ -42,8 +42,8 @@ OBJECT_STORE_BYTES = 300 * 2**20  # of a local Ray: the data once, and events
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where packs run: workers a pack and what each of them takes."""
+class Resources:
+    """The resources of every pack: its workers, what each of them takes, and the cluster that has them."""
 
     workers: int = 1
     cpus: float = 1.0
@@ -59,11 +59,11 @@ class Places:
         """The part of a device, or of a machine's memory, that each of `packs` packs has that run at once."""
         return min(1.0, self.gpus) if self.gpus else 1.0 / max(1, packs * self.workers)
 
-    def slots(self, resources: Mapping[str, float]) -> int:
-        """How many packs the given resources hold at once, at least one."""
-        counts = [resources.get("CPU", 0) / (self.cpus * self.workers)]
+    def slots(self, available: Mapping[str, float]) -> int:
+        """How many packs a cluster with `available` CPUs and GPUs holds at once, at least one."""
+        counts = [available.get("CPU", 0) / (self.cpus * self.workers)]
         if self.gpus:
-            counts.append(resources.get("GPU", 0) / (self.gpus * self.workers))
+            counts.append(available.get("GPU", 0) / (self.gpus * self.workers))
         return max(1, int(min(counts) + 1e-9))
 
 
@@ -77,32 +77,36 @@ class Outcomes:
 
 
 @contextlib.contextmanager
-def connected(places: Places) -> Iterator[dict[str, float]]:
-    """The resources of the cluster that `places` names, or of a local Ray that ends with this context."""
+def connected(resources: Resources) -> Iterator[dict[str, float]]:
+    """What the cluster has that `resources` names, or a local Ray that ends with this context: CPUs and GPUs."""
     environment = {"env_vars": worker_environment()}
     common = {"runtime_env": environment, "log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        if places.cluster:
-            _knock(places.cluster)
-            ray.init(address=places.cluster, **common)
+        if resources.cluster:
+            _check_reachable(resources.cluster)
+            ray.init(address=resources.cluster, **common)
         else:
-            cpus = local_cpus(places.workers)
+            cpus = local_cpus(resources.workers)
             ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **common)
     except (OSError, RuntimeError, ValueError) as error:
-        where = "--address" if places.address else "RAY_ADDRESS"
-        reason = f"{where} {places.cluster}: no Ray cluster answers there" if places.cluster else "Ray does not start"
+        where = "--address" if resources.address else "RAY_ADDRESS"
+        reason = (
+            f"{where} {resources.cluster}: no Ray cluster answers there" if resources.cluster else "Ray does not start"
+        )
         raise UserError(f"{reason} ({_last_line(error)})") from None
     try:
-        resources = ray.cluster_resources()
-        if not places.cluster and places.gpus * places.workers > resources.get("GPU", 0):
-            found = f"{resources.get('GPU', 0):g} GPUs"
-            raise UserError(f"--gpus {places.gpus:g}: this machine has {found}; use fewer, or a cluster by --address")
-        yield resources
+        available = ray.cluster_resources()
+        if not resources.cluster and resources.gpus * resources.workers > available.get("GPU", 0):
+            found = f"{available.get('GPU', 0):g} GPUs"
+            raise UserError(
+                f"--gpus {resources.gpus:g}: this machine has {found}; use fewer, or a cluster by --address"
+            )
+        yield available
     finally:
         ray.shutdown()
 
 
-def _knock(address: str) -> None:
+def _check_reachable(address: str) -> None:
     """Raise at once if nobody listens at `host:port`; Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
@@ -115,27 +119,27 @@ def local_cpus(workers: int) -> int:
 
 
 def run_packs(
-    orders: Sequence[PackOrder],
+    jobs: Sequence[PackJob],
     data: DataSet,
     storage: Storage,
-    places: Places,
+    resources: Resources,
     slots: int,
     tracker: Tracker,
-    watcher: Watcher,
+    display: ProgressDisplay,
 ) -> Outcomes:
     """Train all packs; returns when each has ended, failed for good, or the user has pressed Ctrl-C."""
-    desk = _Desk(storage, tracker, watcher)
+    callback = _EventCallback(storage, tracker, display)
     with tempfile.TemporaryDirectory(prefix="vaesweep-") as scratch:
         # Tune and Train keep notes, which nobody reads; on a cluster every node must reach them.
-        notes = f"{storage.uri}/ray" if places.cluster else scratch
+        notes = f"{storage.uri}/ray" if resources.cluster else scratch
         tuner = tune.Tuner(
-            _with_resources(places, data),
-            param_space=_space(orders, places, notes),
+            _with_resources(resources, data),
+            param_space=_space(jobs, resources, notes),
             tune_config=tune.TuneConfig(max_concurrent_trials=slots),
             run_config=tune.RunConfig(
                 name="packs",
                 storage_path=notes,
-                callbacks=[desk],
+                callbacks=[callback],
                 verbose=0,
                 failure_config=tune.FailureConfig(RETRIES),
             ),
@@ -147,21 +151,21 @@ def run_packs(
         except KeyboardInterrupt:
             interrupted = True
     failed = {}
-    for order in orders:
-        for cell in order.configs:
-            if not desk.collect(cell) and not interrupted:
-                failed[cell] = causes.get(order.pack, "its process ended without a word")
+    for job in jobs:
+        for cell in job.configs:
+            if not callback.collect(cell) and not interrupted:
+                failed[cell] = causes.get(job.pack, "its worker process died without reporting an error")
                 tracker.failed(cell, failed[cell])
     if interrupted:
         tracker.interrupted()
-    return Outcomes(len(desk.collected), failed, interrupted)
+    return Outcomes(len(callback.collected), failed, interrupted)
 
 
-class _Desk(tune.Callback):
-    """Takes in what workers tell, in the driver's own thread."""
+class _EventCallback(tune.Callback):
+    """Collects the events of workers in the driver's own thread: points, finished files, progress."""
 
-    def __init__(self, storage: Storage, tracker: Tracker, watcher: Watcher) -> None:
-        self._storage, self._tracker, self._watcher = storage, tracker, watcher
+    def __init__(self, storage: Storage, tracker: Tracker, display: ProgressDisplay) -> None:
+        self._storage, self._tracker, self._display = storage, tracker, display
         self.collected: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -177,7 +181,7 @@ class _Desk(tune.Callback):
             self._tracker.points(step, cells, metrics)
         for cell in event.finished:
             self.collect(cell)
-        self._watcher.event(event)
+        self._display.event(event)
 
     def collect(self, cell: str) -> bool:
         """Read a cell's finished file once and pass it on; false where there is none."""
@@ -189,28 +193,28 @@ class _Desk(tune.Callback):
         data = self._storage.read(name)
         found = finished.from_bytes(data, f"{self._storage.uri}/{name}")
         self._tracker.ended(found, data)
-        self._watcher.ended(found.cell, found.cause)
+        self._display.ended(found.cell, found.cause)
         self.collected.add(cell)
         return True
 
 
-def _with_resources(places: Places, data: DataSet) -> Any:
-    nested = places.workers > 1
+def _with_resources(resources: Resources, data: DataSet) -> Any:
+    nested = resources.workers > 1
     # A trial that only waits for its workers takes no CPU of theirs, but Ray wants it to take something.
-    own = {"cpu": 0, "memory": WAITING_BYTES} if nested else {"cpu": places.cpus, "gpu": places.gpus}
-    return tune.with_resources(tune.with_parameters(trainable(places.workers), data=data), own)
+    own = {"cpu": 0, "memory": WAITING_BYTES} if nested else {"cpu": resources.cpus, "gpu": resources.gpus}
+    return tune.with_resources(tune.with_parameters(trainable(resources.workers), data=data), own)
 
 
-def _space(orders: Sequence[PackOrder], places: Places, scratch: str) -> dict[str, Any]:
-    packs = [{"pack": order.pack, "order": order.to_json()} for order in orders]
-    per_worker = {"CPU": places.cpus} | ({"GPU": places.gpus} if places.gpus else {})
-    common = {"workers": places.workers, "gpus": places.gpus, "per_worker": per_worker, "scratch": scratch}
+def _space(jobs: Sequence[PackJob], resources: Resources, scratch: str) -> dict[str, Any]:
+    packs = [{"pack": job.pack, "job": job.to_json()} for job in jobs]
+    per_worker = {"CPU": resources.cpus} | ({"GPU": resources.gpus} if resources.gpus else {})
+    common = {"workers": resources.workers, "gpus": resources.gpus, "per_worker": per_worker, "scratch": scratch}
     return {PACK: tune.grid_search([one | common for one in packs])}
 
 
-def order_of(one: Pack, storage: Storage, options: Options, share: float = 1.0) -> PackOrder:
-    """A pack as it travels; it has `share` of a device."""
-    return PackOrder(
+def job_of(one: Pack, storage: Storage, options: Options, share: float = 1.0) -> PackJob:
+    """The job of a pack, which has `share` of a device."""
+    return PackJob(
         pack=one.identity,
         family=one.cells[0].family,
         configs={cell.identity: cell.config.model_dump_json() for cell in one.cells},

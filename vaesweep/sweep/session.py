@@ -26,9 +26,9 @@ from vaesweep.packing import structure
 from vaesweep.sweep.cells import Cell, Sweep, axes_and_single, expand
 from vaesweep.sweep.plan import Plan, make_plan
 from vaesweep.sweep.storage import FINISHED, Storage, finished_name
-from vaesweep.sweep.tracking import Known, Store, Tracker
+from vaesweep.sweep.tracking import Store, TrackedRun, Tracker
 from vaesweep.training import finished
-from vaesweep.training.fit import Compile
+from vaesweep.training.autotune import Compile
 from vaesweep.training.stack import layout_of
 from vaesweep.vocabulary import SETTLED, Outcome, Tag, store_uri
 
@@ -73,7 +73,7 @@ class Session:
 
     def plan(self, slots: int) -> Plan:
         """What is left to do, given what MLflow and the storage have; `slots` packs run at once."""
-        outcomes: dict[str, Outcome | None] = {cell: known.outcome for cell, known in self.known.items()}
+        outcomes: dict[str, Outcome | None] = {cell: run.outcome for cell, run in self.tracked.items()}
         for cell in self.recovered():
             outcomes[cell] = Outcome.FINISHED
         return make_plan(self.cells, outcomes, self.options.pack_size, slots)
@@ -81,12 +81,12 @@ class Session:
     def recovered(self) -> list[str]:
         """Cells with a finished file that MLflow does not know as finished."""
         files = set(self.storage.names(FINISHED))
-        ended = {cell for cell, known in self.known.items() if known.outcome in SETTLED}
+        ended = {cell for cell, run in self.tracked.items() if run.outcome in SETTLED}
         mine = (cell.identity for cell in self.cells)
         return [cell for cell in mine if cell not in ended and finished_name(cell) in files]
 
     @cached_property
-    def known(self) -> dict[str, Known]:
+    def tracked(self) -> dict[str, TrackedRun]:
         """The runs that MLflow has, by cell; none where there is no store yet."""
         uri = store_uri()
         if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
@@ -124,7 +124,7 @@ class Session:
         for pack in plan.packs:
             for cell in pack.cells:
                 own[cell.identity][str(Tag.PACK)] = pack.identity
-        return Tracker(self.store, parent, self.cells, self.known, own), parent
+        return Tracker(self.store, parent, self.cells, self.tracked, own), parent
 
     def hand_over_recovered(self, tracker: Tracker) -> int:
         """Complete the runs of cells that were finished but not fully tracked; how many."""

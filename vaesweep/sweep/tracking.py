@@ -27,20 +27,30 @@ from mlflow.tracking import MlflowClient  # noqa: E402
 
 from vaesweep.errors import UserError  # noqa: E402
 from vaesweep.sweep.cells import Cell, parameters  # noqa: E402
-from vaesweep.sweep.store_place import check_server, local_artifacts, made_alone  # noqa: E402
+from vaesweep.sweep.store_location import check_server, local_artifacts, made_alone  # noqa: E402
 from vaesweep.training.finished import FinishedCell  # noqa: E402
-from vaesweep.vocabulary import CONFIG_FILE, MODEL_FILE, SWEEP_FILE, Kind, Outcome, Tag, final  # noqa: E402
+from vaesweep.vocabulary import (  # noqa: E402
+    CONFIG_FILE,
+    MODEL_FILE,
+    SWEEP_FILE,
+    Outcome,
+    RunKind,
+    Tag,
+    final,
+    outcome_of,
+    runs_by_cell,
+)
 
 BATCH = 1000  # the most metrics that one log_batch call may hold
 AGAIN = "when the store is back, the same command completes the runs without training again"
 UI_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows runs and curves, not traces
-LINGER_SECONDS = 5.0  # points wait this long for company
+FLUSH_SECONDS = 5.0  # the longest that a point waits to be written
 
 Point = tuple[str, int, float]  # metric, step, value
 
 
 @dataclass(frozen=True)
-class Known:
+class TrackedRun:
     """A cell's run as MLflow has it."""
 
     run_id: str
@@ -56,44 +66,38 @@ class Store:
         try:
             with made_alone(uri):
                 self._client = MlflowClient(tracking_uri=uri)
-                self._found = self._client.get_experiment_by_name(experiment)
+                self._experiment = self._client.get_experiment_by_name(experiment)
         except MlflowException as error:
             raise UserError(f"the tracking store {uri} does not answer: {one_line(error)}") from None
-        if self._found is not None and self._found.lifecycle_stage == "deleted":
+        if self._experiment is not None and self._experiment.lifecycle_stage == "deleted":
             raise UserError(
                 f"experiment {experiment!r} lies in MLflow's trash: bring it back (mlflow experiments restore "
-                f"--experiment-id {self._found.experiment_id}) or empty the trash (mlflow gc)"
+                f"--experiment-id {self._experiment.experiment_id}) or empty the trash (mlflow gc)"
             )
 
     @cached_property
     def id(self) -> str:
         """The experiment, made if need be."""
-        if self._found is None:
+        if self._experiment is None:
             return str(
                 self._client.create_experiment(self.experiment, local_artifacts(self.uri, self.experiment), UI_KIND)
             )
-        return str(self._found.experiment_id)
+        return str(self._experiment.experiment_id)
 
-    def cells(self) -> dict[str, Known]:
+    def cells(self) -> dict[str, TrackedRun]:
         """The run of every cell of the experiment, whichever sweep first ran it."""
-        found: dict[str, Known] = {}
-        if self._found is None:
-            return found
-        for run in self._search(f"tags.`{Tag.KIND}` = '{Kind.CELL}'"):
-            outcome = run.data.tags.get(Tag.OUTCOME)
-            known = Known(run.info.run_id, Outcome(outcome) if outcome else None)
-            cell = run.data.tags[Tag.CELL]
-            if cell not in found or found[cell].outcome is None:
-                found[cell] = known
-        return found
+        if self._experiment is None:
+            return {}
+        runs = runs_by_cell(self._search(f"tags.`{Tag.KIND}` = '{RunKind.CELL}'"))
+        return {cell: TrackedRun(run.info.run_id, outcome_of(run)) for cell, run in runs.items()}
 
     def open_sweep(self, record: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         """The parent run of the sweep with identity `record["sweep"]`, new or reopened, with its record stored."""
         identity = record["sweep"]
-        wanted = f"tags.`{Tag.KIND}` = '{Kind.SWEEP}' and tags.`{Tag.SWEEP}` = '{identity}'"
+        wanted = f"tags.`{Tag.KIND}` = '{RunKind.SWEEP}' and tags.`{Tag.SWEEP}` = '{identity}'"
         run_id = next((run.info.run_id for run in self._search(wanted)), None)
         if run_id is None:
-            own = {Tag.KIND: Kind.SWEEP, Tag.SWEEP: identity, **tags}
+            own = {Tag.KIND: RunKind.SWEEP, Tag.SWEEP: identity, **tags}
             run = self._client.create_run(self.id, tags=own, run_name=f"{record['name']} {record['preset']}")
             run_id = run.info.run_id
         else:
@@ -106,7 +110,7 @@ class Store:
     def open_cell(self, cell: Cell, parent: str, tags: Mapping[str, str]) -> str:
         """A new run for a cell, with its configuration as parameters."""
         name = " ".join(f"{key.split('.')[-1]}={value}" for key, value in cell.values.items()) or cell.identity
-        own = {Tag.KIND: Kind.CELL, Tag.CELL: cell.identity, Tag.PARENT: parent, Tag.FAMILY: cell.family, **tags}
+        own = {Tag.KIND: RunKind.CELL, Tag.CELL: cell.identity, Tag.PARENT: parent, Tag.FAMILY: cell.family, **tags}
         run_id = self._client.create_run(self.id, tags=own, run_name=name).info.run_id
         self._log_configuration(run_id, cell)
         return run_id
@@ -171,12 +175,12 @@ class Tracker:
         store: Store,
         parent: str,
         cells: Sequence[Cell],
-        known: Mapping[str, Known],
+        tracked: Mapping[str, TrackedRun],
         tags: Mapping[str, Mapping[str, str]],
     ) -> None:
         self._store, self._parent, self._tags = store, parent, tags
         self._cells = {cell.identity: cell for cell in cells}
-        self._known = known
+        self._tracked = tracked
         self._runs: dict[str, str] = {}
         self._open: set[str] = set()
         self._written: dict[str, set[tuple[str, int]]] = {}
@@ -218,7 +222,7 @@ class Tracker:
             "failed": self._failed,
             "interrupted": self._interrupted,
         }
-        due = time.monotonic() + LINGER_SECONDS
+        due = time.monotonic() + FLUSH_SECONDS
         try:
             while True:
                 try:
@@ -230,7 +234,7 @@ class Tracker:
                     pass
                 if time.monotonic() >= due:
                     self._flush()
-                    due = time.monotonic() + LINGER_SECONDS
+                    due = time.monotonic() + FLUSH_SECONDS
             self._flush()
         except Exception as error:  # whatever it is, training goes on and the driver hears of it at the end
             self._error = error
@@ -251,7 +255,7 @@ class Tracker:
         tags = {Tag.OUTCOME: str(Outcome.DIVERGED if diverged else Outcome.FINISHED)}
         if diverged:
             tags[Tag.CAUSE] = str(cell.cause)
-        elif cell.cell in self._known:
+        elif cell.cell in self._tracked:
             tags[Tag.CAUSE] = ""  # of an earlier failure, which counts no longer
         if cell.saturated:
             tags[Tag.SATURATED] = " ".join(cell.saturated)
@@ -283,16 +287,16 @@ class Tracker:
     def _run(self, cell: str) -> str:
         """The cell's run; an older one is reopened, with what it holds."""
         if cell not in self._runs:
-            known = self._known.get(cell)
-            if known is None:
+            tracked = self._tracked.get(cell)
+            if tracked is None:
                 self._runs[cell] = self._store.open_cell(self._cells[cell], self._parent, self._tags[cell])
                 self._written[cell] = set()
             else:
-                self._written[cell] = self._store.reopen(known.run_id, self._cells[cell])
+                self._written[cell] = self._store.reopen(tracked.run_id, self._cells[cell])
                 again = {key: value for key, value in self._tags[cell].items() if key in (Tag.PACK, Tag.CODE)}
                 if Tag.PACK in again:  # it trains on; a cell that is only tracked late keeps what it was trained with
-                    self._store.tag(known.run_id, again)
-                self._runs[cell] = known.run_id
+                    self._store.tag(tracked.run_id, again)
+                self._runs[cell] = tracked.run_id
             self._open.add(cell)
         return self._runs[cell]
 

@@ -1,4 +1,4 @@
-"""What happens on a device: resume, train, save and report one pack. Knows neither Ray nor MLflow.
+"""Training of one pack on a device: resume, train, save and report. Knows neither Ray nor MLflow.
 
 checkpoints, by cell ──► groups of equal step ──► train_pack ──► finished files, checkpoints, events
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 from vaesweep.data.domains import DataSet
 from vaesweep.family import CellConfig, family
 from vaesweep.sweep.cells import digest
-from vaesweep.sweep.orders import Event, PackOrder, Report
+from vaesweep.sweep.jobs import Event, PackJob, Report
 from vaesweep.sweep.phases import Phase, phases_of
 from vaesweep.sweep.storage import CHECKPOINTS, Storage, checkpoint_name, finished_name
 from vaesweep.training import finished, memory
@@ -25,27 +25,28 @@ from vaesweep.training.state import PackState, header, merge
 from vaesweep.training.world import World, current_world
 
 REPLACED_RETRIES = 8  # a second each
+REPORT_SECONDS = 1.0  # the least between two events of a pack that trains in one process
 
 
-def run_order(order: PackOrder, data: DataSet, report: Report, device: torch.device) -> None:
-    """Train every cell of `order` that has no finished file, from its latest checkpoint if there is one."""
-    storage, owner = Storage(order.storage), family(order.family)
-    configs = {cell: owner.config.model_validate_json(text) for cell, text in order.configs.items()}
+def run_job(job: PackJob, data: DataSet, report: Report, device: torch.device) -> None:
+    """Train every cell of `job` that has no finished file, from its latest checkpoint if there is one."""
+    storage, owner = Storage(job.storage), family(job.family)
+    configs = {cell: owner.config.model_validate_json(text) for cell, text in job.configs.items()}
     ended = [cell for cell in configs if storage.exists(finished_name(cell))]
     if ended:
         steps = next(iter(configs.values())).all_steps
-        report(Event(order.pack, 0, steps, finished=ended))
+        report(Event(job.pack, 0, steps, finished=ended))
     left = [cell for cell in configs if cell not in ended]
     if not left:
         return
-    _Training(order, storage, configs, phases_of(order, data, configs, left, device), report).run(left)
+    _Training(job, storage, configs, phases_of(job, data, configs, left, device), report).run(left)
 
 
 @dataclass(frozen=True)
 class _Training:
     """Cells on their way to finished files, as many at a time as fit; what a device has no memory for is halved."""
 
-    order: PackOrder
+    job: PackJob
     storage: Storage
     configs: Mapping[str, CellConfig]
     phases: Sequence[Phase]
@@ -53,11 +54,11 @@ class _Training:
 
     def run(self, cells: Sequence[str]) -> None:
         """Train until every one of `cells` has ended."""
-        left, size = list(cells), min(phase.fit.cells for phase in self.phases)
-        notes = [note for phase in self.phases for note in phase.fit.notes]
+        left, size = list(cells), min(phase.tuning.cells for phase in self.phases)
+        notes = [note for phase in self.phases for note in phase.tuning.notes]
         while left:
             if notes:
-                self.report(Event(self.order.pack, 0, self.configs[left[0]].all_steps, notes=notes))
+                self.report(Event(self.job.pack, 0, self.configs[left[0]].all_steps, notes=notes))
             if self._go_on(left, size):
                 return
             left = [cell for cell in left if not self.storage.exists(finished_name(cell))]
@@ -75,8 +76,8 @@ class _Training:
         for whole in resumed(fresh, latest_states(self.storage, cells)):
             for start in range(0, len(whole.cells), size):
                 state = whole.select(range(start, min(start + size, len(whole.cells))))
-                before = len(self.order.configs) - len(cells) + done
-                listener = _Scribe(self.order, state.cells, before, self.storage, self.configs, self.report, world)
+                before = len(self.job.configs) - len(cells) + done
+                listener = _PackWriter(self.job, state.cells, before, self.storage, self.configs, self.report, world)
                 try:
                     self._train(state, listener, world)
                 except (MemoryError, RuntimeError) as error:
@@ -87,16 +88,16 @@ class _Training:
                 done += len(state.cells)
         return True
 
-    def _train(self, state: PackState, listener: "_Scribe", world: World) -> None:
+    def _train(self, state: PackState, listener: "_PackWriter", world: World) -> None:
         """Take the cells of `state` to their ends, by way of pretraining where they are not through with it."""
         *before, last = self.phases
         for first in before if not state.begun else ():
-            fast, configs = first.fit.compiled, first.of(state.cells)
+            fast, configs = first.tuning.compiled, first.of(state.cells)
             state = train_pack(first.problem, configs, state, listener, world, compiled=fast, pretraining=True)
             first.free()
             state = continued_state(last.problem, last.of(state.cells), state) if state.cells else state
         if state.cells:
-            train_pack(last.problem, last.of(state.cells), state, listener, world, compiled=last.fit.compiled)
+            train_pack(last.problem, last.of(state.cells), state, listener, world, compiled=last.tuning.compiled)
         if before:
             last.free()
 
@@ -144,23 +145,23 @@ def checkpoint_header(storage: Storage, name: str) -> dict[str, Any]:
 
 
 def drop_spent_checkpoints(storage: Storage) -> None:
-    """Delete checkpoints all of whose cells have finished files; they serve nobody."""
+    """Delete checkpoints all of whose cells have finished files."""
     for name in storage.names(CHECKPOINTS):
         with contextlib.suppress(FileNotFoundError):  # another command has just replaced its own
             if all(storage.exists(finished_name(cell)) for cell in checkpoint_header(storage, name)["cells"]):
                 storage.delete(name)
 
 
-class _Scribe:
-    """Writes down what the loop tells: files by the leading worker, events at most every `report_seconds`.
+class _PackWriter:
+    """Writes what the loop reports: files by the leading worker, events at most every `REPORT_SECONDS`.
 
-    `cells` step together, and name their checkpoints; `before` cells of the order have had their turn. What is told of
-    the progress is of the order as a whole.
+    `cells` step together, and name their checkpoints; `before` cells of the job have had their turn. What is told of
+    the progress is of the job as a whole.
     """
 
     def __init__(
         self,
-        order: PackOrder,
+        job: PackJob,
         cells: Sequence[str],
         before: int,
         storage: Storage,
@@ -168,26 +169,26 @@ class _Scribe:
         report: Report,
         world: World,
     ) -> None:
-        self._order, self._group, self._storage, self._configs = order, digest(cells), storage, configs
+        self._job, self._group, self._storage, self._configs = job, digest(cells), storage, configs
         self._before, self._cells = before, len(cells)
         self._report, self._world = report, world
         self._saved = self._told = time.monotonic()
         self._name: str | None = None
-        self._event = Event(order.pack, 0, next(iter(configs.values())).all_steps)
+        self._event = Event(job.pack, 0, next(iter(configs.values())).all_steps)
 
     def progress(self, state: PackState, latest: dict[str, Tensor]) -> None:
-        """Note the newest points, and tell them if it is time."""
+        """Note the newest points, and report them if it is time."""
         trained = self._before * self._event.steps + self._cells * state.all_steps
-        self._event.step = trained // len(self._order.configs)
+        self._event.step = trained // len(self._job.configs)
         values = {name: value.tolist() for name, value in latest.items()}
         self._event.points.append((state.all_steps, list(state.cells), values))
         # Every worker must tell at the same evaluations, so only a process alone may go by its own clock.
-        if self._world.size > 1 or time.monotonic() - self._told >= self._order.report_seconds:
+        if self._world.size > 1 or time.monotonic() - self._told >= REPORT_SECONDS:
             self._tell()
 
     def checkpoint(self, state: PackState) -> None:
         """Save, if the last time is long enough ago, and drop what the new file replaces."""
-        if not self._world.leads or time.monotonic() - self._saved < self._order.checkpoint_seconds:
+        if not self._world.leads or time.monotonic() - self._saved < self._job.checkpoint_seconds:
             return
         name = checkpoint_name(self._group, state.all_steps)
         self._storage.write(name, state.to_bytes())
@@ -199,7 +200,7 @@ class _Scribe:
         """Write the finished file, then tell."""
         if self._world.leads:
             config = self._configs[result.cell].model_dump(mode="json")
-            data = finished.to_bytes(result, self._order.family, config)
+            data = finished.to_bytes(result, self._job.family, config)
             self._storage.write(finished_name(result.cell), data)
         self._event.finished.append(result.cell)
 

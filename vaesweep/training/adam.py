@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-FIRST, SECOND, EPSILON = 0.9, 0.999, 1e-8
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 def clip(gradient: Tensor, bound: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
@@ -28,49 +28,52 @@ def clip(gradient: Tensor, bound: Tensor, alive: Tensor) -> tuple[Tensor, Tensor
 
 
 def corrections(step: int, device: torch.device) -> Tensor:
-    """What makes up for moments that started at zero, at step `step` (from 0): `[1, 2]`, of the first and the second.
+    """The correction of moments that started at zero, at step `step` (from 0): `[1, 2]`, of the first and the second.
 
     A tensor and not a pair of numbers, since a compiled step would be compiled anew for every number.
     """
-    second = math.sqrt(1 - SECOND ** (step + 1))
-    return torch.tensor([[second / (1 - FIRST ** (step + 1)), second]], device=device)
+    root = math.sqrt(1 - BETA2 ** (step + 1))
+    return torch.tensor([[root / (1 - BETA1 ** (step + 1)), root]], device=device)
 
 
 def own_corrections(taken: Tensor) -> Tensor:
     """The same for cells that have taken different numbers of steps, `taken` `[cell]`: `[cell, 2]`."""
     power = taken.double() + 1
-    second = torch.sqrt(1 - SECOND**power)
-    return torch.stack([second / (1 - FIRST**power), second], dim=1).float()
+    root = torch.sqrt(1 - BETA2**power)
+    return torch.stack([root / (1 - BETA1**power), root], dim=1).float()
 
 
 @torch.no_grad()
 def update(
     flat: Tensor,
-    first: Tensor,
-    second: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
     gradient: Tensor,
-    rate: Tensor,
+    learning_rate: Tensor,
     decay: Tensor | None,
     correction: Tensor,
     moving: Tensor | None = None,
 ) -> None:
-    """One Adam step in place; `rate` `[cell]` is zero for a cell that must not move, `correction` of `corrections`.
+    """One Adam step in place; `learning_rate` `[cell]` is 0 for a cell that must not move.
+
+    `correction` is that of `corrections`; `exp_avg` and `exp_avg_sq` `[cell, parameter]` are the running means of the
+    gradient and of its square.
 
     `decay` `[cell]` is None where no cell's weights decay. Where `moving` `[cell]` is given, moments of cells that do
     not move stay as they are, and the `gradient` of these must be zero.
     """
     if decay is not None:
-        flat.mul_((1 - rate * decay)[:, None])
+        flat.mul_((1 - learning_rate * decay)[:, None])
     if moving is None:
-        first.lerp_(gradient, 1 - FIRST)
-        second.mul_(SECOND)
+        exp_avg.lerp_(gradient, 1 - BETA1)
+        exp_avg_sq.mul_(BETA2)
     else:
-        one = torch.ones_like(rate)
-        first.lerp_(gradient, torch.where(moving, (1 - FIRST) * one, 0.0)[:, None])
-        second.mul_(torch.where(moving, SECOND * one, one)[:, None])
-    second.addcmul_(gradient, gradient, value=1 - SECOND)
-    denominator = torch.sqrt(second, out=gradient).add_(EPSILON * correction[:, 1:])
-    flat.sub_(torch.div(first, denominator, out=denominator).mul_((rate * correction[:, 0])[:, None]))
+        one = torch.ones_like(learning_rate)
+        exp_avg.lerp_(gradient, torch.where(moving, (1 - BETA1) * one, 0.0)[:, None])
+        exp_avg_sq.mul_(torch.where(moving, BETA2 * one, one)[:, None])
+    exp_avg_sq.addcmul_(gradient, gradient, value=1 - BETA2)
+    denominator = torch.sqrt(exp_avg_sq, out=gradient).add_(EPSILON * correction[:, 1:])
+    flat.sub_(torch.div(exp_avg, denominator, out=denominator).mul_((learning_rate * correction[:, 0])[:, None]))
 
 
 def average(mean: Tensor, flat: Tensor, decay: float, step: int) -> None:

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from vaesweep.elbo import Elbo
-from vaesweep.training.problem import Batch, Problem
-from vaesweep.training.stack import Stack
+from vaesweep.training.problem import Problem
+from vaesweep.training.stack import Batch, Stack
 from vaesweep.training.world import World
 
 

@@ -15,7 +15,9 @@ from vaesweep.errors import UserError
 from vaesweep.training.loop import CellResult
 from vaesweep.training.skipping import NOT_FINITE
 from vaesweep.training.stack import unflatten
-from vaesweep.training.state import FORMAT, header
+from vaesweep.training.state import header
+
+FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def to_bytes(result: CellResult, family: str, config: dict[str, Any]) -> bytes:
 
 def from_bytes(data: bytes, where: str) -> FinishedCell:
     """Read a finished cell back; `where` names it in the error that a damaged one gives."""
-    about = header(data, where)
+    about = header(data, where, (FORMAT,))
     try:
         tensors = safetensors.torch.load(data)
     except safetensors.SafetensorError as error:

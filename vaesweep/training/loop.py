@@ -16,14 +16,14 @@ from torch import Tensor
 
 from vaesweep.rates import RatePolicy
 from vaesweep.training import skipping
+from vaesweep.training.batch_order import NOISE, BatchOrder, generator
 from vaesweep.training.config import TrainableConfig
 from vaesweep.training.evaluate import elbo_metrics, evaluate
-from vaesweep.training.order import NOISE, Order, generator
-from vaesweep.training.problem import Batch, Problem, Uses
-from vaesweep.training.stack import Stack, initial_rows, layout_of
+from vaesweep.training.plateau import PlateauMonitor
+from vaesweep.training.problem import Problem, Uses
+from vaesweep.training.stack import Batch, Stack, initial_rows, layout_of
 from vaesweep.training.state import RUNNING, PackState
-from vaesweep.training.step import Numbers, Step
-from vaesweep.training.watch import Watch
+from vaesweep.training.step import Step, StepNumbers
 from vaesweep.training.world import World
 
 
@@ -67,12 +67,12 @@ def start_state(problem: Problem, configs: Sequence[TrainableConfig], cells: Seq
         layout=layout_of(model),
         step=0,
         flat=flat,
-        first=torch.zeros_like(flat),
-        second=torch.zeros_like(flat),
+        exp_avg=torch.zeros_like(flat),
+        exp_avg_sq=torch.zeros_like(flat),
         average=flat.clone() if configs[0].training.average else flat[:, :0].clone(),
         failed=torch.full((len(cells),), RUNNING, dtype=torch.long, device=problem.device),
         control=policy.start(),
-        watch=Watch(configs[0].training).start(len(cells), problem.device),
+        plateau=PlateauMonitor(configs[0].training).start(len(cells), problem.device),
         skips=skipping.start(configs[0].training.skip, len(cells), problem.device),
     )
 
@@ -109,7 +109,7 @@ def train_pack(
 
     `configs` belong to `state.cells`, in that order, and differ in packed numbers only. Everything that comes of it
     goes to `listener`. With several workers in `world` each takes its share of every batch. `compiled` steps are for
-    runs that are long enough to make up for the time that compiling takes (`training/fit.py`).
+    runs that are long enough to make up for the time that compiling takes (`training/autotune.py`).
     """
     world = world or World()
     everyone = dict(zip(state.cells, configs, strict=True))
@@ -141,7 +141,7 @@ class RunningPack:
         bfloat16 = self.training.precision == "bfloat16"
         self.arithmetic = Step(trained, problem.rate_names, compiled=compiled, bfloat16=bfloat16)
         self.policy = RatePolicy(configs, problem.rate_names, problem.device)
-        self.watch = Watch(self.training)
+        self.plateau = PlateauMonitor(self.training)
         numbers = [(c.training.learning_rate, c.training.clip_norm, c.training.weight_decay) for c in configs]
         self.learning_rate, self.clip_norm, decay = torch.tensor(numbers, device=problem.device).unbind(-1)
         self.decay = decay if any(c.training.weight_decay for c in configs) else None
@@ -149,7 +149,7 @@ class RunningPack:
         self.seeds = sorted({config.seed for config in configs})
         self.which = torch.tensor([self.seeds.index(config.seed) for config in configs], device=problem.device)
         batch = self.training.batch_size
-        self.orders = [Order(seed, problem.train_rows, batch, problem.device) for seed in self.seeds]
+        self.batch_orders = [BatchOrder(seed, problem.train_rows, batch, problem.device) for seed in self.seeds]
         self.sums: Tensor | None = None
         self.counted = 0
 
@@ -180,9 +180,9 @@ class RunningPack:
         batch, rows = self.batch(state.all_steps)
         weights = self.policy.weights(state.control, now)
         gradient, measured, objective = self.together(*self.arithmetic.gradient(batch, weights, rows))
-        pace = self.watch.factor(state.watch, state.step)
-        rate = self.learning_rate * pace.to(self.learning_rate.dtype)
-        numbers = Numbers(rate, self.clip_norm, self.decay, self.skipping)
+        pace = self.plateau.factor(state.plateau, state.step)
+        learning_rate = self.learning_rate * pace.to(self.learning_rate.dtype)
+        numbers = StepNumbers(learning_rate, self.clip_norm, self.decay, self.skipping)
         norm, alive = self.arithmetic.move(state, gradient, objective, numbers, self.training.average)
         state.failed = torch.where(alive | (state.failed != RUNNING), state.failed, state.all_steps)
         rates = dict(zip(self.problem.rate_names, measured[1:].nan_to_num(), strict=True))
@@ -193,7 +193,7 @@ class RunningPack:
     def batch(self, step: int) -> tuple[Batch, int]:
         """This worker's share of the step's batch, `[cell, batch, ...]`, and the rows of the whole batch."""
         drawn = []
-        for seed, order in zip(self.seeds, self.orders, strict=True):
+        for seed, order in zip(self.seeds, self.batch_orders, strict=True):
             rows = order.rows(step)
             noise = generator(seed, NOISE, step, self.problem.device)
             whole = self.problem.train_batch(rows, noise)
@@ -221,11 +221,11 @@ class RunningPack:
         state = self.state
         now = torch.tensor(float(state.step), dtype=torch.float64, device=self.problem.device)
         valid = evaluate(self.stack, self.problem, self.problem.valid, self.training.batch_size, self.world, quick=True)
-        state.watch = self.watch.judge(state.watch, valid, self.policy.settled(state.control, now))
+        state.plateau = self.plateau.judge(state.plateau, valid, self.policy.settled(state.control, now))
         metrics = self.running() | {f"valid/{name}": value for name, value in valid.items()}
         betas = self.policy.weights(state.control, now).beta
         metrics |= {f"train/beta.{name}": beta for name, beta in betas.items()}
-        metrics["train/learning_rate"] = self.learning_rate * self.watch.factor(state.watch, state.step)
+        metrics["train/learning_rate"] = self.learning_rate * self.plateau.factor(state.plateau, state.step)
         metrics["train/settled"] = self.policy.settled(state.control, now).double()
         if self.skipping is not None:
             metrics["train/skipped"] = self.skipping.total.double()
@@ -250,7 +250,7 @@ class RunningPack:
         """Positions of the cells that end here."""
         if self.state.step >= self.training.steps and not self.pretraining:
             return list(range(len(self.state.cells)))
-        ended = (self.state.failed != RUNNING) | self.watch.stopped(self.state.watch)
+        ended = (self.state.failed != RUNNING) | self.plateau.stopped(self.state.plateau)
         return ended.nonzero().flatten().tolist()
 
     def results(self, done: Sequence[int]) -> list[CellResult]:

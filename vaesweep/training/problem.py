@@ -6,17 +6,13 @@ data order and noise whatever pack they are in.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from vaesweep.elbo import Elbo
-
-if TYPE_CHECKING:
-    from vaesweep.training.stack import Stack
-
-Batch = dict[str, Tensor]  # keyword arguments of the model's forward, each [batch, ...]
+from vaesweep.training.stack import Batch, Stack
 
 
 @dataclass(frozen=True)
@@ -58,5 +54,5 @@ class Problem(Protocol):
     def summarise(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The family's own metrics from the means of `measure`'s quantities, each `[cell]`."""
 
-    def use(self, stack: "Stack", rows: int | None = None) -> Uses:
+    def use(self, stack: Stack, rows: int | None = None) -> Uses:
         """Put trained models to their downstream uses, on at most `rows` data of a domain (each once) if given."""

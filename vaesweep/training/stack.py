@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.utils._pytree import tree_map
 
-from vaesweep.training.problem import Batch
-
+Batch = dict[str, Tensor]  # keyword arguments of a model's forward, each [batch, ...]
 Layout = tuple[tuple[str, tuple[int, ...]], ...]  # names and shapes, in the buffer's order
 Views = dict[str, Tensor]  # parameters by name, each `[cell, *shape]`
 

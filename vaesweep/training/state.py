@@ -15,8 +15,9 @@ from torch import Tensor
 from vaesweep.errors import UserError
 from vaesweep.training.stack import Layout
 
-FORMAT = 1
-PLAIN = ("flat", "first", "second", "failed", "average")  # tensors that stand alone
+FORMAT = 2  # of checkpoints; 1, which named the tensors of RENAMED otherwise, is read too
+RENAMED = {"first": "exp_avg", "second": "exp_avg_sq", "watch": "plateau"}  # plain tensors, and groups of tensors
+PLAIN = ("flat", "exp_avg", "exp_avg_sq", "failed", "average")  # tensors that stand alone
 RUNNING = -1  # in PackState.failed: no step has failed
 DAMAGE = (ValueError, KeyError, TypeError, SafetensorError)  # what reading a file that is none of ours may raise
 
@@ -27,7 +28,7 @@ class PackState:
 
     Steps of pretraining that came before are in `begun` and not in `step`; cells, files and trackers count `all_steps`.
 
-    `average` is the running mean of the weights `flat`, or `[cell, 0]` where none is kept. `control` and `watch` are
+    `average` is the running mean of the weights `flat`, or `[cell, 0]` where none is kept. `control` and `plateau` are
     the states of the rate controls and of plateau and early stopping, `skips` the counts of skipped steps (empty where
     every step is taken); `history` holds every evaluation so far, `[cell, evaluation]` a metric, with `evaluated` the
     step numbers.
@@ -37,12 +38,12 @@ class PackState:
     layout: Layout
     step: int
     flat: Tensor
-    first: Tensor
-    second: Tensor
+    exp_avg: Tensor
+    exp_avg_sq: Tensor
     failed: Tensor
     average: Tensor
     control: dict[str, Tensor]
-    watch: dict[str, Tensor]
+    plateau: dict[str, Tensor]
     skips: dict[str, Tensor]
     history: dict[str, Tensor] = field(default_factory=dict)
     evaluated: tuple[int, ...] = ()
@@ -55,7 +56,7 @@ class PackState:
 
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by their names in the file, each `[cell, ...]`."""
-        groups = {"control": self.control, "watch": self.watch, "skips": self.skips, "history": self.history}
+        groups = {"control": self.control, "plateau": self.plateau, "skips": self.skips, "history": self.history}
         nested = {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
         plain = {name: getattr(self, name) for name in PLAIN}
         return plain | nested
@@ -110,7 +111,7 @@ class PackState:
             empty = torch.empty(0)
             shell = cls(tuple(about["cells"]), layout, about["step"], empty, empty, empty, empty, empty, {}, {}, {})
             shell.evaluated, shell.begun = tuple(about["evaluated"]), about.get("begun", 0)
-            return _from_tensors(safetensors.torch.load(data), shell)
+            return _from_tensors(_renamed(safetensors.torch.load(data), about["format"]), shell)
         except DAMAGE as error:
             raise _damaged(where) from error
 
@@ -124,17 +125,26 @@ def merge(states: Sequence[PackState]) -> PackState:
     return _from_tensors(joined, replace(first, cells=tuple(cell for s in states for cell in s.cells)))
 
 
-def header(data: bytes, where: str) -> dict:
-    """The JSON of a checkpoint's header; `data` need hold no more than the header."""
+def header(data: bytes, where: str, formats: Sequence[int] = (1, FORMAT)) -> dict:
+    """The JSON of a file's header, a checkpoint's by default; `data` need hold no more than the header."""
     try:
         length = int.from_bytes(data[:8], "little")
         about = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["vaesweep"])
         found = about["format"]
     except DAMAGE as error:
         raise _damaged(where) from error
-    if found != FORMAT:
-        raise UserError(f"{where} has checkpoint format {found}, this vaesweep reads {FORMAT}; delete it")
+    if found not in formats:
+        known = " and ".join(map(str, formats))
+        raise UserError(f"{where} has format {found}, this vaesweep reads {known}; use the version that wrote it")
     return about
+
+
+def _renamed(tensors: Mapping[str, Tensor], found: int) -> Mapping[str, Tensor]:
+    """Tensors of a file of an earlier format by their present names."""
+    if found == FORMAT:
+        return tensors
+    parts = {name: name.partition("/") for name in tensors}
+    return {RENAMED.get(group, group) + slash + key: tensors[name] for name, (group, slash, key) in parts.items()}
 
 
 def _damaged(where: str) -> UserError:
@@ -142,7 +152,7 @@ def _damaged(where: str) -> UserError:
 
 
 def _from_tensors(tensors: Mapping[str, Tensor], rest: PackState) -> PackState:
-    groups: dict[str, dict[str, Tensor]] = {"control": {}, "watch": {}, "skips": {}, "history": {}}
+    groups: dict[str, dict[str, Tensor]] = {"control": {}, "plateau": {}, "skips": {}, "history": {}}
     for name, value in tensors.items():
         group, _, key = name.partition("/")
         if key:
@@ -150,12 +160,12 @@ def _from_tensors(tensors: Mapping[str, Tensor], rest: PackState) -> PackState:
     return replace(
         rest,
         flat=tensors["flat"],
-        first=tensors["first"],
-        second=tensors["second"],
+        exp_avg=tensors["exp_avg"],
+        exp_avg_sq=tensors["exp_avg_sq"],
         failed=tensors["failed"],
         average=tensors.get("average", tensors["flat"][:, :0]),  # files of earlier versions have none
         control=groups["control"],
-        watch=groups["watch"],
+        plateau=groups["plateau"],
         skips=groups["skips"],
         history=groups["history"],
     )

@@ -3,7 +3,7 @@
     views, batch, weights ──► stacked forward ──► Elbo ──► objective ──► gradient ──► clip ──► Adam
 
 Compiled, many small operations become a few loops over memory, on a CPU (by a C++ compiler) and on a GPU (by Triton).
-That takes tens of seconds a structure, so whether it pays is a matter of measurement (`training/fit.py`).
+That takes tens of seconds a structure, so whether it pays is a matter of measurement (`training/autotune.py`).
 """
 
 from collections.abc import Sequence
@@ -16,16 +16,15 @@ from torch.utils._pytree import tree_leaves
 from vaesweep.elbo import Elbo
 from vaesweep.rates import Weights
 from vaesweep.training import adam
-from vaesweep.training.problem import Batch
 from vaesweep.training.skipping import Skipping, hold
-from vaesweep.training.stack import Stack, Views, gradient, joined, unflatten
+from vaesweep.training.stack import Batch, Stack, Views, gradient, joined, unflatten
 from vaesweep.training.state import RUNNING, PackState
 
 
-class Numbers(NamedTuple):
+class StepNumbers(NamedTuple):
     """What each cell moves by, `[cell]`: present learning rate, bound on the gradient norm, weight decay, skipping."""
 
-    rate: Tensor
+    learning_rate: Tensor
     clip_norm: Tensor
     decay: Tensor | None  # None where no cell's weights decay
     skipping: Skipping | None  # None where every step is taken
@@ -56,7 +55,7 @@ class Step:
 
     @torch.no_grad()
     def move(
-        self, state: PackState, gradient: Tensor, objective: Tensor, numbers: Numbers, average: float
+        self, state: PackState, gradient: Tensor, objective: Tensor, numbers: StepNumbers, average: float
     ) -> tuple[Tensor, Tensor]:
         """Clip and make one Adam step in place; norms before clipping and which cells are alive, `[cell]`.
 
@@ -67,7 +66,7 @@ class Step:
         else:
             correction = adam.own_corrections(state.step - numbers.skipping.total)
         alive = state.failed == RUNNING
-        arguments = (state.flat, state.first, state.second, gradient, alive, objective, *numbers, correction)
+        arguments = (state.flat, state.exp_avg, state.exp_avg_sq, gradient, alive, objective, *numbers, correction)
         if self._fresh:
             _free_cells(*(leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)))
         self._fresh = False
@@ -91,12 +90,12 @@ class Step:
 
 def _move(
     flat: Tensor,
-    first: Tensor,
-    second: Tensor,
+    exp_avg: Tensor,
+    exp_avg_sq: Tensor,
     gradient: Tensor,
     alive: Tensor,
     objective: Tensor,
-    rate: Tensor,
+    learning_rate: Tensor,
     clip_norm: Tensor,
     decay: Tensor | None,
     skipping: Skipping | None,
@@ -104,11 +103,12 @@ def _move(
 ) -> tuple[Tensor, Tensor]:
     norm, alive = adam.clip(gradient, clip_norm, alive & objective.isfinite())
     if skipping is None:
-        adam.update(flat, first, second, gradient, torch.where(alive, rate, 0.0), decay, correction)
+        adam.update(flat, exp_avg, exp_avg_sq, gradient, torch.where(alive, learning_rate, 0.0), decay, correction)
         return norm, alive
     alive, moving = hold(skipping, norm, alive)
     gradient.masked_fill_(~moving[:, None], 0.0)
-    adam.update(flat, first, second, gradient, torch.where(moving, rate, 0.0), decay, correction, moving)
+    held = torch.where(moving, learning_rate, 0.0)
+    adam.update(flat, exp_avg, exp_avg_sq, gradient, held, decay, correction, moving)
     return norm, alive
 
 

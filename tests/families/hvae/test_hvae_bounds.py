@@ -10,7 +10,7 @@ from torch import Tensor
 from vaesweep.data.domains import Role
 from vaesweep.families.hvae import evaluation as hierarchy
 from vaesweep.families.hvae.data import Pixels
-from vaesweep.families.hvae.evaluation import PARTS, Population, finest_steps, in_steps
+from vaesweep.families.hvae.evaluation import PARTS, EvaluationImages, finest_steps, in_steps
 from vaesweep.families.hvae.family import HierarchyCell, HierarchyFamily, HierarchyProblem
 from vaesweep.families.hvae.models.hierarchy import Hierarchy
 from vaesweep.training.evaluate import evaluate
@@ -91,7 +91,7 @@ def test_parts_add_up_and_the_initial_rate_does_not_know_of_steps(kind: str) -> 
 # --- noise ------------------------------------------------------------------------------------------------------
 
 
-def population(problem: HierarchyProblem, name: str = TEST) -> Population:
+def population(problem: HierarchyProblem, name: str = TEST) -> EvaluationImages:
     return problem._populations[name]
 
 
@@ -264,7 +264,7 @@ def test_repeats_are_the_mean_over_as_many_draws_of_every_image() -> None:
     once = evaluate(stack, alone, TEST, 5, World())
     shapes = FAMILY.small().model.noise_shapes()
     domain = DATA.domain(Role.TEST)
-    population = Population(TEST, Role.TEST, Pixels(domain, DATA.standardisation, CPU), 12)
+    population = EvaluationImages(TEST, Role.TEST, Pixels(domain, DATA.standardisation, CPU), 12)
     each = []
     for draw in range(3):
         batch = {"x": population.pixels.batch(slice(0, 12))} | population.noise(slice(0, 12), shapes, draw)

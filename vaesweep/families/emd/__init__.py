@@ -1,1 +1,1 @@
-"""Encoder-masker-decoder separators of mixtures, variational and deterministic (thesis study B)."""
+"""WaveformEncoder-masker-decoder separators of mixtures, variational and deterministic (thesis study B)."""

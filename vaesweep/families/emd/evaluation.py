@@ -13,7 +13,7 @@ from vaesweep.elbo import Elbo
 from vaesweep.families.emd.models.observation import Blr
 from vaesweep.families.emd.models.separator import ENCODING, MASKS, Separation, SeparatorConfig, rate_names
 from vaesweep.likelihoods import BlrPrior, blr_nll, si_sdr, si_sdr_improvement
-from vaesweep.training.problem import Batch
+from vaesweep.training.stack import Batch
 
 QUALITY = {
     "si_sdr": "dB: of the estimates, mean over speakers",

@@ -1,4 +1,4 @@
-"""Encoder-masker-decoder separators of mixtures (thesis study B), on mixtures of Gaussian pulses.
+"""WaveformEncoder-masker-decoder separators of mixtures (thesis study B), on mixtures of Gaussian pulses.
 
 A batch is rendered where it is needed, on the device, from the mixtures' parameters: a mixture, its sources, and noise
 for the latent variables. In training that noise comes from the step's generator; in evaluation it is keyed by the
@@ -23,8 +23,8 @@ from vaesweep.families.emd.data.pulses import PulseCondition, SplitRows
 from vaesweep.families.emd.models.separator import Separation, Separator, SeparatorConfig, noise_shapes, rate_names
 from vaesweep.family.base import CellConfig, Family
 from vaesweep.packing import Frozen
-from vaesweep.training.problem import Batch, Uses
-from vaesweep.training.stack import Stack
+from vaesweep.training.problem import Uses
+from vaesweep.training.stack import Batch, Stack
 
 STREAMS = {"encoding_noise": Stream.ENCODING, "mask_noise": Stream.MASKS, "source_noise": Stream.SOURCES}
 
@@ -131,7 +131,7 @@ class SeparatorProblem:
 
 
 class SeparatorFamily(Family):
-    """Encoder-masker-decoder separators."""
+    """WaveformEncoder-masker-decoder separators."""
 
     name = "emd"
     config = SeparatorCell
@@ -174,6 +174,10 @@ class SeparatorFamily(Family):
             raise UserError(f"rates: a deterministic separator has no rate, so none named {key!r}; leave it out")
         super().check(config)
         check_signals(own.model, own.data.condition, "data.condition")
+
+    def model(self, config: CellConfig) -> Separator:
+        """A freshly initialised model."""
+        return Separator(_own(config).model)
 
     def problem(self, config: CellConfig, data: DataSet, device: torch.device) -> SeparatorProblem:
         """The problem of all cells that share `config`'s structure."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 Settings = dict[str, Any]
-RATE = 8000  # Hz, samples a second
+SAMPLE_RATE = 8000  # Hz, samples a second
 
 PAPER_TARGETS = tuple(10.0 ** (exponent / 4) for exponent in range(-12, 13))  # nats per sample, 1e-3 to 1e3: line 1609
 EPOCH = 128  # steps: 2048 mixtures (line 1557) in batches of 16, of which the thesis does not say the size for pulses
@@ -48,5 +48,5 @@ GAMMA_BETA: Settings = {"model.encoding": "gamma", "model.masks": "beta", "model
 
 def per_datum(rates: Iterable[float], preset: Mapping[str, Any]) -> list[float]:
     """Rates in nats per sample of the signals of a preset, in nats per datum."""
-    samples = RATE * preset.get("data.condition.seconds", 3.0)
+    samples = SAMPLE_RATE * preset.get("data.condition.seconds", 3.0)
     return [float(f"{rate * samples:.6g}") for rate in rates]

@@ -22,8 +22,7 @@ from vaesweep.families.hvae.models.config import INITIAL, INITIAL_NOISE, Hierarc
 from vaesweep.families.hvae.models.hierarchy import Reconstruction
 from vaesweep.packing import Frozen
 from vaesweep.sde import coarsen, increments, refine
-from vaesweep.training.problem import Batch
-from vaesweep.training.stack import Stack
+from vaesweep.training.stack import Batch, Stack
 
 METRICS = {
     "rmse": "error of the observation's mean, standard deviations of the training pixels (real) or intensity (binary)",
@@ -51,7 +50,7 @@ class EvaluationConfig(Frozen):
 
 
 @dataclass(frozen=True)
-class Population:
+class EvaluationImages:
     """The images of one domain, of which the first `rows` are evaluated, each `repeats` times."""
 
     name: str
@@ -101,7 +100,7 @@ def bounds(
     stack: Stack,
     model: HierarchyConfig,
     evaluation: EvaluationConfig,
-    populations: Sequence[Population],
+    populations: Sequence[EvaluationImages],
     rows: int | None = None,
 ) -> dict[str, Tensor]:
     """Bounds of trained models on at most `rows` images of each domain, by `domain/metric`, each `[cell]`, in nats.
@@ -132,7 +131,7 @@ def in_steps(paths: Batch, steps: int) -> Batch:
 
 
 def _stepped(
-    stack: Stack, model: HierarchyConfig, steps: Sequence[int], population: Population, rows: int
+    stack: Stack, model: HierarchyConfig, steps: Sequence[int], population: EvaluationImages, rows: int
 ) -> dict[str, Tensor]:
     """Means of the bound's parts with each number of steps a level, by metric."""
     finest = finest_steps(model, steps)
@@ -151,7 +150,9 @@ def _stepped(
     }
 
 
-def _importance_weighted(stack: Stack, model: HierarchyConfig, draws: int, population: Population, rows: int) -> Tensor:
+def _importance_weighted(
+    stack: Stack, model: HierarchyConfig, draws: int, population: EvaluationImages, rows: int
+) -> Tensor:
     """Mean over images of log mean exp of the log weights of all draws."""
     shapes = model.noise_shapes()
     total = torch.zeros(len(stack), dtype=torch.float64, device=stack.flat.device)

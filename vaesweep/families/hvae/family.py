@@ -16,17 +16,17 @@ from vaesweep.elbo import Elbo
 from vaesweep.errors import UserError
 from vaesweep.families.hvae import data as images
 from vaesweep.families.hvae import evaluation as hierarchy
-from vaesweep.families.hvae.data import ImageCondition, ImagesConfig, Kind, Pixels
-from vaesweep.families.hvae.evaluation import EvaluationConfig, Population
+from vaesweep.families.hvae.data import ImageCondition, ImagesConfig, PixelKind, Pixels
+from vaesweep.families.hvae.evaluation import EvaluationConfig, EvaluationImages
 from vaesweep.families.hvae.models.config import DiscreteDepth, HierarchyConfig
 from vaesweep.families.hvae.models.hierarchy import Hierarchy, Reconstruction
 from vaesweep.family.base import CellConfig, Family
-from vaesweep.training.problem import Batch, Uses
-from vaesweep.training.stack import Stack
+from vaesweep.training.problem import Uses
+from vaesweep.training.stack import Batch, Stack
 
 QUICK = 1000  # images of the validation domain that are evaluated while training goes on
 FINEST = 10_000  # steps a level of the grid that all steps of an evaluation lie on
-OBSERVES = {Kind.REAL: "gaussian", Kind.BINARY: "bernoulli"}
+OBSERVES = {PixelKind.REAL: "gaussian", PixelKind.BINARY: "bernoulli"}
 
 
 class HierarchyCell(CellConfig):
@@ -88,10 +88,10 @@ class HierarchyProblem:
         tested = self._tested if rows is None else [replace(one, repeats=1) for one in self._tested]
         return Uses(hierarchy.bounds(stack, self._model, self._evaluation, tested, rows))
 
-    def _population(self, domain: Domain, data: DataSet) -> Population:
+    def _population(self, domain: Domain, data: DataSet) -> EvaluationImages:
         pixels = Pixels(domain, data.standardisation, self.device)
         asked = self._evaluation
-        return Population(domain.name, domain.role, pixels, min(len(pixels), asked.rows), asked.repeats)
+        return EvaluationImages(domain.name, domain.role, pixels, min(len(pixels), asked.rows), asked.repeats)
 
 
 class HierarchyFamily(Family):
@@ -146,6 +146,10 @@ class HierarchyFamily(Family):
                 f"evaluation.steps: with training's {own.model.depth.draws} they lie on a common grid of {finest} "
                 f"steps, more than {FINEST}; choose numbers that divide one another"
             )
+
+    def model(self, config: CellConfig) -> Hierarchy:
+        """A freshly initialised model."""
+        return Hierarchy(_own(config).model)
 
     def problem(self, config: CellConfig, data: DataSet, device: torch.device) -> HierarchyProblem:
         """The problem of all cells that share `config`'s structure."""

@@ -83,7 +83,7 @@ class Audiometer:
         Predictions are those of its acquisition configuration. The threshold is its configured one, or, where the
         costs of stopping too early and too late differ, the one that was found for them on the validation domain.
         """
-        trained = TrainedPartialVae.of(cell)
+        trained = TrainedPartialVae.restore(cell)
         if rule not in ADAPTIVE:
             raise UserError(f"rule {rule!r} does not decide by the prediction alone; use {' or '.join(ADAPTIVE)}")
         names = [*(field.name for field in fields(StoppingModel)), SHIFTED]

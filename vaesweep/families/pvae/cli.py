@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from vaesweep.cli.reading import add_run, add_store
+from vaesweep.cli.analysis_script import add_run, add_store
 from vaesweep.families.pvae.data.audiograms import COLUMNS, EARS, FREQUENCIES, THRESHOLDS
 from vaesweep.families.pvae.data.partial import Listeners, parse_partial, read_partial
 from vaesweep.vocabulary import store_uri
@@ -60,7 +60,7 @@ def acquire(arguments: argparse.Namespace) -> int:
     from vaesweep.analysis import load
     from vaesweep.families.pvae.audiometer import Audiometer
 
-    cell = load.load(arguments.run, arguments.tracking_uri or store_uri())
+    cell = load.load_cell(arguments.run, arguments.tracking_uri or store_uri())
     audiometer = Audiometer.from_finished(cell, arguments.rule)
     advice = audiometer.advise(listeners.x, threshold=arguments.threshold, interval=arguments.interval)
     if listeners.ignored:

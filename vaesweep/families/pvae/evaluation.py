@@ -32,9 +32,9 @@ from vaesweep.families.pvae.tasks.acquisition import (
     single_best_order,
 )
 from vaesweep.families.pvae.tasks.latent import LatentModels, LatentPredictor, Posterior, normal_points
-from vaesweep.families.pvae.tasks.predictive import Draws, Predictor
+from vaesweep.families.pvae.tasks.predictive import Predictor, RandomNumbers
 from vaesweep.families.pvae.tasks.stopping import (
-    Outcome,
+    StopOutcome,
     StoppingModel,
     StopResult,
     constant_index,
@@ -224,7 +224,7 @@ def rule_maker(name: RuleName, predictor: Predictor, valid: Population) -> RuleM
     makers: dict[RuleName, RuleMaker] = {
         "unweighted": lambda x: ADAPTIVE["variance"],
         "random": lambda x: RandomOrder.of(x, RANDOM),
-        "information": lambda x: ExpectedInformation(Draws.of(x, FANTASIES, RANDOM)),
+        "information": lambda x: ExpectedInformation(RandomNumbers.of(x, FANTASIES, RANDOM)),
     }
     return makers[name]
 
@@ -299,7 +299,7 @@ class Criteria:
                 f"stop_bias.{name}": stop.mean_offset,
                 f"stop_index.{name}": stop.mean_estimated_index,
                 f"stop_rmse.{name}": stop.mean_rmse,
-                **{f"stop_share.{outcome.name.lower()}.{name}": stop.share(outcome) for outcome in Outcome},
+                **{f"stop_share.{outcome.name.lower()}.{name}": stop.share(outcome) for outcome in StopOutcome},
             }
         return found
 

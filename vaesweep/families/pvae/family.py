@@ -16,14 +16,14 @@ from vaesweep.distributions import Gaussian
 from vaesweep.elbo import Elbo
 from vaesweep.errors import UserError
 from vaesweep.families.pvae.data import archetypes, missingness, sources
-from vaesweep.families.pvae.data.audiograms import COLUMNS, QUANTUM, THRESHOLDS
+from vaesweep.families.pvae.data.audiograms import COLUMNS, DIMS, QUANTUM, THRESHOLDS
 from vaesweep.families.pvae.evaluation import AGE, Acquirer, AcquisitionConfig, Population, Scale
 from vaesweep.families.pvae.models.partial import RATE, PartialVae, PartialVaeConfig
 from vaesweep.family.base import CellConfig, Family
 from vaesweep.packing import Frozen
-from vaesweep.training.order import generator
-from vaesweep.training.problem import Batch, Uses
-from vaesweep.training.stack import Stack
+from vaesweep.training.batch_order import generator
+from vaesweep.training.problem import Uses
+from vaesweep.training.stack import Batch, Stack
 
 MIRROR = [*range(THRESHOLDS // 2, THRESHOLDS), *range(THRESHOLDS // 2), THRESHOLDS]  # the other ear's columns
 MASKS = 0  # the stream of evaluation masks and noise among the seeds of a domain
@@ -196,6 +196,10 @@ class PartialVaeFamily(Family):
             raise UserError(
                 f"free_nats.{RATE}.per=dimension: several draws are weighted as a whole; set per=group or model.draws=1"
             )
+
+    def model(self, config: CellConfig) -> PartialVae:
+        """A freshly initialised model."""
+        return PartialVae(DIMS, _own(config).model)
 
     def problem(self, config: CellConfig, data: DataSet, device: torch.device) -> PartialVaeProblem:
         """The problem of all cells that share `config`'s structure."""

@@ -10,7 +10,7 @@ from vaesweep.families.pvae.evaluation import Scale, predictor
 from vaesweep.families.pvae.family import PartialVaeCell
 from vaesweep.families.pvae.models.partial import PartialVae
 from vaesweep.families.pvae.tasks.latent import LatentPredictor
-from vaesweep.family.restore import another_version, rebuilt
+from vaesweep.family.restore import another_version, restore
 from vaesweep.training.finished import FinishedCell
 from vaesweep.training.stack import Stack
 
@@ -24,11 +24,9 @@ class TrainedPartialVae:
     scale: Scale
 
     @classmethod
-    def of(cls, cell: FinishedCell) -> "TrainedPartialVae":
+    def restore(cls, cell: FinishedCell) -> "TrainedPartialVae":
         """Read `cell`. Raises `UserError` where it is of another family, or of another version of this one."""
-        config, model = rebuilt(
-            cell, "pvae", "has no audiograms", PartialVaeCell, lambda config: PartialVae(DIMS, config.model)
-        )
+        config, model = restore(cell, PartialVaeCell, PartialVae)
         try:
             scale = Scale(cell.kept["standardisation/mean"], cell.kept["standardisation/std"])
         except KeyError:

@@ -26,7 +26,7 @@ from vaesweep.family import family
 from vaesweep.training import finished
 from vaesweep.training.finished import FinishedCell
 from vaesweep.training.loop import start_state, train_pack
-from vaesweep.vocabulary import MODEL_FILE, SWEEP_FILE, Kind, Outcome, Tag, final
+from vaesweep.vocabulary import MODEL_FILE, SWEEP_FILE, Outcome, RunKind, Tag, final
 
 EMD = family("emd")
 SECONDS = 0.25
@@ -108,7 +108,7 @@ def test_the_fitted_estimate_is_the_nearest_multiple(example: Example) -> None:
 @pytest.mark.parametrize(
     ("change", "arguments", "complaint"),
     [
-        ({"family": "pvae"}, {}, "separates nothing"),
+        ({"family": "pvae"}, {}, "is of family 'pvae'; name a cell of 'emd'"),
         ({"config": {}}, {}, "another version"),
         ({}, {"domain": "noise_2"}, "did you mean 'noise_0'"),
         ({}, {"row": 2}, r"0\.\.1"),
@@ -186,7 +186,7 @@ def store(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> 
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     client = MlflowClient(uri)
     experiment = client.create_experiment("tiny", artifact_location=(folder / "artifacts").as_uri())
-    sweep = client.create_run(experiment, tags={Tag.KIND: Kind.SWEEP, Tag.SWEEP: "aaaa"}).info.run_id
+    sweep = client.create_run(experiment, tags={Tag.KIND: RunKind.SWEEP, Tag.SWEEP: "aaaa"}).info.run_id
     roles = {"pulses.train": "train", "pulses.valid": "valid", "pulses.test": "test", "noise_0": "unseen"}
     record = {
         "sweep": "aaaa",
@@ -202,7 +202,7 @@ def store(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> 
     (folder / SWEEP_FILE).write_text(json.dumps(record))
     client.log_artifact(sweep, str(folder / SWEEP_FILE))
     for name, file in files.items():
-        tags = {Tag.KIND: Kind.CELL, Tag.CELL: name, Tag.OUTCOME: Outcome.FINISHED, Tag.SWEEP: "aaaa"}
+        tags = {Tag.KIND: RunKind.CELL, Tag.CELL: name, Tag.OUTCOME: Outcome.FINISHED, Tag.SWEEP: "aaaa"}
         run = client.create_run(experiment, tags=tags).info.run_id
         (folder / MODEL_FILE).write_bytes(file)
         client.log_artifact(run, str(folder / MODEL_FILE))
@@ -246,7 +246,7 @@ def test_a_gaussian_picture_and_a_deterministic_one_are_drawn(
 
 
 def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[2] / "analysis" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[4] / "analysis" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

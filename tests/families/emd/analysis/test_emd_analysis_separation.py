@@ -33,7 +33,7 @@ from vaesweep.families.emd.analysis.findings import (
     gain_of_lower_rate,
     verdicts,
 )
-from vaesweep.families.emd.analysis.rate_figures import Drawn, draw_conditions, draw_rates
+from vaesweep.families.emd.analysis.rate_figures import SeparationCurves, draw_conditions, draw_rates
 from vaesweep.vocabulary import Outcome
 
 DOMAINS = {
@@ -205,7 +205,7 @@ def test_the_summary_says_the_test_domain_in_full_and_sums_up_the_others(runs: R
 def test_figures_are_drawn(seeds: int, tmp_path: Path) -> None:
     found = made_up(seeds, twins=seeds > 1)
     cells = Separators.of(found)
-    drawn = Drawn(cells, separation_curve(found, cells), cells.variational["regime"].iloc[0], "toy")
+    drawn = SeparationCurves(cells, separation_curve(found, cells), cells.variational["regime"].iloc[0], "toy")
     draw_rates(drawn, tmp_path / "rates.png")
     draw_conditions(drawn, SI_SDRI, tmp_path / "conditions.png")
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in ("rates.png", "conditions.png"))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vaesweep.families.emd.models.layers import Pointwise, depthwise
+from vaesweep.families.emd.models.layers import Pointwise1d, depthwise
 from vaesweep.families.emd.models.norms import GlobalLayerNorm
 from vaesweep.families.emd.models.tasnet import TasNetConfig
 
@@ -37,7 +37,7 @@ def test_output_t_of_a_depthwise_convolution_is_centred_on_input_stride_t(
 
 
 def test_a_pointwise_layer_is_a_convolution_of_kernel_one() -> None:
-    layer = Pointwise(4, 5).double()
+    layer = Pointwise1d(4, 5).double()
     x = drawn(3, 4, 7)
     torch.testing.assert_close(layer(x), nn.functional.conv1d(x, layer.weight, layer.bias))
 

@@ -10,7 +10,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from vaesweep.families.emd.models.masker import MaskerConfig, masker
 from vaesweep.families.emd.models.sepformer import (
-    Attention,
+    SelfAttention,
     SepFormer,
     SepFormerConfig,
     Transformer,
@@ -21,7 +21,7 @@ from vaesweep.families.emd.models.sepformer import (
 )
 from vaesweep.families.emd.models.sudormrf import SuDoRmRf, SuDoRmRfConfig, UConvBlock
 from vaesweep.families.emd.models.tasnet import TasNetConfig, TemporalConvNet
-from vaesweep.families.emd.models.waveforms import Decoder, Encoder
+from vaesweep.families.emd.models.waveforms import WaveformDecoder, WaveformEncoder
 
 SMALL: dict[str, dict[str, Any]] = {
     "tasnet": {"bottleneck": 6, "hidden": 8, "skip": 4, "repeats": 2, "blocks": 3},
@@ -193,7 +193,7 @@ def test_chunks_are_windows_half_a_chunk_apart() -> None:
     torch.testing.assert_close(chunked(x, 6), padded.unfold(1, 6, 3).mT)
 
 
-def copied(attention: Attention) -> nn.MultiheadAttention:
+def copied(attention: SelfAttention) -> nn.MultiheadAttention:
     """Torch's attention with the weights of ours."""
     width = attention.combine.in_features
     reference = nn.MultiheadAttention(width, attention.heads, batch_first=True).double()
@@ -205,7 +205,7 @@ def copied(attention: Attention) -> nn.MultiheadAttention:
 
 
 def test_attention_is_that_of_torch() -> None:
-    attention = Attention(12, 3).double()
+    attention = SelfAttention(12, 3).double()
     x = torch.randn(4, 7, 12, dtype=torch.float64)
     torch.testing.assert_close(attention(x), copied(attention)(x, x, x)[0])
 
@@ -276,7 +276,7 @@ def test_a_tasnet_is_as_large_as_the_thesis_says(parameters: int, published: flo
     """
     sources, size = 2, 512
     net = masker(size, parameters * sources * size, TasNetConfig())
-    counted = millions(Encoder(parameters * size), net, Decoder(size)) + LAST_RESIDUAL / 1e6
+    counted = millions(WaveformEncoder(parameters * size), net, WaveformDecoder(size)) + LAST_RESIDUAL / 1e6
     assert round(counted, 1) == published
 
 
@@ -287,4 +287,4 @@ def test_a_sudormrf_is_as_large_as_its_paper_says() -> None:
 
 def test_a_sepformer_is_as_large_as_its_paper_says() -> None:
     """Two sources, 256 filters of 16 samples both ways."""
-    assert round(millions(Encoder(256), SepFormer(256, 2 * 256, SepFormerConfig()), Decoder(256))) == 26
+    assert round(millions(WaveformEncoder(256), SepFormer(256, 2 * 256, SepFormerConfig()), WaveformDecoder(256))) == 26

@@ -21,7 +21,7 @@ from vaesweep.families.hvae.analysis.example import from_prior, from_top_level, 
 from vaesweep.families.hvae.analysis.pictures import montage
 from vaesweep.families.hvae.analysis.processes import numbers_to_show, rate_along
 from vaesweep.families.hvae.analysis.report import FOLDER, report, write_pictures
-from vaesweep.families.hvae.analysis.trained import Opened, opened, rows_to_show
+from vaesweep.families.hvae.analysis.trained import TrainedHierarchy, restore_hierarchy, rows_to_show
 from vaesweep.families.hvae.family import HierarchyCell
 from vaesweep.families.hvae.models.continuous import SdeLevel
 from vaesweep.family import family
@@ -29,7 +29,7 @@ from vaesweep.packing import leaves
 from vaesweep.training import finished
 from vaesweep.training.finished import FinishedCell
 from vaesweep.training.loop import start_state, train_pack
-from vaesweep.vocabulary import MODEL_FILE, SWEEP_FILE, Kind, Outcome, Tag, final
+from vaesweep.vocabulary import MODEL_FILE, SWEEP_FILE, Outcome, PixelKind, Tag, final
 
 HVAE = family("hvae")
 SHAPE = {"size": 8, "levels": 2, "latents": 2, "width": 8, "hidden": 4, "encoder_blocks": 1, "decoder_blocks": 1}
@@ -92,8 +92,8 @@ def kept(files: dict[str, bytes]) -> dict[str, FinishedCell]:
 
 
 @pytest.fixture(scope="module")
-def cell(kept: dict[str, FinishedCell], data: DataSet) -> Opened:
-    return opened(kept["continuous"], data)
+def cell(kept: dict[str, FinishedCell], data: DataSet) -> TrainedHierarchy:
+    return restore_hierarchy(kept["continuous"], data)
 
 
 @pytest.mark.parametrize("kind", ["continuous", "odelike"])
@@ -102,50 +102,50 @@ def test_images_are_reconstructed_as_they_were_when_the_cell_was_evaluated(
     kept: dict[str, FinishedCell], data: DataSet, kind: str, domain: str
 ) -> None:
     for steps in STEPS:
-        found = reconstruct(opened(kept[kind], data, domain, steps), torch.arange(8))
+        found = reconstruct(restore_hierarchy(kept[kind], data, domain, steps), torch.arange(8))
         # float32 in another order of sums: hundreds of nats to six digits
         assert float(found.elbo.mean()) == pytest.approx(kept[kind].metrics[f"{domain}/steps_{steps}.elbo"], rel=1e-4)
 
 
 def test_a_discrete_cell_is_too(kept: dict[str, FinishedCell], data: DataSet) -> None:
-    found = reconstruct(opened(kept["discrete"], data), torch.arange(8))
+    found = reconstruct(restore_hierarchy(kept["discrete"], data), torch.arange(8))
     assert float(found.elbo.mean()) == pytest.approx(kept["discrete"].metrics["poisson.test/elbo"], rel=1e-4)
 
 
-def test_inputs_are_shown_in_the_units_of_the_data(cell: Opened, data: DataSet) -> None:
+def test_inputs_are_shown_in_the_units_of_the_data(cell: TrainedHierarchy, data: DataSet) -> None:
     (test,) = [domain for domain in data.domains if domain.name == "poisson.test"]
     found = reconstruct(cell, torch.tensor([3, 1]))
     torch.testing.assert_close(found.x, torch.as_tensor(test.arrays["images"][[3, 1]]), rtol=1e-4, atol=1e-6)
 
 
 def test_the_data_of_a_cell_are_read_as_it_is_configured(kept: dict[str, FinishedCell], data: DataSet) -> None:
-    assert load.reload(kept["continuous"], SPEC).fingerprint() == data.fingerprint()
+    assert load.load_cell_data(kept["continuous"], SPEC).fingerprint() == data.fingerprint()
 
 
 def test_a_cell_of_another_version_is_refused_by_its_name(kept: dict[str, FinishedCell]) -> None:
     stranger = replace(kept["continuous"], config=kept["continuous"].config | {"depth_charge": 1})
     with pytest.raises(UserError, match="cell continuous was trained by another version of vaesweep"):
-        load.reload(stranger, SPEC)
+        load.load_cell_data(stranger, SPEC)
 
 
-def test_what_is_drawn_is_drawn_the_same_again(cell: Opened) -> None:
+def test_what_is_drawn_is_drawn_the_same_again(cell: TrainedHierarchy) -> None:
     rows = torch.arange(2)
     assert torch.equal(reconstruct(cell, rows).samples, reconstruct(cell, rows).samples)
     assert torch.equal(from_prior(cell, 3)[1], from_prior(cell, 3)[1])
     assert torch.equal(from_top_level(cell, rows, 2), from_top_level(cell, rows, 2))
 
 
-def test_draws_below_the_topmost_level_differ(cell: Opened) -> None:
+def test_draws_below_the_topmost_level_differ(cell: TrainedHierarchy) -> None:
     first, second = from_top_level(cell, torch.arange(2), 2)
     assert not torch.allclose(first, second)
 
 
-def test_images_of_both_solutions_are_shown(cell: Opened) -> None:
+def test_images_of_both_solutions_are_shown(cell: TrainedHierarchy) -> None:
     indices = cell.population.pixels.indices(rows_to_show(cell, 2))
     assert sorted((indices % 2).tolist()) == [0, 1]
 
 
-def test_no_image_is_shown_twice(cell: Opened) -> None:
+def test_no_image_is_shown_twice(cell: TrainedHierarchy) -> None:
     assert sorted(rows_to_show(cell, 8).tolist()) == list(range(8))
 
 
@@ -163,7 +163,7 @@ def test_a_montage_has_images_row_by_row_and_gaps_between() -> None:
 
 @pytest.mark.parametrize("kind", ["continuous", "odelike"])
 def test_a_process_is_the_path_that_the_model_walks(kept: dict[str, FinishedCell], data: DataSet, kind: str) -> None:
-    cell, row = opened(kept[kind], data, steps=6), torch.tensor([2])
+    cell, row = restore_hierarchy(kept[kind], data, steps=6), torch.tensor([2])
     with torch.no_grad():
         elbo, _ = cell.model(cell.images(row), **cell.noise(row))
     process = process_of(cell, 2)
@@ -174,7 +174,7 @@ def test_a_process_is_the_path_that_the_model_walks(kept: dict[str, FinishedCell
     assert torch.equal(process.traces[0].states[0, 0], process.value)
 
 
-def test_a_trace_ends_where_the_level_ends(cell: Opened) -> None:
+def test_a_trace_ends_where_the_level_ends(cell: TrainedHierarchy) -> None:
     level, generator = cell.model.levels[0], torch.Generator().manual_seed(1)
     assert isinstance(level, SdeLevel)
     start, noise = torch.randn(2, 2, 4, 4, generator=generator), torch.randn(2, 5, 2, 4, 4, generator=generator)
@@ -189,7 +189,7 @@ def test_latent_numbers_of_most_rate_are_shown_and_others_where_there_is_none(
     kept: dict[str, FinishedCell], data: DataSet
 ) -> None:
     for kind in ("continuous", "odelike"):
-        trace = process_of(opened(kept[kind], data), 0).traces[1]
+        trace = process_of(restore_hierarchy(kept[kind], data), 0).traces[1]
         shown = numbers_to_show(trace)
         assert len(set(shown)) == 4
         rate = trace.rate[0].mean(0).flatten()
@@ -202,7 +202,7 @@ def test_latent_numbers_of_most_rate_are_shown_and_others_where_there_is_none(
 @pytest.mark.parametrize(
     ("kind", "change", "arguments", "complaint"),
     [
-        ("continuous", {"family": "pvae"}, {}, "has no hierarchy"),
+        ("continuous", {"family": "pvae"}, {}, "is of family 'pvae'; name a cell of 'hvae'"),
         ("continuous", {"config": {}}, {}, "another version"),
         ("continuous", {}, {"domain": "poisson_noise_3"}, "did you mean 'poisson_noise_2'"),
         ("continuous", {}, {"steps": 0}, "--steps 0: a level takes at least 1 step"),
@@ -219,18 +219,18 @@ def test_what_cannot_be_shown_is_refused(
     complaint: str,
 ) -> None:
     with pytest.raises(UserError, match=complaint):
-        opened(replace(kept[kind], **change), data, **arguments)
+        restore_hierarchy(replace(kept[kind], **change), data, **arguments)
 
 
 @pytest.mark.parametrize("count", [0, 9])
-def test_more_images_than_there_are_are_refused(cell: Opened, count: int) -> None:
+def test_more_images_than_there_are_are_refused(cell: TrainedHierarchy, count: int) -> None:
     with pytest.raises(UserError, match=rf"--rows {count}: poisson.test has 1 to 8 images"):
         rows_to_show(cell, count)
 
 
 def test_a_discrete_hierarchy_has_no_processes(kept: dict[str, FinishedCell], data: DataSet) -> None:
     with pytest.raises(UserError, match="no processes"):
-        process_of(opened(kept["discrete"], data), 0)
+        process_of(restore_hierarchy(kept["discrete"], data), 0)
 
 
 # --- a sweep in a store -----------------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ def store(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> 
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     client = MlflowClient(uri)
     experiment = client.create_experiment("tiny", artifact_location=(folder / "artifacts").as_uri())
-    sweep = client.create_run(experiment, tags={Tag.KIND: Kind.SWEEP, Tag.SWEEP: "aaaa"}).info.run_id
+    sweep = client.create_run(experiment, tags={Tag.KIND: PixelKind.SWEEP, Tag.SWEEP: "aaaa"}).info.run_id
     roles = {f"poisson.{part}": part for part in ("train", "valid", "test")} | {"poisson_noise_2": "unseen"}
     record = {
         "sweep": "aaaa",
@@ -259,7 +259,7 @@ def store(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> 
     (folder / SWEEP_FILE).write_text(json.dumps(record))
     client.log_artifact(sweep, str(folder / SWEEP_FILE))
     for name, file in files.items():
-        tags = {Tag.KIND: Kind.CELL, Tag.CELL: name, Tag.OUTCOME: Outcome.FINISHED, Tag.SWEEP: "aaaa"}
+        tags = {Tag.KIND: PixelKind.CELL, Tag.CELL: name, Tag.OUTCOME: Outcome.FINISHED, Tag.SWEEP: "aaaa"}
         run = client.create_run(experiment, tags=tags).info.run_id
         params = [Param(key, str(value)) for key, value in leaves(config_of(name).model_dump(mode="json"))]
         found = finished.from_bytes(file, name).metrics.items()
@@ -311,12 +311,12 @@ def test_a_sweep_without_a_finished_cell_says_so(store: str, data: DataSet, tmp_
 
 
 def test_a_single_image_is_drawn(kept: dict[str, FinishedCell], data: DataSet, tmp_path: Path) -> None:
-    for path in write_pictures(opened(kept["continuous"], data, steps=1), 1, "one", tmp_path):
+    for path in write_pictures(restore_hierarchy(kept["continuous"], data, steps=1), 1, "one", tmp_path):
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
 def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[2] / "analysis" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[4] / "analysis" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -363,4 +363,4 @@ def test_bad_input_ends_the_script_with_code_two_and_one_line(
 def test_images_of_another_size_are_refused(kept: dict[str, FinishedCell]) -> None:
     larger = HVAE.load("poisson", HierarchyCell.model_validate({"data": {"size": 16}}))
     with pytest.raises(UserError, match=r"set model\.size=16"):
-        opened(kept["continuous"], larger)
+        restore_hierarchy(kept["continuous"], larger)

@@ -14,7 +14,7 @@ from vaesweep.data.domains import DataSet, Domain, Role
 from vaesweep.families.hvae import data as images
 from vaesweep.families.hvae.analysis.cells import Hierarchies
 from vaesweep.families.hvae.analysis.continuity import by_seed, continuity, has_steps, measured
-from vaesweep.families.hvae.analysis.continuity_figure import Drawn, draw_continuity
+from vaesweep.families.hvae.analysis.continuity_figure import ContinuityCurves, draw_continuity
 from vaesweep.families.hvae.analysis.findings import (
     BEST,
     BY_DISTORTION,
@@ -27,7 +27,7 @@ from vaesweep.families.hvae.analysis.findings import (
 )
 from vaesweep.families.hvae.analysis.rates import draw_rates, have_curve, split_rates
 from vaesweep.families.hvae.analysis.references import PUBLISHED, TRUE_DENSITY, references
-from vaesweep.families.hvae.data import ImageCondition, ImageRows, ImagesConfig, Kind, Pixels, poisson_nll
+from vaesweep.families.hvae.data import ImageCondition, ImageRows, ImagesConfig, PixelKind, Pixels, poisson_nll
 from vaesweep.families.hvae.models.config import ContinuousDepth, Depth, DiscreteDepth, OdeLike
 from vaesweep.vocabulary import Outcome
 
@@ -216,7 +216,7 @@ def test_one_seed_decides_nothing_and_draws(tmp_path: Path) -> None:
     cells = hierarchies(made_up(seeds=1))
     assert {one.finding.verdict for one in told_of(cells).values()} == {Verdict.UNDECIDED}
     table = continuity(cells, measured(cells))
-    draw_continuity(Drawn(table[table["domain"] == "toy.test"], {}), "one seed", tmp_path / "one.png")
+    draw_continuity(ContinuityCurves(table[table["domain"] == "toy.test"], {}), "one seed", tmp_path / "one.png")
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -226,7 +226,9 @@ def test_kinds_may_be_missing(variants: tuple[str, ...], tmp_path: Path) -> None
     table = continuity(cells, measured(cells))
     assert has_steps(table) == (variants != ("discrete",))
     assert not any("as trained" in statement for statement, _, _ in told_of(cells))
-    draw_continuity(Drawn(table[table["domain"] == "toy.test"], {"MADE": 86.64}), "few", tmp_path / "few.png")
+    draw_continuity(
+        ContinuityCurves(table[table["domain"] == "toy.test"], {"MADE": 86.64}), "few", tmp_path / "few.png"
+    )
 
 
 def test_a_bound_that_is_not_finite_is_missing_and_not_a_number() -> None:
@@ -287,7 +289,7 @@ def test_poisson_images_have_the_density_that_they_are_drawn_from_on_the_images_
 
 
 def test_published_models_stand_beside_their_test_set_only() -> None:
-    condition = ImageCondition(kind=Kind.BINARY, size=28)
+    condition = ImageCondition(kind=PixelKind.BINARY, size=28)
     arrays = {"images": np.zeros((10_000, 1, 1, 1), np.uint8), "indices": np.arange(10_000)}
     names = {"binarised_mnist.train": Role.TRAIN, "binarised_mnist.test": Role.TEST, "mnist.test": Role.UNSEEN}
     data = DataSet(tuple(Domain(name, role, arrays, condition) for name, role in names.items()), ("pixel",))

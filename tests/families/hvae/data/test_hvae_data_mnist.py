@@ -10,7 +10,7 @@ from vaesweep.data.domains import DataSet, Role
 from vaesweep.errors import UserError
 from vaesweep.families.hvae.data import Binarisation, ImageCondition, ImageRows, ImagesConfig, load
 
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data"
+REAL = Path(__file__).resolve().parents[5] / "shared" / "data"
 real_mnist = pytest.mark.skipif(not (REAL / "mnist").is_dir(), reason="no MNIST files at ../shared/data/mnist")
 real_amats = pytest.mark.skipif(
     not (REAL / "binarized_mnist").is_dir(), reason="no binarised MNIST files at ../shared/data/binarized_mnist"

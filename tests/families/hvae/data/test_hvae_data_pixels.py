@@ -9,7 +9,7 @@ from imagefiles import write_mnist
 
 from vaesweep.data.domains import DataSet, Domain, Role
 from vaesweep.errors import UserError
-from vaesweep.families.hvae.data import Binarisation, ImagesConfig, Kind, Pixels, load
+from vaesweep.families.hvae.data import Binarisation, ImagesConfig, PixelKind, Pixels, load
 
 CPU = torch.device("cpu")
 
@@ -26,7 +26,7 @@ def test_real_pixels_are_standardised() -> None:
     data = load("poisson", ImagesConfig())
     train = data.domain(Role.TRAIN)
     pixels = Pixels(train, data.standardisation, CPU)
-    assert pixels.condition.kind is Kind.REAL
+    assert pixels.condition.kind is PixelKind.REAL
     rows = torch.tensor([5, 700, 5])
     expected = (train.arrays["images"][rows] - data.standardisation.mean) / data.standardisation.std
     np.testing.assert_allclose(pixels.batch(rows), expected, rtol=1e-4, atol=1e-5)

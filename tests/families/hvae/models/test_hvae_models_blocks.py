@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from tiny_hierarchies import images, lively, shaped
 from torch import nn
 
-from vaesweep.families.hvae.models.blocks import SMALL, ConvBlock, Pointwise, ResidualBlock, double, halve
+from vaesweep.families.hvae.models.blocks import SMALL, ConvBlock, Pointwise2d, ResidualBlock, double, halve
 from vaesweep.families.hvae.models.bottom_up import BottomUp
 
 EXACT = {"rtol": 1e-12, "atol": 1e-12}  # the same sums in float64, in another order
@@ -20,14 +20,14 @@ def seeded() -> None:
 
 
 def test_a_pointwise_map_is_a_convolution_of_kernel_one() -> None:
-    pointwise, reference = Pointwise(5, 7).double(), nn.Conv2d(5, 7, 1).double()
+    pointwise, reference = Pointwise2d(5, 7).double(), nn.Conv2d(5, 7, 1).double()
     reference.load_state_dict({"weight": pointwise.weight[:, :, None, None], "bias": pointwise.bias})
     x = torch.randn(3, 5, 4, 6, dtype=torch.float64)
     torch.testing.assert_close(pointwise(x), reference(x), **EXACT)
 
 
 def test_a_pointwise_map_begins_as_a_convolution_does_times_its_scale() -> None:
-    pointwise, small = Pointwise(16, 4000), Pointwise(16, 4000, scale=0.1)
+    pointwise, small = Pointwise2d(16, 4000), Pointwise2d(16, 4000, scale=0.1)
     bound = 1 / math.sqrt(16)  # of PyTorch's uniform initialisation of a convolution with 16 inputs
     for parameter in (pointwise.weight, pointwise.bias):
         assert float(parameter.detach().abs().max()) == pytest.approx(bound, rel=1e-2)  # the largest of 4000 and more

@@ -16,7 +16,7 @@ STEPS, ROWS = 7, 3
 EXACT = {"rtol": 1e-9, "atol": 1e-9}  # float64, gradients summed in another order
 
 
-def model_of(recompute: int, solver: str = "euler_heun", kind: str = "continuous") -> Hierarchy:
+def download_cell(recompute: int, solver: str = "euler_heun", kind: str = "continuous") -> Hierarchy:
     return lively(shaped(kind, {"solver": solver, "recompute": recompute}))
 
 
@@ -31,7 +31,7 @@ def loss_of(model: Hierarchy, **more: Any) -> Tensor:
 @pytest.mark.parametrize("recompute", [1, 3, 100])
 def test_loss_and_gradients_are_the_same(kind: str, solver: str, recompute: int) -> None:
     """Seven steps in segments of one, of three (the last of one) and of more than there are."""
-    kept, again = model_of(0, solver, kind), model_of(recompute, solver, kind)
+    kept, again = download_cell(0, solver, kind), download_cell(recompute, solver, kind)
     losses = [loss_of(kept), loss_of(again)]
     assert torch.equal(losses[0], losses[1])
     for loss in losses:
@@ -92,9 +92,9 @@ def saved(model: Hierarchy, steps: int) -> int:
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_what_is_kept_grows_with_segments_by_states_alone(solver: str) -> None:
     few, many = 8, 32
-    without = saved(model_of(0, solver), many) - saved(model_of(0, solver), few)
-    each = saved(model_of(1, solver), many) - saved(model_of(1, solver), few)
-    whole = saved(model_of(many, solver), many) - saved(model_of(many, solver), few)
+    without = saved(download_cell(0, solver), many) - saved(download_cell(0, solver), few)
+    each = saved(download_cell(1, solver), many) - saved(download_cell(1, solver), few)
+    whole = saved(download_cell(many, solver), many) - saved(download_cell(many, solver), few)
     # A step without recomputation keeps each of a block's layers, of two processes of 5 channels; with it the state
     # and its integrals, of 2 channels each, their increments and for the reversible solver its terms.
     assert each < 0.6 * without

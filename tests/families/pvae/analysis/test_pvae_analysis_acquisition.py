@@ -19,7 +19,7 @@ from vaesweep.families.pvae.analysis.baselines import Baseline
 from vaesweep.families.pvae.analysis.comparison import OF_ALL, OF_REGIME, acquisition_table, choose, paired
 from vaesweep.families.pvae.analysis.findings import findings
 from vaesweep.families.pvae.analysis.metrics import UNITS
-from vaesweep.families.pvae.analysis.records import KeptCell, common_config, mean_areas
+from vaesweep.families.pvae.analysis.records import AcquisitionRecord, common_config, mean_areas
 from vaesweep.families.pvae.analysis.report import report as report_of
 from vaesweep.families.pvae.evaluation import AcquisitionConfig
 from vaesweep.family import family
@@ -33,14 +33,14 @@ CONFIG = AcquisitionConfig(rules=("variance", "random", "single_best"), threshol
 TEST = "toy.test"
 
 
-def kept_of(runs: Runs, missingness: str = "") -> dict[str, KeptCell]:
+def kept_of(runs: Runs, missingness: str = "") -> dict[str, AcquisitionRecord]:
     """Made-up curves and areas of every finished cell: more area with every seed, and with every datum."""
     found = {}
     for _, row in runs.cells[runs.cells["outcome"] == Outcome.FINISHED].iterrows():
         places = [(domain.name, rule) for domain in runs.record.domains for rule in CONFIG.rules]
         areas = {place: 60.0 + row["seed"] + np.linspace(-3, 3, ROWS) for place in places}
         curves = {place: np.linspace(12, 0, STEPS + 1) + len(place[1]) / 10 for place in places}
-        found[row["cell"]] = KeptCell(CONFIG, missingness or str(row.get("variant", "")), curves, areas)
+        found[row["cell"]] = AcquisitionRecord(CONFIG, missingness or str(row.get("variant", "")), curves, areas)
     return found
 
 
@@ -118,12 +118,12 @@ def test_other_rows_rules_and_missing_cells_make_no_pair(acquiring: SweepOf) -> 
     assert paired(points, group, kept, baseline_of(runs, rows=ROWS - 1), TEST, "variance") is None
     assert paired(points, group, kept, baseline_of(runs), TEST, "random") is None
     assert paired(points, group, {}, baseline_of(runs), TEST, "variance") is None
-    ragged = [KeptCell(None, "", {}, {(TEST, "variance"): np.ones(size)}) for size in (3, 4)]
+    ragged = [AcquisitionRecord(None, "", {}, {(TEST, "variance"): np.ones(size)}) for size in (3, 4)]
     assert mean_areas(ragged, (TEST, "variance")) is None
 
 
 def test_the_commonest_settings_are_the_baselines() -> None:
-    cells = [KeptCell(config, "") for config in (None, CONFIG, AcquisitionConfig(rules=("variance",)), CONFIG)]
+    cells = [AcquisitionRecord(config, "") for config in (None, CONFIG, AcquisitionConfig(rules=("variance",)), CONFIG)]
     assert common_config(cells) == CONFIG
     assert common_config(cells[:1]) is None
 
@@ -232,14 +232,14 @@ def test_the_baseline_is_chosen_on_validation_rows(sweep_of: SweepOf) -> None:
 
 def toy_report(
     runs: Runs,
-    kept: dict[str, KeptCell],
+    kept: dict[str, AcquisitionRecord],
     out: Path,
     monkeypatch: pytest.MonkeyPatch,
     mixtures: Sequence[Baseline] | None = None,
 ) -> list[str]:
     """The summary of a report whose models were read and whose baselines were measured as made up here."""
     finished = int((runs.cells["outcome"] == Outcome.FINISHED).sum())
-    monkeypatch.setattr(report_module, "kept_cells", lambda *_: (kept, finished - len(kept)))
+    monkeypatch.setattr(report_module, "load_records", lambda *_: (kept, finished - len(kept)))
     mixtures = mixtures or [baseline_of(runs), baseline_of(runs, 10, area=56.0)]
     monkeypatch.setattr(baselines, "measure", lambda *_: mixtures)
     example = family("pvae").example()

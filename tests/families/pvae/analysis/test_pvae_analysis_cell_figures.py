@@ -19,15 +19,15 @@ from vaesweep.families.pvae.analysis.cell.acquisition_sequence import Acquisitio
 from vaesweep.families.pvae.analysis.cell.information_curves import InformationCurves, typical_listener
 from vaesweep.families.pvae.analysis.cell.representation import GRID, Representation
 from vaesweep.families.pvae.analysis.cell.stopping import ErrorPredictors, Stopping
-from vaesweep.families.pvae.analysis.cell.trained import RebuiltCell, of_data, rebuild
+from vaesweep.families.pvae.analysis.cell.trained import TrainedCell, restore_cell, with_data
 from vaesweep.families.pvae.data import archetypes
 from vaesweep.families.pvae.data.audiograms import COLUMNS, DIMS, THRESHOLDS
-from vaesweep.families.pvae.tasks.stopping import Outcome as Stop
+from vaesweep.families.pvae.tasks.stopping import StopOutcome
 from vaesweep.family import family
 from vaesweep.training import finished
 from vaesweep.training.finished import FinishedCell
 from vaesweep.training.loop import start_state, train_pack
-from vaesweep.vocabulary import MODEL_FILE, SWEEP_FILE, Kind, Outcome, Tag
+from vaesweep.vocabulary import MODEL_FILE, SWEEP_FILE, Outcome, RunKind, Tag
 
 CPU = torch.device("cpu")
 SEED = 3
@@ -84,28 +84,28 @@ def kept(file: bytes) -> FinishedCell:
 
 
 @pytest.fixture(scope="module")
-def cell(kept: FinishedCell, data: DataSet) -> RebuiltCell:
-    return of_data(kept, data, archetypes.archetypes_of(SEED))
+def cell(kept: FinishedCell, data: DataSet) -> TrainedCell:
+    return with_data(kept, data, archetypes.archetypes_of(SEED))
 
 
 @pytest.fixture(scope="module")
-def wide(data: DataSet) -> RebuiltCell:
+def wide(data: DataSet) -> TrainedCell:
     """A cell of another shape: three latents, a posterior with covariance, a mixture as the prior."""
     other = train(data, 40, latents=3, posterior="full", prior="mixture")
-    return of_data(finished.from_bytes(other, "here"), data)
+    return with_data(finished.from_bytes(other, "here"), data)
 
 
 # --- the cell put back together ---------------------------------------------------------------------------------
 
 
-def test_the_cell_acquires_as_it_did_when_it_was_trained(cell: RebuiltCell, kept: FinishedCell) -> None:
+def test_the_cell_acquires_as_it_did_when_it_was_trained(cell: TrainedCell, kept: FinishedCell) -> None:
     for name in ("rmse", "nll"):
         curve = getattr(cell.test_trace, name)[0].mean(0)
         torch.testing.assert_close(curve, kept.kept[f"acquisition/{TEST}/variance/{name}"], rtol=1e-4, atol=1e-4)
     assert torch.equal(cell.test_trace.order[0].to(torch.uint8), kept.kept[f"acquisition/{TEST}/variance/order"])
 
 
-def test_its_archetypes_are_those_that_its_data_are_mixed_from(cell: RebuiltCell, data: DataSet) -> None:
+def test_its_archetypes_are_those_that_its_data_are_mixed_from(cell: TrainedCell, data: DataSet) -> None:
     known = cell.archetypes
     assert known is not None
     x = np.concatenate([data.domain(role).arrays["x"] for role in (Role.TRAIN, Role.VALID, Role.TEST)])
@@ -118,24 +118,24 @@ def test_its_archetypes_are_those_that_its_data_are_mixed_from(cell: RebuiltCell
 
 def test_other_data_are_refused(kept: FinishedCell) -> None:
     with pytest.raises(UserError, match="not what cell tiny was trained on"):
-        rebuild(kept, "synthetic")  # the full number of rows, so another standardisation
+        restore_cell(kept, "synthetic")  # the full number of rows, so another standardisation
 
 
 def test_a_single_latent_is_refused(data: DataSet) -> None:
     with pytest.raises(UserError, match="one latent"):
-        rebuild(finished.from_bytes(train(data, 1, latents=1), "here"), "synthetic")
+        restore_cell(finished.from_bytes(train(data, 1, latents=1), "here"), "synthetic")
 
 
 def test_weights_of_another_shape_are_refused(kept: FinishedCell, data: DataSet) -> None:
     config = kept.config | {"model": kept.config["model"] | {"hidden": 17}}
     with pytest.raises(UserError, match="another version"):
-        of_data(FinishedCell(**(vars(kept) | {"config": config})), data)
+        with_data(FinishedCell(**(vars(kept) | {"config": config})), data)
 
 
 # --- Figure 1 ---------------------------------------------------------------------------------------------------
 
 
-def test_the_grid_is_decoded_where_it_is_drawn(cell: RebuiltCell) -> None:
+def test_the_grid_is_decoded_where_it_is_drawn(cell: TrainedCell) -> None:
     found = Representation.of(cell)
     assert found.grid is not None
     assert found.grid.shape == (GRID, GRID, DIMS)
@@ -144,7 +144,7 @@ def test_the_grid_is_decoded_where_it_is_drawn(cell: RebuiltCell) -> None:
     assert found.limits[0][0] < found.z1[0] < found.z1[-1] < found.limits[0][1]
 
 
-def test_archetypes_are_encoded_as_data_are(cell: RebuiltCell) -> None:
+def test_archetypes_are_encoded_as_data_are(cell: TrainedCell) -> None:
     found = Representation.of(cell)
     assert found.archetypes is not None
     assert found.archetypes_encoded is not None
@@ -155,7 +155,7 @@ def test_archetypes_are_encoded_as_data_are(cell: RebuiltCell) -> None:
         assert low < places.min() < places.max() < high
 
 
-def test_of_more_latents_the_two_of_highest_rate_are_shown_and_nothing_is_decoded(wide: RebuiltCell) -> None:
+def test_of_more_latents_the_two_of_highest_rate_are_shown_and_nothing_is_decoded(wide: TrainedCell) -> None:
     found = Representation.of(wide)
     assert found.grid is None
     assert found.archetypes is None
@@ -167,7 +167,7 @@ def test_of_more_latents_the_two_of_highest_rate_are_shown_and_nothing_is_decode
 # --- Figure 2 ---------------------------------------------------------------------------------------------------
 
 
-def test_stages_know_the_age_and_then_what_was_measured(cell: RebuiltCell) -> None:
+def test_stages_know_the_age_and_then_what_was_measured(cell: TrainedCell) -> None:
     found = Acquisition.of(cell, 5, (2, 1, 14))
     assert [stage.observed.sum() for stage in found.stages] == [0, 1, 2, 3, 15]
     assert found.stages[1].observed[THRESHOLDS]
@@ -176,7 +176,7 @@ def test_stages_know_the_age_and_then_what_was_measured(cell: RebuiltCell) -> No
     np.testing.assert_array_equal(found.x, cell.test.x[5])
 
 
-def test_what_deviates_most_is_measured_next(cell: RebuiltCell) -> None:
+def test_what_deviates_most_is_measured_next(cell: TrainedCell) -> None:
     found = Acquisition.of(cell, 5, (1, 2, 14))
     assert [found.stages[0].following, found.stages[-1].following] == [None, None]
     for stage, later in zip(found.stages[1:4], found.stages[2:], strict=False):
@@ -184,7 +184,7 @@ def test_what_deviates_most_is_measured_next(cell: RebuiltCell) -> None:
         assert later.observed[stage.following]
 
 
-def test_nothing_known_is_the_prior_and_all_known_the_full_posterior(cell: RebuiltCell) -> None:
+def test_nothing_known_is_the_prior_and_all_known_the_full_posterior(cell: TrainedCell) -> None:
     found = Acquisition.of(cell, 0, (14,))
     np.testing.assert_allclose(found.stages[0].latent.mean, 0)
     np.testing.assert_allclose(found.stages[0].latent.covariance, np.eye(2))
@@ -192,7 +192,7 @@ def test_nothing_known_is_the_prior_and_all_known_the_full_posterior(cell: Rebui
         np.testing.assert_allclose(getattr(found.stages[-1].latent, name), getattr(found.full, name), rtol=1e-5)
 
 
-def test_bands_hold_one_another(cell: RebuiltCell) -> None:
+def test_bands_hold_one_another(cell: TrainedCell) -> None:
     for stage in Acquisition.of(cell, 1).stages:
         (low, high), (inner_low, inner_high) = stage.bands
         assert (low < inner_low).all()
@@ -200,7 +200,7 @@ def test_bands_hold_one_another(cell: RebuiltCell) -> None:
         assert (inner_high < high).all()
 
 
-def test_a_posterior_with_covariance_is_shown_by_its_marginal(wide: RebuiltCell) -> None:
+def test_a_posterior_with_covariance_is_shown_by_its_marginal(wide: TrainedCell) -> None:
     q, plane = wide.posterior(wide.test.x[:1]), list(wide.plane)
     covariance = Acquisition.of(wide, 0, (1,)).full.covariance
     np.testing.assert_allclose(covariance, q.covariance[0][plane][:, plane], rtol=1e-4)
@@ -208,7 +208,7 @@ def test_a_posterior_with_covariance_is_shown_by_its_marginal(wide: RebuiltCell)
 
 
 @pytest.mark.parametrize("measurements", [(0,), (15,), (1, -2)])
-def test_a_number_of_measurements_that_there_is_not_is_refused(cell: RebuiltCell, measurements: tuple[int]) -> None:
+def test_a_number_of_measurements_that_there_is_not_is_refused(cell: TrainedCell, measurements: tuple[int]) -> None:
     with pytest.raises(UserError, match=r"must be in 1\.\.14"):
         Acquisition.of(cell, 0, measurements)
 
@@ -216,7 +216,7 @@ def test_a_number_of_measurements_that_there_is_not_is_refused(cell: RebuiltCell
 # --- Figure 3 ---------------------------------------------------------------------------------------------------
 
 
-def test_areas_are_those_under_the_curves_that_are_drawn(cell: RebuiltCell, kept: FinishedCell) -> None:
+def test_areas_are_those_under_the_curves_that_are_drawn(cell: TrainedCell, kept: FinishedCell) -> None:
     found = InformationCurves.of(cell, 7)
     assert found.listeners == ROWS
     for curve, name in zip(found.curves, ("nll", "rmse"), strict=True):
@@ -226,7 +226,7 @@ def test_areas_are_those_under_the_curves_that_are_drawn(cell: RebuiltCell, kept
     assert found.curves[1].one[-1] == 0, "what is measured is known"
 
 
-def test_the_typical_listener_has_as_many_better_as_worse(cell: RebuiltCell) -> None:
+def test_the_typical_listener_has_as_many_better_as_worse(cell: TrainedCell) -> None:
     areas = cell.test_trace.rmse[0, :, 1:].sum(-1)
     chosen = areas[typical_listener(cell)]
     assert abs(int((areas < chosen).sum()) - int((areas > chosen).sum())) <= 1
@@ -235,7 +235,7 @@ def test_the_typical_listener_has_as_many_better_as_worse(cell: RebuiltCell) -> 
 # --- Figures 4 and 5 --------------------------------------------------------------------------------------------
 
 
-def test_correlations_are_those_of_the_dots_that_are_drawn(cell: RebuiltCell) -> None:
+def test_correlations_are_those_of_the_dots_that_are_drawn(cell: TrainedCell) -> None:
     found = ErrorPredictors.of(cell)
     assert len(found.rmse) == ROWS * THRESHOLDS
     assert set(found.measurements) == set(STEPS)
@@ -244,13 +244,13 @@ def test_correlations_are_those_of_the_dots_that_are_drawn(cell: RebuiltCell) ->
         assert predictor.correlation == pytest.approx(np.corrcoef(predictor.values, found.rmse)[0, 1], abs=1e-4)
 
 
-def test_stops_are_those_that_the_sweep_tracked(cell: RebuiltCell, kept: FinishedCell) -> None:
+def test_stops_are_those_that_the_sweep_tracked(cell: TrainedCell, kept: FinishedCell) -> None:
     found = Stopping.of(cell)
     assert found.threshold == 6.0
     for stops, name in zip(found.rows, ("measurements", "constant", "uncertainty", "oracle"), strict=True):
         offset = float(stops.result.mean_absolute_offset[0])
         assert offset == pytest.approx(kept.metrics[f"{TEST}/stop_offset.{name}"], abs=1e-6)
-        share = float(stops.result.share(Stop.FALSE_POSITIVE)[0])
+        share = float(stops.result.share(StopOutcome.FALSE_POSITIVE)[0])
         assert share == pytest.approx(kept.metrics[f"{TEST}/stop_share.false_positive.{name}"], abs=1e-6)
 
 
@@ -267,13 +267,13 @@ def test_five_figures_are_drawn(name: str, request: pytest.FixtureRequest, tmp_p
 
 
 @pytest.mark.parametrize("listener", [-1, ROWS])
-def test_a_listener_that_is_not_acquired_is_refused(cell: RebuiltCell, listener: int, tmp_path: Path) -> None:
+def test_a_listener_that_is_not_acquired_is_refused(cell: TrainedCell, listener: int, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"0\.\.{ROWS - 1}"):
         figures.write(cell, tmp_path, listener)
 
 
 def script() -> ModuleType:
-    path = Path(__file__).parents[2] / "analysis" / "acquisition_cell.py"
+    path = Path(__file__).parents[4] / "analysis" / "acquisition_cell.py"
     spec = importlib.util.spec_from_file_location("acquisition_cell", path)
     assert spec is not None
     assert spec.loader is not None
@@ -291,23 +291,23 @@ def store(file: bytes, tmp_path_factory: pytest.TempPathFactory) -> str:
     experiment = client.create_experiment("tiny", artifact_location=(folder / "artifacts").as_uri())
     (folder / MODEL_FILE).write_bytes(file)
     for cell, spec in (("told", "synthetic"), ("untold", "")):
-        sweep = client.create_run(experiment, tags={Tag.KIND: Kind.SWEEP, Tag.SWEEP: f"of {cell}"}).info.run_id
+        sweep = client.create_run(experiment, tags={Tag.KIND: RunKind.SWEEP, Tag.SWEEP: f"of {cell}"}).info.run_id
         words = dict.fromkeys(("name", "family", "preset", "command"), "")
         cells = [{"cell": cell, "values": {}}]
         record = {"sweep": f"of {cell}", **words, "axes": {}, "cells": cells, "domains": [], "data": {"spec": spec}}
         (folder / SWEEP_FILE).write_text(json.dumps(record))
         client.log_artifact(sweep, str(folder / SWEEP_FILE))
-        tags = {Tag.KIND: Kind.CELL, Tag.CELL: cell, Tag.OUTCOME: Outcome.FINISHED, Tag.SWEEP: f"of {cell}"}
+        tags = {Tag.KIND: RunKind.CELL, Tag.CELL: cell, Tag.OUTCOME: Outcome.FINISHED, Tag.SWEEP: f"of {cell}"}
         run = client.create_run(experiment, tags=tags).info.run_id
         client.log_artifact(run, str(folder / MODEL_FILE))
     return uri
 
 
 def test_data_are_those_that_the_cells_own_sweep_read(store: str) -> None:
-    assert load.data_of("told", store) == "synthetic"
-    assert load.data_of("untold", store) == ""
+    assert load.data_spec("told", store) == "synthetic"
+    assert load.data_spec("untold", store) == ""
     with pytest.raises(UserError, match="no cell of that name"):
-        load.data_of("unheard", store)
+        load.data_spec("unheard", store)
 
 
 @pytest.mark.parametrize(("run", "complaint"), [("untold", "--data SPEC"), ("told", "was trained on")])

@@ -11,7 +11,7 @@ from vaesweep.errors import UserError
 from vaesweep.families.pvae.data import nhanes
 from vaesweep.families.pvae.data.audiograms import COLUMNS, plausible
 
-REAL = Path(__file__).resolve().parents[3] / "shared" / "data" / "nhanes"
+REAL = Path(__file__).resolve().parents[5] / "shared" / "data" / "nhanes"
 real_files = pytest.mark.skipif(not REAL.is_dir(), reason="no NHANES files at ../shared/data/nhanes")
 NAN = float("nan")
 

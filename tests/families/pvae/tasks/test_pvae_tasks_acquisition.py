@@ -29,7 +29,7 @@ from vaesweep.families.pvae.tasks.acquisition import (
     start_mask,
 )
 from vaesweep.families.pvae.tasks.mixture import MixturePredictor
-from vaesweep.families.pvae.tasks.predictive import Draws
+from vaesweep.families.pvae.tasks.predictive import RandomNumbers
 
 CELLS, DIMS, AGE, ROWS = 3, 6, 5, 11
 STEPS = DIMS - 1
@@ -43,7 +43,7 @@ RULES: dict[str, Callable[[Tensor, slice], Rule]] = {
     "reduction": lambda x, cells: ExpectedReduction(),
     "random": lambda x, cells: RandomOrder.of(x, seed=4),
     "fixed": lambda x, cells: FixedOrder(ORDERS[cells]),
-    "information": lambda x, cells: ExpectedInformation(Draws.of(x, 3, seed=5)),
+    "information": lambda x, cells: ExpectedInformation(RandomNumbers.of(x, 3, seed=5)),
 }
 RULES_OF_MOMENTS = (LargestVariance, ExpectedReduction)
 every_rule = pytest.mark.parametrize("rule", RULES)
@@ -270,7 +270,7 @@ def told(covariance: np.ndarray, dim: int) -> float:
 
 
 def test_the_most_informative_dimension_of_a_gaussian_comes_first(x: Tensor) -> None:
-    order = acquire(mixtures(1), x, [AGE], ExpectedInformation(Draws.of(x, 1, seed=0))).order
+    order = acquire(mixtures(1), x, [AGE], ExpectedInformation(RandomNumbers.of(x, 1, seed=0))).order
     for cell, expected in enumerate(gaussians()):
         _, covariance = expected.conditional(x.numpy(), [AGE])
         informations = [told(covariance[:STEPS, :STEPS], dim) for dim in range(STEPS)]
@@ -300,6 +300,6 @@ def test_the_single_best_order_begins_with_the_best_dimension_for_the_data_it_wa
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_data_of_either_precision_are_acquired(x: Tensor, dtype: torch.dtype) -> None:
     data = x.to(dtype)
-    trace = acquire(mixtures(3), data, [AGE], ExpectedInformation(Draws.of(data, 2, seed=0)))
+    trace = acquire(mixtures(3), data, [AGE], ExpectedInformation(RandomNumbers.of(data, 2, seed=0)))
     assert (trace.rmse[..., -1] == 0).all()
     assert single_best_order(mixtures(3), data, [AGE]).shape == (CELLS, STEPS)

@@ -6,7 +6,7 @@ import torch
 from vaesweep.families.pvae.tasks.acquisition import ExpectedReduction, LargestVariance, Rule, acquire
 from vaesweep.families.pvae.tasks.ensemble import Ensemble
 from vaesweep.families.pvae.tasks.mixture import MixturePredictor
-from vaesweep.families.pvae.tasks.predictive import Draws
+from vaesweep.families.pvae.tasks.predictive import RandomNumbers
 
 DIMS, COMPONENTS, MEMBERS, ROWS = 5, 3, 2, 40
 
@@ -71,7 +71,7 @@ def test_equal_members_say_together_what_each_says_alone(parts: Parts, x: torch.
     alone = MixturePredictor(*(part[:1] for part in parts), *SCALE)
     twice = MixturePredictor(*(torch.cat([part[:1], part[:1]]) for part in parts), *SCALE)
     observed = (torch.arange(DIMS) < 2).expand(1, ROWS, DIMS)
-    draws = Draws.of(x, 4, seed=3)
+    draws = RandomNumbers.of(x, 4, seed=3)
     both = Ensemble(twice)
     one, other = both.predict(x, observed), alone.predict(x, observed)
     torch.testing.assert_close(one.expectation, other.expectation)

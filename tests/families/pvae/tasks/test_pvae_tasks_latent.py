@@ -21,7 +21,7 @@ from vaesweep.families.pvae.tasks import latent
 from vaesweep.families.pvae.tasks.acquisition import ExpectedInformation, LargestVariance, Rule, acquire
 from vaesweep.families.pvae.tasks.latent import LatentModels, LatentPredictor, normal_points
 from vaesweep.families.pvae.tasks.mixture import MixturePredictor
-from vaesweep.families.pvae.tasks.predictive import Draws
+from vaesweep.families.pvae.tasks.predictive import RandomNumbers
 
 CELLS, DIMS, LATENTS = 2, 5, 2
 MEAN = torch.tensor([20.0, 30.0, 40.0, 25.0, 55.0], dtype=torch.float64)
@@ -208,7 +208,7 @@ def test_the_expected_information_is_the_mutual_information(linear: Linear, x: T
     observed = torch.zeros(CELLS, rows, DIMS, dtype=torch.bool)
     observed[..., known] = True
     latents, exact = predictor(linear.models(), weighted=False, samples=256), linear.exactly()
-    draws = Draws.of(data, 1, seed=2)
+    draws = RandomNumbers.of(data, 1, seed=2)
     found = latents.information(data, observed, latents.predict(data, observed), draws)
     expected = exact.information(data, observed, exact.predict(data, observed), draws)[:, 0]
     error = found.std(1) / math.sqrt(rows)
@@ -226,7 +226,7 @@ def test_what_stands_in_the_gaps_is_not_looked_at(linear: Linear, x: Tensor, wei
     clean, gappy = latents.predict(x, observed), latents.predict(filled, observed)
     for name in ("weights", "mean", "std", "bound"):
         assert torch.equal(getattr(clean, name), getattr(gappy, name)), name
-    draws = Draws.of(x, 2, seed=0)
+    draws = RandomNumbers.of(x, 2, seed=0)
     expected = latents.information(x, observed, clean, draws)
     assert torch.equal(latents.information(filled, observed, gappy, draws), expected)
     assert torch.equal(clean.complete(x, observed), gappy.complete(filled, observed))
@@ -253,7 +253,7 @@ def test_acquisition_does_not_depend_on_how_many_data_are_predicted_at_a_time(
     latents, data = predictor(linear.models(0.2), weighted, samples=16), x[:9]
     rules: dict[str, Rule] = {
         "variance": LargestVariance(),
-        "information": ExpectedInformation(Draws.of(data, 3, seed=0)),
+        "information": ExpectedInformation(RandomNumbers.of(data, 3, seed=0)),
     }
     whole = acquire(latents, data, [4], rules[rule])
     monkeypatch.setattr(latent, "LARGEST_CHUNK", 4 * CELLS * 16)

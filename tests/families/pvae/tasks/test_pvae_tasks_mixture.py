@@ -17,7 +17,7 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from vaesweep.families.pvae.tasks.mixture import MixturePredictor, fit_mixture, fit_mixtures
-from vaesweep.families.pvae.tasks.predictive import Draws, Predictive
+from vaesweep.families.pvae.tasks.predictive import Predictive, RandomNumbers
 
 CELLS, COMPONENTS, DIMS = 2, 3, 4
 SUBSETS = list(itertools.product([False, True], repeat=DIMS))
@@ -171,7 +171,7 @@ def test_what_stands_in_the_gaps_is_not_looked_at(
     clean, gappy = predictor.predict(x, observed), predictor.predict(filled, observed)
     for name in ("weights", "mean", "std", "bound"):
         assert torch.equal(getattr(clean, name), getattr(gappy, name)), name
-    draws = Draws.of(x, 3, seed=0)
+    draws = RandomNumbers.of(x, 3, seed=0)
     expected = predictor.information(x, observed, clean, draws)
     assert torch.equal(predictor.information(filled, observed, gappy, draws), expected)
 
@@ -231,7 +231,7 @@ def informations(
     observed = torch.zeros(CELLS, count, len(datum), dtype=torch.bool)
     observed[..., dims] = True
     predictive = predictor.predict(x, observed)
-    found = predictor.information(x, observed, predictive, Draws.of(x, 1, seed=3)).numpy()
+    found = predictor.information(x, observed, predictive, RandomNumbers.of(x, 1, seed=3)).numpy()
     return found.mean(1), found.std(1) / math.sqrt(count)
 
 
@@ -282,7 +282,7 @@ def test_the_information_of_a_gaussian_is_in_closed_form_however_many_copies_it_
     predictor = MixturePredictor(
         weights / weights.sum(-1, keepdim=True), means.repeat(1, copies, 1), covariances.repeat(1, copies, 1, 1), *units
     )
-    found = predictor.information(x, observed, predictor.predict(x, observed), Draws.of(x, 2, seed=0))
+    found = predictor.information(x, observed, predictor.predict(x, observed), RandomNumbers.of(x, 2, seed=0))
     for cell, row, _, dims in cases(x, observed):
         for dim in range(DIMS):
             expected = 0.0 if dim in dims else gaussian_information(covariances[cell, 0].numpy(), dims, dim)
@@ -293,7 +293,11 @@ def test_the_information_of_a_gaussian_is_in_closed_form_however_many_copies_it_
 def test_the_information_of_a_gaussian_obeys_the_chain_rule() -> None:
     # I(x_0; x_1, x_2, x_3) = I(x_0; x_1, x_2) + I(x_0; x_3 | x_1, x_2), the middle one of the marginal of three.
     weights, means, covariances, mean, std = parameters(5, components=1)
-    x, nothing, none = mean.unsqueeze(0), torch.zeros(CELLS, 1, DIMS, dtype=torch.bool), Draws.of(mean[None], 0, 0)
+    x, nothing, none = (
+        mean.unsqueeze(0),
+        torch.zeros(CELLS, 1, DIMS, dtype=torch.bool),
+        RandomNumbers.of(mean[None], 0, 0),
+    )
     full = MixturePredictor(weights, means, covariances, mean, std)
     marginal = MixturePredictor(weights, means[..., :3], covariances[..., :3, :3], mean[:3], std[:3])
     some = nothing.clone()

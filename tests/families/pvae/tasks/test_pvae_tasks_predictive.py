@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 
-from vaesweep.families.pvae.tasks.predictive import Draws, Predictive
+from vaesweep.families.pvae.tasks.predictive import Predictive, RandomNumbers
 
 CELLS, ROWS, PARTS, DIMS = 2, 3, 4, 5
 LEAST = 1e-3  # a right sampler fails a test of its distribution on one seed in a thousand
@@ -95,7 +95,7 @@ def test_the_estimate_keeps_what_is_observed_and_ignores_what_is_not(predictive:
 
 def drawn(predictive: Predictive, seed: int, number: int = 0) -> Tensor:
     shape = predictive.weights.shape[1], predictive.mean.shape[-1]
-    return predictive.sample(Draws.of(torch.zeros(shape, dtype=torch.float64), number + 1, seed), number)
+    return predictive.sample(RandomNumbers.of(torch.zeros(shape, dtype=torch.float64), number + 1, seed), number)
 
 
 @pytest.mark.parametrize("number", [0, 2])
@@ -131,12 +131,12 @@ def test_cells_that_predict_the_same_draw_the_same() -> None:
 
 def test_random_numbers_belong_to_data() -> None:
     x = torch.zeros(10, 3, dtype=torch.float64)
-    every = Draws.of(x, 4, seed=5)
+    every = RandomNumbers.of(x, 4, seed=5)
     assert len(every) == 4
-    assert torch.equal(every.normal, Draws.of(x + 100, 4, seed=5).normal)
-    assert not torch.equal(every.normal, Draws.of(x, 4, seed=6).normal)
+    assert torch.equal(every.normal, RandomNumbers.of(x + 100, 4, seed=5).normal)
+    assert not torch.equal(every.normal, RandomNumbers.of(x, 4, seed=6).normal)
     some = every[slice(3, 7)]
     assert torch.equal(some.uniform, every.uniform[3:7])
     assert torch.equal(some.normal, every.normal[3:7])
     assert len(some) == 4
-    assert Draws.of(x.float(), 4, seed=5).normal.dtype == torch.float32
+    assert RandomNumbers.of(x.float(), 4, seed=5).normal.dtype == torch.float32

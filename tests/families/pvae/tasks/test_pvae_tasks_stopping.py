@@ -11,7 +11,7 @@ from vaesweep.families.pvae.tasks.acquisition import Trace
 from vaesweep.families.pvae.tasks.stopping import (
     STRENGTHS,
     Correlations,
-    Outcome,
+    StopOutcome,
     StoppingModel,
     StopResult,
     constant_index,
@@ -186,7 +186,7 @@ def test_the_oracle_is_never_off() -> None:
     rmse = drawn(3).rmse
     oracle = StopResult.of(rmse, THRESHOLD, first_below(rmse, THRESHOLD))
     assert bool((oracle.mean_absolute_offset == 0).all())
-    assert bool((oracle.share(Outcome.FALSE_POSITIVE) + oracle.share(Outcome.FALSE_NEGATIVE) == 0).all())
+    assert bool((oracle.share(StopOutcome.FALSE_POSITIVE) + oracle.share(StopOutcome.FALSE_NEGATIVE) == 0).all())
     below = rmse[..., 1:].amin(-1) < THRESHOLD
     assert bool((oracle.rmse[below] < THRESHOLD).all())
 
@@ -194,7 +194,7 @@ def test_the_oracle_is_never_off() -> None:
 def test_outcomes_of_an_example_by_hand() -> None:
     rmse = torch.tensor([[[9.0, 8, 4, 3, 2], [9.0, 8, 7, 6, 4]]])  # done at 2 and at 4
     result = StopResult.of(rmse, THRESHOLD, indices(3, 2))
-    tn, fn, fp, tp = Outcome
+    tn, fn, fp, tp = StopOutcome
     assert result.outcomes.tolist() == [[[tn, fn, tp, tp], [tn, fp, fp, tp]]]
     assert [result.share(outcome).item() for outcome in (tn, fn, fp, tp)] == [2 / 8, 1 / 8, 2 / 8, 3 / 8]
     assert result.offset.tolist() == [[1, -2]]
@@ -210,9 +210,9 @@ def test_outcomes_of_an_example_by_hand() -> None:
 def test_every_state_has_one_outcome_and_wrong_ones_add_up_to_the_offset() -> None:
     seen = drawn(4)
     result = StopResult.of(seen.rmse, THRESHOLD, first_below(StoppingModel.fit(seen).estimate(seen), THRESHOLD))
-    shares = {outcome: result.share(outcome) for outcome in Outcome}
+    shares = {outcome: result.share(outcome) for outcome in StopOutcome}
     torch.testing.assert_close(sum(shares.values()), torch.ones(CELLS, dtype=torch.float64))
-    wrong = shares[Outcome.FALSE_POSITIVE] + shares[Outcome.FALSE_NEGATIVE]
+    wrong = shares[StopOutcome.FALSE_POSITIVE] + shares[StopOutcome.FALSE_NEGATIVE]
     torch.testing.assert_close(STEPS * wrong, result.mean_absolute_offset)
 
 

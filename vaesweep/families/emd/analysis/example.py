@@ -15,7 +15,7 @@ from vaesweep.errors import UserError
 from vaesweep.families.emd.family import SeparatorCell
 from vaesweep.families.emd.models.separator import ENCODING, Separator
 from vaesweep.family import family
-from vaesweep.family.restore import rebuilt
+from vaesweep.family.restore import restore
 from vaesweep.likelihoods import si_sdr
 from vaesweep.training.finished import FinishedCell
 
@@ -74,7 +74,7 @@ def separate(cell: FinishedCell, data: DataSet, domain: str | None = None, row: 
     Raises `UserError` where the cell is no separator, is of another version, was trained on other data, or where there
     is no such domain or row.
     """
-    config, model = rebuilt(cell, "emd", "separates nothing", SeparatorCell, lambda config: Separator(config.model))
+    config, model = restore(cell, SeparatorCell, Separator)
     if data.domain(Role.TRAIN).condition != config.data.condition:
         raise UserError(f"cell {cell.cell} was trained on other data: name those of its sweep")
     chosen = domain or data.domain(Role.TEST).name

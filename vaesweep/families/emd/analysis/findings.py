@@ -5,12 +5,12 @@ choose: the difference to the highest rates is then as likely to be above zero a
 highest rates, all that lie within a fifth of the highest count together: targets out of reach end there.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
 
-from vaesweep.analysis.findings import Finding, Verdict, above, chosen_by_others
+from vaesweep.analysis.findings import DomainFinding, Finding, above, chosen_by_others
 from vaesweep.analysis.groups import POINT, REGIME, named
 from vaesweep.analysis.metric_curves import OPTIMUM, VALUE, Metric, part
 from vaesweep.data.domains import Role
@@ -25,24 +25,6 @@ LABELS = {BLR.name: "BLR distortion", SI_SDRI.name: "SI-SDRi"}
 
 
 @dataclass(frozen=True)
-class Told:
-    """A finding by one metric, of one regime on one domain."""
-
-    metric: Metric
-    regime: str
-    domain: str
-    role: str
-    finding: Finding
-
-    @property
-    def row(self) -> dict[str, str]:
-        """Its row of separation_findings.csv."""
-        about = {"statement": self.finding.statement, "metric": self.metric.name, "regime": self.regime}
-        where = {"domain": self.domain, "role": self.role}
-        return about | where | {"verdict": str(self.finding.verdict), "numbers": self.finding.numbers}
-
-
-@dataclass(frozen=True)
 class Gain:
     """By how much a lower rate is better than the highest ones, by seed; rates in nats per second."""
 
@@ -51,9 +33,9 @@ class Gain:
     highest: float
 
 
-def findings(cells: Separators, curve: pd.DataFrame) -> list[Told]:
+def findings(cells: Separators, curve: pd.DataFrame) -> list[DomainFinding]:
     """All statements that the sweep has data for, on test and unseen domains."""
-    found: list[Told] = []
+    found: list[DomainFinding] = []
     for regime, points in on_axis(cells.variational, TOTAL).groupby(REGIME, sort=False):
         for metric in (SI_SDRI, BLR):
             found += _optima(str(regime), points, metric, curve[curve[AXIS] == TOTAL.column])
@@ -74,20 +56,9 @@ def gain_of_lower_rate(points: pd.DataFrame, metric: Metric) -> Gain | None:
     return Gain((highest - here).dropna(), float(rates[chosen].mean()), float(rates.drop(low).mean()))
 
 
-def verdicts(told: Sequence[Told]) -> Iterator[str]:
-    """Statement by statement: the test domain in full, then what is said of every domain."""
-    groups: dict[tuple[str, str, str], list[Told]] = {}
-    for one in told:
-        groups.setdefault((one.finding.statement, one.metric.name, one.regime), []).append(one)
-    for (statement, metric, regime), mine in groups.items():
-        yield from (str(one.finding) for one in mine if one.role == Role.TEST)
-        by_verdict = {
-            verdict: [one.domain for one in mine if one.finding.verdict == verdict and one.role != Role.TEST]
-            for verdict in Verdict
-        }
-        said = "; ".join(f"{verdict} on {', '.join(domains)}" for verdict, domains in by_verdict.items() if domains)
-        if said:
-            yield f"{statement} ({named(regime, LABELS[metric])}): {said}"
+def _about(metric: Metric, regime: str, domain: str, role: str, finding: Finding) -> DomainFinding:
+    about = {"metric": metric.name, "regime": regime}
+    return DomainFinding(finding, about, named(regime, LABELS[metric.name]), domain, role)
 
 
 def _losses(points: pd.DataFrame, metric: Metric) -> tuple[pd.DataFrame, pd.Series]:
@@ -97,7 +68,7 @@ def _losses(points: pd.DataFrame, metric: Metric) -> tuple[pd.DataFrame, pd.Seri
     return rows.pivot_table(index="seed", columns=POINT, values="loss"), rows.groupby(POINT)["rate"].mean()
 
 
-def _optima(regime: str, points: pd.DataFrame, metric: Metric, curve: pd.DataFrame) -> Iterator[Told]:
+def _optima(regime: str, points: pd.DataFrame, metric: Metric, curve: pd.DataFrame) -> Iterator[DomainFinding]:
     at_home: Gain | None = None
     for domain, rows in points[points["role"].isin(JUDGED)].groupby("domain", sort=False):
         gain = gain_of_lower_rate(rows, metric)
@@ -107,12 +78,12 @@ def _optima(regime: str, points: pd.DataFrame, metric: Metric, curve: pd.DataFra
         where = named(regime, LABELS[metric.name], domain)
         rates = f"; {gain.lower:.3g} against {gain.highest:.3g} nats per second"
         best = _optimum(part(curve, regime, metric.name, domain, OPTIMUM))
-        yield Told(metric, regime, domain, role, above(LOWER, where, gain.by_seed, metric.unit, rates + best))
+        yield _about(metric, regime, domain, role, above(LOWER, where, gain.by_seed, metric.unit, rates + best))
         if role == Role.TEST:
             at_home = gain
         elif at_home is not None:
             more = (gain.by_seed - at_home.by_seed).dropna()
-            yield Told(metric, regime, domain, role, above(WIDER, where, more, metric.unit))
+            yield _about(metric, regime, domain, role, above(WIDER, where, more, metric.unit))
 
 
 def _optimum(best: pd.DataFrame) -> str:
@@ -123,7 +94,7 @@ def _optimum(best: pd.DataFrame) -> str:
     return f"; the curve's optimum is at {row['rate']:.3g}{span}{', its edge' if row['at_edge'] else ''}"
 
 
-def _twins(regime: str, points: pd.DataFrame, twins: pd.DataFrame) -> Iterator[Told]:
+def _twins(regime: str, points: pd.DataFrame, twins: pd.DataFrame) -> Iterator[DomainFinding]:
     """Each seed at the rate that other seeds choose on validation mixtures, less its deterministic twin."""
     losses, _ = _losses(points[points["role"] == Role.VALID], SI_SDRI)
     chosen = chosen_by_others(losses)
@@ -135,4 +106,4 @@ def _twins(regime: str, points: pd.DataFrame, twins: pd.DataFrame) -> Iterator[T
             if len(gain):
                 where = named(regime, LABELS[SI_SDRI.name], str(domain))
                 said = above(f"{TWIN} {twin}".rstrip(), where, gain, SI_SDRI.unit)
-                yield Told(SI_SDRI, regime, str(domain), str(rows["role"].iloc[0]), said)
+                yield _about(SI_SDRI, regime, str(domain), str(rows["role"].iloc[0]), said)

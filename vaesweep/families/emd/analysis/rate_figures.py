@@ -46,7 +46,7 @@ COLUMNS = 4  # panels beside each other in Figure 10
 
 
 @dataclass(frozen=True)
-class Drawn:
+class SeparationCurves:
     """What the figures are made of: the cells, and the `curve` of `separation_curve`, of one `regime`."""
 
     cells: Separators
@@ -69,7 +69,7 @@ class Drawn:
         return part(self.curve[self.curve[AXIS] == axis.column], self.regime, metric.name, domain, kind)
 
 
-def draw_rates(drawn: Drawn, path: Path) -> None:
+def draw_rates(drawn: SeparationCurves, path: Path) -> None:
     """Figures 2, 7 and 8: every metric against every rate, on the test domain and two shifted ones."""
     shown = dict(zip([drawn.test, *_extremes(drawn.cells.domains(Role.UNSEEN))], OVERVIEW, strict=False))
     axes = drawn.cells.axes
@@ -92,7 +92,7 @@ def draw_rates(drawn: Drawn, path: Path) -> None:
     save(figure, path)
 
 
-def draw_conditions(drawn: Drawn, metric: Metric, path: Path) -> None:
+def draw_conditions(drawn: SeparationCurves, metric: Metric, path: Path) -> None:
     """Figure 10: a panel a shifted condition, the condition trained on behind it in black; axes are shared.
 
     All rates are those on the test domain.
@@ -130,7 +130,7 @@ def _extremes(unseen: list[str]) -> list[str]:
 
 
 def _draw_domain(
-    panel: Axes, drawn: Drawn, axis: RateAxis, metric: Metric, domain: str, style: Style
+    panel: Axes, drawn: SeparationCurves, axis: RateAxis, metric: Metric, domain: str, style: Style
 ) -> Iterable[float]:
     """Dots, band, line and star of one domain; the range of its dots."""
     cells = metric.points(drawn.rows(axis, domain))
@@ -172,7 +172,7 @@ def _handle(style: Style, label: str) -> Line2D:
     return Line2D([], [], color=style.colour, linestyle=style.line, lw=2.4, label=label)
 
 
-def _notes(drawn: Drawn) -> Iterable[Line2D]:
+def _notes(drawn: SeparationCurves) -> Iterable[Line2D]:
     """What stars, bands, hollow dots and dotted lines are, where there are any."""
     yield Line2D([], [], marker="*", label="optimum", **marked("#999999", 13))
     if drawn.curve["low"].notna().any():

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from vaesweep.analysis.findings import findings_table, summarise
 from vaesweep.analysis.groups import POINT, REGIME
-from vaesweep.analysis.load import model_of
+from vaesweep.analysis.load import download_cell
 from vaesweep.analysis.report import Report, replace_file
 from vaesweep.analysis.runs import Runs, client_of, log_files
 from vaesweep.data.domains import DataSet
@@ -18,9 +19,9 @@ from vaesweep.errors import UserError
 from vaesweep.families.emd.analysis.audio import write_audio
 from vaesweep.families.emd.analysis.curves import BLR, SI_SDRI, Separators, chosen_cells, separation_curve
 from vaesweep.families.emd.analysis.example import Example, separate
-from vaesweep.families.emd.analysis.findings import findings, verdicts
+from vaesweep.families.emd.analysis.findings import findings
 from vaesweep.families.emd.analysis.picture import draw_example
-from vaesweep.families.emd.analysis.rate_figures import Drawn, draw_conditions, draw_rates
+from vaesweep.families.emd.analysis.rate_figures import SeparationCurves, draw_conditions, draw_rates
 from vaesweep.vocabulary import store_uri
 
 FOLDER = "separation"  # of a cell's pictures and sounds, among the artifacts of its run
@@ -36,20 +37,16 @@ def report(runs: Runs, data: DataSet, out: Path, tracking_uri: str | None = None
     if cells.variational.empty and cells.deterministic.empty:
         return Report((), ("separation: no separator has finished, so there is nothing to report yet",))
     curve = separation_curve(runs, cells)
-    told = findings(cells, curve)
-    table = pd.DataFrame([one.row for one in told], columns=["statement", *_ABOUT, "verdict", "numbers"])
+    stated = findings(cells, curve)
     out.mkdir(parents=True, exist_ok=True)
     files: dict[str, Callable[[Path], object]] = {
         "separation_curve.csv": partial(curve.to_csv, index=False),
-        "separation_findings.csv": partial(table.to_csv, index=False),
+        "separation_findings.csv": partial(findings_table(stated, ["metric", "regime"]).to_csv, index=False),
         **_figures(runs, cells, curve),
     }
     paths = tuple(replace_file(out / name, write) for name, write in files.items())
     pictures = _pictures(runs, cells, data, out, tracking_uri or store_uri())
-    return Report(paths, (*verdicts(told), *pictures))
-
-
-_ABOUT = ("metric", "regime", "domain", "role")
+    return Report(paths, (*summarise(stated), *pictures))
 
 
 def write_example(example: Example, title: str, out: Path) -> tuple[Path, ...]:
@@ -67,7 +64,7 @@ def _figures(runs: Runs, cells: Separators, curve: pd.DataFrame) -> dict[str, Ca
     for regime in drawable:
         ending = f"_{regime}" if len(drawable) > 1 else ""
         name = f"{runs.record.name} (preset {runs.record.preset}){': ' + regime if regime else ''}"
-        drawn = Drawn(cells, curve, regime, name)
+        drawn = SeparationCurves(cells, curve, regime, name)
         files[f"separation_rates{ending}.png"] = partial(draw_rates, drawn)
         files[f"conditions_blr{ending}.png"] = partial(draw_conditions, drawn, BLR)
         files[f"conditions_si_sdri{ending}.png"] = partial(draw_conditions, drawn, SI_SDRI)
@@ -83,7 +80,7 @@ def _pictures(runs: Runs, cells: Separators, data: DataSet, out: Path, tracking_
     for cell, whys in reasons.items():
         label, folder = ", ".join(whys).replace("_", " "), out / FOLDER / "_".join(whys)
         try:
-            example = separate(model_of(client, runs.run_ids[cell]), data)
+            example = separate(download_cell(client, runs.run_ids[cell]), data)
         except UserError as error:
             yield f"separation: no picture of {label} (cell {cell}): {error}"
             continue

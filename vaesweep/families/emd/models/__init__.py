@@ -1,1 +1,1 @@
-"""Encoder-masker-decoder networks and their latent variables: tensors in, an Elbo out."""
+"""WaveformEncoder-masker-decoder networks and their latent variables: tensors in, an Elbo out."""

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vaesweep.distributions import standard_gaussian
-from vaesweep.families.emd.models.layers import Pointwise, affine
+from vaesweep.families.emd.models.layers import Pointwise1d, affine
 from vaesweep.packing import Frozen
 
 
@@ -62,8 +62,8 @@ class Made(nn.Module):
     def __init__(self, channels: int, hidden: int, *, backwards: bool) -> None:
         super().__init__()
         self.backwards = backwards
-        self.enter = Pointwise(channels, hidden)
-        self.leave = Pointwise(hidden, channels)
+        self.enter = Pointwise1d(channels, hidden)
+        self.leave = Pointwise1d(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         """One mean a channel and frame."""

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 
-class Pointwise(nn.Conv1d):
+class Pointwise1d(nn.Conv1d):
     """A 1×1 convolution: `[batch, inputs, frames]` to `[batch, outputs, frames]`.
 
     It is computed as a batched matrix product: on a CPU, `vmap` of a convolution over its weights is one with a group a

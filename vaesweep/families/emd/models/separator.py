@@ -1,4 +1,4 @@
-"""Encoder-masker-decoder separators, deterministic and variational (VI-EMD): one template.
+"""WaveformEncoder-masker-decoder separators, deterministic and variational (VI-EMD): one template.
 
 Thesis lines 921-951, the bound at 1186-1249, multitasking at 1264-1274:
 
@@ -38,26 +38,33 @@ from vaesweep.families.emd.models.latents import (
 from vaesweep.families.emd.models.masker import MaskerConfig, masker
 from vaesweep.families.emd.models.observation import Blr, LikelihoodConfig, distortion, outputs
 from vaesweep.families.emd.models.tasnet import TasNetConfig
-from vaesweep.families.emd.models.waveforms import KERNEL, STRIDE, Decoder, Encoder, frames_of, overlap_of
+from vaesweep.families.emd.models.waveforms import (
+    KERNEL,
+    STRIDE,
+    WaveformDecoder,
+    WaveformEncoder,
+    frames_of,
+    overlap_of,
+)
 from vaesweep.packing import Frozen
 from vaesweep.permutation import best_assignment, pairwise
 
 ENCODING, MASKS, SOURCES = "encoding", "masks", "sources"  # the rates' names
 
 
-class StandardPrior(Frozen):
+class StandardPriorConfig(Frozen):
     """The fixed prior of the encoding's kind (thesis section F): N(0, 1), LN(0, 1) or Gamma(1/2, 1)."""
 
     kind: Literal["standard"] = "standard"
 
 
-class AdaptivePrior(Frozen):
+class AdaptivePriorConfig(Frozen):
     """The mixture's encoding is expected to be the sum of its sources' encodings (thesis eq. 5)."""
 
     kind: Literal["adaptive"] = "adaptive"
 
 
-PriorConfig = Annotated[StandardPrior | FlowConfig | AdaptivePrior, Field(discriminator="kind")]
+PriorConfig = Annotated[StandardPriorConfig | FlowConfig | AdaptivePriorConfig, Field(discriminator="kind")]
 PRIORS_OF: dict[EncodingKind, tuple[str, ...]] = {
     "deterministic": ("standard",),
     "gaussian": ("standard", "flow", "adaptive"),
@@ -77,7 +84,7 @@ class SeparatorConfig(Frozen):
     encoding: EncodingKind = "gaussian"
     masks: MaskKind = "log_normal"
     masker: MaskerConfig = TasNetConfig(bottleneck=16, hidden=16, skip=8, repeats=1)
-    prior: PriorConfig = Field(StandardPrior(), description="of encodings")
+    prior: PriorConfig = Field(StandardPriorConfig(), description="of encodings")
     mask_prior_location: float = Field(
         0.0, description="location of log-normal masks' prior: 0 at thesis line 1368, 0.9 in its eq. 35"
     )
@@ -162,9 +169,9 @@ class Separator(nn.Module):
         self.masking: Latent = mask_latent(config.masks, config.mask_prior_location)
         self.loss: Callable[..., Tensor] = distortion(config.likelihood)
         features = config.latents
-        self.encoder = Encoder(self.encoding.parameters * features, config.kernel, config.stride)
+        self.encoder = WaveformEncoder(self.encoding.parameters * features, config.kernel, config.stride)
         self.masker = masker(features, self.masking.parameters * config.speakers * features, config.masker)
-        self.decoder = Decoder(features, outputs(config.likelihood), config.kernel, config.stride)
+        self.decoder = WaveformDecoder(features, outputs(config.likelihood), config.kernel, config.stride)
         self.flow = FlowPrior(features, config.prior) if isinstance(config.prior, FlowConfig) else None
 
     def encode(self, waveforms: Tensor) -> Variable:

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vaesweep.families.emd.models.layers import Pointwise
+from vaesweep.families.emd.models.layers import Pointwise1d
 from vaesweep.families.emd.models.norms import GlobalLayerNorm
 from vaesweep.packing import Frozen
 
@@ -45,9 +45,11 @@ class SepFormer(nn.Module):
     def __init__(self, features: int, outputs: int, config: SepFormerConfig) -> None:
         super().__init__()
         self.chunk = config.chunk
-        self.enter = nn.Sequential(GlobalLayerNorm(features), Pointwise(features, config.width))
+        self.enter = nn.Sequential(GlobalLayerNorm(features), Pointwise1d(features, config.width))
         self.paths = nn.Sequential(*[DualPath(config) for _ in range(config.repeats)], nn.PReLU())
-        self.leave = nn.Sequential(Pointwise(config.width, config.width), nn.ReLU(), Pointwise(config.width, outputs))
+        self.leave = nn.Sequential(
+            Pointwise1d(config.width, config.width), nn.ReLU(), Pointwise1d(config.width, outputs)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """One number an output and frame, each from all frames."""
@@ -89,7 +91,7 @@ class TransformerLayer(nn.Module):
 
     def __init__(self, config: SepFormerConfig) -> None:
         super().__init__()
-        self.attend = nn.Sequential(nn.LayerNorm(config.width), Attention(config.width, config.heads))
+        self.attend = nn.Sequential(nn.LayerNorm(config.width), SelfAttention(config.width, config.heads))
         self.think = nn.Sequential(
             nn.LayerNorm(config.width),
             Dense(config.width, config.feedforward),
@@ -103,7 +105,7 @@ class TransformerLayer(nn.Module):
         return x + self.think(x)
 
 
-class Attention(nn.Module):
+class SelfAttention(nn.Module):
     """Multi-head self-attention, every frame to every frame: `[batch, length, width]` to the same."""
 
     def __init__(self, width: int, heads: int) -> None:

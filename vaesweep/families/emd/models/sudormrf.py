@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from vaesweep.families.emd.models.layers import OddKernel, Pointwise, depthwise
+from vaesweep.families.emd.models.layers import OddKernel, Pointwise1d, depthwise
 from vaesweep.families.emd.models.norms import GlobalLayerNorm
 from vaesweep.packing import Frozen
 
@@ -38,10 +38,10 @@ class SuDoRmRf(nn.Module):
         super().__init__()
         self.body = nn.Sequential(
             GlobalLayerNorm(features),
-            Pointwise(features, config.bottleneck),
+            Pointwise1d(features, config.bottleneck),
             *[UConvBlock(config) for _ in range(config.blocks)],
             nn.PReLU(),
-            Pointwise(config.bottleneck, outputs),
+            Pointwise1d(config.bottleneck, outputs),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,13 +55,13 @@ class UConvBlock(nn.Module):
     def __init__(self, config: SuDoRmRfConfig) -> None:
         super().__init__()
         hidden = config.hidden
-        self.expand = nn.Sequential(Pointwise(config.bottleneck, hidden), GlobalLayerNorm(hidden), nn.PReLU())
+        self.expand = nn.Sequential(Pointwise1d(config.bottleneck, hidden), GlobalLayerNorm(hidden), nn.PReLU())
         strides = [1] + [2] * (config.resolutions - 1)
         self.downsample = nn.ModuleList(
             nn.Sequential(depthwise(hidden, config.kernel, stride=stride), GlobalLayerNorm(hidden))
             for stride in strides
         )
-        self.contract = nn.Sequential(GlobalLayerNorm(hidden), nn.PReLU(), Pointwise(hidden, config.bottleneck))
+        self.contract = nn.Sequential(GlobalLayerNorm(hidden), nn.PReLU(), Pointwise1d(hidden, config.bottleneck))
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` and what all resolutions add to it."""

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from vaesweep.families.emd.models.layers import OddKernel, Pointwise, depthwise
+from vaesweep.families.emd.models.layers import OddKernel, Pointwise1d, depthwise
 from vaesweep.families.emd.models.norms import GlobalLayerNorm
 from vaesweep.packing import Frozen
 
@@ -42,12 +42,12 @@ class TemporalConvNet(nn.Module):
         super().__init__()
         self.widths = [config.bottleneck, config.skip]
         self.norm = GlobalLayerNorm(features)
-        self.bottleneck = Pointwise(features, config.bottleneck)
+        self.bottleneck = Pointwise1d(features, config.bottleneck)
         *dilations, last = [2**number for number in range(config.blocks)] * config.repeats
         self.blocks = nn.ModuleList(block(config, sum(self.widths), dilation) for dilation in dilations)
         self.last = block(config, config.skip, last)
         self.activation = nn.PReLU()
-        self.masks = Pointwise(config.skip, outputs)
+        self.masks = Pointwise1d(config.skip, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """One number an output and frame, each from all frames."""
@@ -64,11 +64,11 @@ class TemporalConvNet(nn.Module):
 def block(config: TasNetConfig, outputs: int, dilation: int) -> nn.Sequential:
     """A depthwise separable convolution between normalisations: `[batch, bottleneck, frames]` to `outputs` channels."""
     return nn.Sequential(
-        Pointwise(config.bottleneck, config.hidden),
+        Pointwise1d(config.bottleneck, config.hidden),
         nn.PReLU(),
         GlobalLayerNorm(config.hidden),
         depthwise(config.hidden, config.kernel, dilation=dilation),
         nn.PReLU(),
         GlobalLayerNorm(config.hidden),
-        Pointwise(config.hidden, outputs),
+        Pointwise1d(config.hidden, outputs),
     )

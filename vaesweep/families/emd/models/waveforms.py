@@ -16,7 +16,7 @@ KERNEL, STRIDE = 16, 8  # samples; thesis line 923 gives the stride, Conv-TasNet
 INITIAL = 1e-2  # bound of the uniform initial weights: the first estimates lie in [-1, 1] (thesis line 1539)
 
 
-class Encoder(nn.Module):
+class WaveformEncoder(nn.Module):
     """Linear filters of a waveform: `[batch, time]` to `[batch, channels, frames]`.
 
     `channels` is what the encoding needs a frame: K numbers, or 2K where each of K has a location and a scale.
@@ -40,7 +40,7 @@ class Encoder(nn.Module):
         return torch.bmm(self.weight.expand(len(waveform), -1, -1), windows.mT)
 
 
-class Decoder(nn.Module):
+class WaveformDecoder(nn.Module):
     """Waveforms of weighted filters, overlapped and added: `[..., inputs, frames]` to `[..., outputs, time]`.
 
     `outputs` is what a sample needs: 1, or 2 where it has a location and a scale. There is at least one leading axis.

@@ -46,7 +46,7 @@ LINEAR = 0.1  # nats: smaller changes are drawn to scale, larger ones logarithmi
 
 
 @dataclass(frozen=True)
-class Drawn:
+class ContinuityCurves:
     """Rows of `continuity` of one domain, and levels that negative ELBOs are held against, nats an image."""
 
     table: pd.DataFrame
@@ -72,7 +72,7 @@ class Drawn:
         return rows["step_size"].to_numpy(float), [sign * rows[column].to_numpy(float) for column in columns]
 
 
-def draw_continuity(drawn: Drawn, title: str, path: Path) -> None:
+def draw_continuity(drawn: ContinuityCurves, title: str, path: Path) -> None:
     """Draw `continuity.png` of one domain."""
     figure = page(19, 9.6, title)
     grid = figure.subplots(2, len(PANELS), sharex=True)
@@ -92,7 +92,7 @@ def draw_continuity(drawn: Drawn, title: str, path: Path) -> None:
     save(figure, path)
 
 
-def _draw_levels(panel: Axes, drawn: Drawn, part: str) -> None:
+def _draw_levels(panel: Axes, drawn: ContinuityCurves, part: str) -> None:
     shown: list[float] = []
     bands: list[float] = []
     for group in drawn.groups:
@@ -110,7 +110,11 @@ def _draw_levels(panel: Axes, drawn: Drawn, part: str) -> None:
 
 
 def _draw_group(
-    panel: Axes, drawn: Drawn, group: str, sizes: np.ndarray, values: tuple[np.ndarray, np.ndarray, np.ndarray]
+    panel: Axes,
+    drawn: ContinuityCurves,
+    group: str,
+    sizes: np.ndarray,
+    values: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
     """A line against the step, or one across the panel where there are no steps; intervals as bands."""
     value, low, high = values
@@ -124,7 +128,7 @@ def _draw_group(
     panel.plot(sizes, value, color=colour, linestyle=line, marker=marker, markersize=6, lw=2.2, zorder=3)
 
 
-def _draw_changes(panel: Axes, drawn: Drawn, part: str) -> None:
+def _draw_changes(panel: Axes, drawn: ContinuityCurves, part: str) -> None:
     panel.axhline(0, color=GREY, lw=1)
     for group in drawn.groups:
         sizes, values = drawn.line(group, part, ("change", "change_low", "change_high"))
@@ -155,7 +159,7 @@ def _limit(panel: Axes, shown: list[float], bands: list[float]) -> None:
     panel.set_ylim(bottom, top)
 
 
-def _finish(panel: Axes, drawn: Drawn) -> None:
+def _finish(panel: Axes, drawn: ContinuityCurves) -> None:
     sizes = sorted({float(size) for size in drawn.table["step_size"].dropna()})
     panel.set_xscale("log")
     panel.set_xticks(sizes, [f"1/{round(1 / size)}" for size in sizes])
@@ -166,7 +170,7 @@ def _finish(panel: Axes, drawn: Drawn) -> None:
     panel.tick_params(labelsize=TICK)
 
 
-def _handles(drawn: Drawn) -> list[Line2D | Patch]:
+def _handles(drawn: ContinuityCurves) -> list[Line2D | Patch]:
     found: list[Line2D | Patch] = []
     for group in drawn.groups:
         line, marker = LINES[drawn.kind(group)]

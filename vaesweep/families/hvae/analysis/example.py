@@ -11,10 +11,10 @@ from torch import Tensor
 
 from vaesweep.distributions import Gaussian
 from vaesweep.errors import UserError
-from vaesweep.families.hvae.analysis.trained import Opened
+from vaesweep.families.hvae.analysis.trained import TrainedHierarchy
 from vaesweep.families.hvae.models.blocks import double
 from vaesweep.families.hvae.models.config import INITIAL_NOISE, level_name
-from vaesweep.families.hvae.models.continuous import SdeLevel, Trace
+from vaesweep.families.hvae.models.continuous import LevelPath, SdeLevel
 from vaesweep.families.hvae.models.walk import Adaptive
 
 SEED = 20  # of what belongs to no image: prior samples, pixels' noise
@@ -44,11 +44,11 @@ class Process:
     mean: Tensor
     std: Tensor
     value: Tensor
-    traces: list[Trace]
+    traces: list[LevelPath]
 
 
 @torch.no_grad()
-def reconstruct(cell: Opened, rows: Tensor, samples: int = 3) -> Reconstructions:
+def reconstruct(cell: TrainedHierarchy, rows: Tensor, samples: int = 3) -> Reconstructions:
     """What the cell makes of images, by their own noise; pixels by noise of the figure."""
     x = cell.images(rows)
     elbo, found = cell.model(x, **cell.noise(rows))
@@ -59,7 +59,7 @@ def reconstruct(cell: Opened, rows: Tensor, samples: int = 3) -> Reconstructions
 
 
 @torch.no_grad()
-def adaptive_elbo(cell: Opened, rows: Tensor, tolerance: float) -> Tensor:
+def adaptive_elbo(cell: TrainedHierarchy, rows: Tensor, tolerance: float) -> Tensor:
     """The ELBO `[row]`, in nats, with steps as small as `tolerance` asks for, along Brownian paths of their own.
 
     UserError of a tolerance that is not positive, and of a discrete hierarchy.
@@ -74,7 +74,7 @@ def adaptive_elbo(cell: Opened, rows: Tensor, tolerance: float) -> Tensor:
 
 
 @torch.no_grad()
-def from_prior(cell: Opened, count: int) -> tuple[Tensor, Tensor]:
+def from_prior(cell: TrainedHierarchy, count: int) -> tuple[Tensor, Tensor]:
     """Means and samples `[count, 1, size, size]` of the observation, latent variables drawn from the prior."""
     generator = _generator()
     found = cell.model.generate(*cell.fresh(count, generator))
@@ -84,7 +84,7 @@ def from_prior(cell: Opened, count: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def from_top_level(cell: Opened, rows: Tensor, draws: int) -> Tensor:
+def from_top_level(cell: TrainedHierarchy, rows: Tensor, draws: int) -> Tensor:
     """Means `[draw, row, 1, size, size]` where only the initial value and the topmost level see the images.
 
     These two are drawn anew for each draw as well.
@@ -95,14 +95,14 @@ def from_top_level(cell: Opened, rows: Tensor, draws: int) -> Tensor:
 
 
 @torch.no_grad()
-def process_of(cell: Opened, row: int) -> Process:
+def process_of(cell: TrainedHierarchy, row: int) -> Process:
     """The latent process of one image. UserError of a discrete hierarchy, which has none."""
     rows = torch.tensor([row])
     noise = cell.noise(rows)
     signals = cell.model.bottom_up(cell.images(rows))
     q = Gaussian(*cell.model.initial(signals[0]).chunk(2, dim=-3))
     value = q.sample(noise[INITIAL_NOISE])
-    traces: list[Trace] = []
+    traces: list[LevelPath] = []
     for number, (level, signal) in enumerate(zip(cell.model.levels, signals, strict=True)):
         if not isinstance(level, SdeLevel):
             raise UserError(f"cell {cell.cell} has blocks and no processes; name one that is continuous in depth")

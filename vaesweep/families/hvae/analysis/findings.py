@@ -6,14 +6,13 @@ other step is better does the choice depend on what is seen: there each seed is 
 choose.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
 
-from vaesweep.analysis.findings import Finding, Verdict, above, below, chosen_by_others
+from vaesweep.analysis.findings import DomainFinding, Finding, Verdict, above, below, chosen_by_others
 from vaesweep.analysis.groups import POINT, named
-from vaesweep.data.domains import Role
 from vaesweep.families.hvae.analysis.cells import GROUP, Hierarchies
 from vaesweep.families.hvae.analysis.continuity import by_seed
 
@@ -24,22 +23,6 @@ BY_DISTORTION = "steps change the distortion more than the rates"  # after which
 BEST = "training's step is better than any other"
 BETTER = "{one} is better than {other}, both as trained"
 REFINED = "{one} with its finest steps is better than {other} as trained"
-
-
-@dataclass(frozen=True)
-class Told:
-    """A finding about one group of cells on one domain."""
-
-    group: str
-    domain: str
-    role: str
-    finding: Finding
-
-    @property
-    def row(self) -> dict[str, str]:
-        """Its row of hierarchy_findings.csv."""
-        about = {"statement": self.finding.statement, "group": self.group, "domain": self.domain, "role": self.role}
-        return about | {"verdict": str(self.finding.verdict), "numbers": self.finding.numbers}
 
 
 @dataclass(frozen=True)
@@ -89,31 +72,15 @@ class Seen:
         return f"; ELBO {self.elbo[steps].mean():.5g} at 1/{steps}, {self.elbo[self.trained].mean():.5g} as trained"
 
 
-def findings(cells: Hierarchies, rows: pd.DataFrame) -> list[Told]:
+def findings(cells: Hierarchies, rows: pd.DataFrame) -> list[DomainFinding]:
     """All statements that the sweep has data for, on test and unseen domains; `rows` are those of `measured`."""
-    found: list[Told] = []
+    found: list[DomainFinding] = []
     for (domain, role), _ in rows.groupby(["domain", "role"], sort=False):
         seen = {group: Seen.of(cells, rows, group, str(domain)) for group in cells.depths}
-        told = [(group, finding) for group in seen for finding in _of_steps(cells.depths[group].kind, seen[group])]
-        told += [(one, finding) for one in cells.of_kind("continuous") for finding in _against(cells, seen, one)]
-        found += [Told(group, str(domain), str(role), finding) for group, finding in told]
+        stated = [(group, finding) for group in seen for finding in _of_steps(cells.depths[group].kind, seen[group])]
+        stated += [(one, finding) for one in cells.of_kind("continuous") for finding in _against(cells, seen, one)]
+        found += [DomainFinding(finding, {GROUP: group}, group, str(domain), str(role)) for group, finding in stated]
     return found
-
-
-def verdicts(told: Sequence[Told]) -> Iterator[str]:
-    """Statement by statement: the test domain in full, then what is said of every other."""
-    groups: dict[tuple[str, str], list[Told]] = {}
-    for one in told:
-        groups.setdefault((one.finding.statement, one.group), []).append(one)
-    for (statement, group), mine in groups.items():
-        yield from (str(one.finding) for one in mine if one.role == Role.TEST)
-        said = [
-            f"{verdict} on {', '.join(domains)}"
-            for verdict in Verdict
-            if (domains := [one.domain for one in mine if one.finding.verdict == verdict and one.role != Role.TEST])
-        ]
-        if said:
-            yield f"{statement} ({group}): {'; '.join(said)}"
 
 
 def _of_steps(kind: str, seen: Seen) -> Iterator[Finding]:

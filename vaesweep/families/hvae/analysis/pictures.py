@@ -15,18 +15,18 @@ from torch import Tensor
 
 from vaesweep.analysis.style import LABEL, TICK, page, save
 from vaesweep.families.hvae.analysis.example import from_prior, from_top_level, reconstruct
-from vaesweep.families.hvae.analysis.trained import Opened
-from vaesweep.families.hvae.data import Kind
+from vaesweep.families.hvae.analysis.trained import TrainedHierarchy
+from vaesweep.families.hvae.data import PixelKind
 
 SIDE = 1.7  # inches of an image
 SAMPLES, DRAWS = 3, 5
 PRIOR_ROWS, PRIOR_COLUMNS = 4, 8
 MANY = 100  # images, whose colours prior samples have
 FILLED = 0.995  # of the pixels are within the colours of an image
-UNITS = {Kind.REAL: "pixel [the data's units]", Kind.BINARY: "probability of a one"}
+UNITS = {PixelKind.REAL: "pixel [the data's units]", PixelKind.BINARY: "probability of a one"}
 
 
-def draw_reconstructions(cell: Opened, rows: Tensor, title: str, path: Path) -> Path:
+def draw_reconstructions(cell: TrainedHierarchy, rows: Tensor, title: str, path: Path) -> Path:
     """A row an image: input, mean of the observation, samples, and where the observation is unsure."""
     found = reconstruct(cell, rows, SAMPLES)
     columns = ["input", "mean", *(f"sample {number + 1}" for number in range(SAMPLES)), "entropy"]
@@ -43,13 +43,13 @@ def draw_reconstructions(cell: Opened, rows: Tensor, title: str, path: Path) -> 
         _bar(figure, image, panels[-2])
         _bar(figure, _show(panels[-1], found.entropy[number], entropies), panels[-1])
         panels[0].set_ylabel(f"image {row}\nELBO {float(found.elbo[number]):.1f}", fontsize=TICK)
-    standardised = ",\nstandardised" if cell.kind is Kind.REAL else ""
+    standardised = ",\nstandardised" if cell.kind is PixelKind.REAL else ""
     grid[-1, -2].set_xlabel(UNITS[cell.kind].replace(" [", "\n["), fontsize=TICK)
     grid[-1, -1].set_xlabel(f"nats per pixel{standardised}", fontsize=TICK)
     return save(figure, path)
 
 
-def draw_prior_samples(cell: Opened, title: str, path: Path) -> Path:
+def draw_prior_samples(cell: TrainedHierarchy, title: str, path: Path) -> Path:
     """Means of the observation above, samples of it below, latent variables drawn from the prior."""
     found = from_prior(cell, PRIOR_ROWS * PRIOR_COLUMNS)
     figure = page(10.6, 10.2, title)
@@ -70,7 +70,7 @@ def montage(pixels: Tensor, rows: int) -> np.ndarray:
     return grid.flatten(2).flatten(0, 1)[:-1, :-1].numpy()
 
 
-def draw_top_level(cell: Opened, rows: Tensor, title: str, path: Path) -> Path:
+def draw_top_level(cell: TrainedHierarchy, rows: Tensor, title: str, path: Path) -> Path:
     """A column an image: input, then observation means where only initial value and topmost level see it."""
     x = cell.physical(cell.images(rows))
     shown = [x, *from_top_level(cell, rows, DRAWS)]
@@ -97,9 +97,9 @@ def _sheet(rows: int, columns: int, title: str, extra: float) -> tuple[Figure, n
     return figure, grid
 
 
-def _look(kind: Kind, pixels: Tensor) -> dict[str, Any]:
+def _look(kind: PixelKind, pixels: Tensor) -> dict[str, Any]:
     """A scale of colours that holds `pixels`, but for the few brightest and darkest."""
-    if kind is Kind.BINARY:
+    if kind is PixelKind.BINARY:
         return {"cmap": "gray", "vmin": 0, "vmax": 1}
     low, high = np.quantile(pixels.numpy(), [1 - FILLED, FILLED])
     return {"cmap": "cividis", "vmin": float(low), "vmax": float(max(high, low + 1e-9))}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vaesweep.analysis.style import BLACK, BLUE, GREEN, LABEL, NOTE, ORANGE, PINK, TICK, legend, page, save
 from vaesweep.families.hvae.analysis.example import Process
-from vaesweep.families.hvae.models.continuous import Trace
+from vaesweep.families.hvae.models.continuous import LevelPath
 
 COLOURS = (BLUE, ORANGE, GREEN, PINK)
 SHOWN = len(COLOURS)
@@ -46,7 +46,7 @@ def draw_processes(process: Process, title: str, path: Path) -> Path:
     return save(figure, path)
 
 
-def numbers_to_show(trace: Trace) -> list[int]:
+def numbers_to_show(trace: LevelPath) -> list[int]:
     """Which latent numbers of a level are drawn, as places in its flattened state."""
     rate = trace.rate[0].mean(0).flatten()
     count = min(SHOWN, len(rate))
@@ -55,7 +55,7 @@ def numbers_to_show(trace: Trace) -> list[int]:
     return np.linspace(0, len(rate) - 1, count).round().astype(int).tolist()
 
 
-def rate_along(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
+def rate_along(trace: LevelPath) -> tuple[np.ndarray, np.ndarray]:
     """The whole level's path rate `[step + 1]`, nats per unit of depth, and its integral so far, nats.
 
     The integral is the sum over steps of the rate where each begins, as Euler's solvers have it.
@@ -66,7 +66,7 @@ def rate_along(trace: Trace) -> tuple[np.ndarray, np.ndarray]:
     return rate.numpy(), along.numpy()
 
 
-def _draw_level(panels: np.ndarray, trace: Trace, shown: list[int]) -> None:
+def _draw_level(panels: np.ndarray, trace: LevelPath, shown: list[int]) -> None:
     depth = np.linspace(0, 1, trace.states.shape[1])
     sigma = trace.sigma.expand_as(trace.states)
     for panel, values in zip(panels, (trace.states, trace.posterior, trace.prior, sigma), strict=False):
@@ -82,7 +82,7 @@ def _draw_level(panels: np.ndarray, trace: Trace, shown: list[int]) -> None:
     _draw_rate(panels[4], depth, trace)
 
 
-def _draw_rate(panel: Axes, depth: np.ndarray, trace: Trace) -> None:
+def _draw_rate(panel: Axes, depth: np.ndarray, trace: LevelPath) -> None:
     rate, along = rate_along(trace)
     panel.plot(depth, rate, color=BLACK, lw=1.8, label="rate [nats/depth]")
     panel.plot(depth, along, color=BLACK, lw=1.8, linestyle=(0, (4, 2)), label="integral [nats]")

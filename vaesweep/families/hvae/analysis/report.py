@@ -7,31 +7,29 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
-
+from vaesweep.analysis.findings import DomainFinding, findings_table, summarise
 from vaesweep.analysis.groups import REGIME
-from vaesweep.analysis.load import model_of
+from vaesweep.analysis.load import download_cell
 from vaesweep.analysis.report import Report, replace_file
 from vaesweep.analysis.runs import Runs, client_of, log_files
 from vaesweep.data.domains import DataSet, Role
 from vaesweep.errors import UserError
 from vaesweep.families.hvae.analysis.cells import GROUP, Hierarchies, depths_of
 from vaesweep.families.hvae.analysis.continuity import continuity, has_steps, measured
-from vaesweep.families.hvae.analysis.continuity_figure import Drawn, draw_continuity
+from vaesweep.families.hvae.analysis.continuity_figure import ContinuityCurves, draw_continuity
 from vaesweep.families.hvae.analysis.example import process_of
-from vaesweep.families.hvae.analysis.findings import Told, findings, verdicts
+from vaesweep.families.hvae.analysis.findings import findings
 from vaesweep.families.hvae.analysis.pictures import draw_prior_samples, draw_reconstructions, draw_top_level
 from vaesweep.families.hvae.analysis.processes import draw_processes
 from vaesweep.families.hvae.analysis.rates import draw_rates, have_curve, split_rates
 from vaesweep.families.hvae.analysis.references import references
-from vaesweep.families.hvae.analysis.trained import Opened, opened, rows_to_show
+from vaesweep.families.hvae.analysis.trained import TrainedHierarchy, restore_hierarchy, rows_to_show
 from vaesweep.families.hvae.family import HierarchyCell
 from vaesweep.vocabulary import store_uri
 
 FOLDER = "hierarchy"  # of a cell's pictures, among the artifacts of its run
 MANY = 4  # domains: of more than these, only the test domain is drawn
 ROWS = 4  # images of a chosen cell, or all there are
-_ABOUT = ["statement", "group", "domain", "role", "verdict", "numbers"]
 
 
 def report(runs: Runs, data: DataSet, out: Path, tracking_uri: str | None = None) -> Report:
@@ -46,14 +44,14 @@ def report(runs: Runs, data: DataSet, out: Path, tracking_uri: str | None = None
         return Report((), ("hierarchy: no hierarchy has finished, so there is nothing to report yet",))
     title = f"{runs.record.name} (preset {runs.record.preset})"
     files: dict[str, Callable[[Path], object]] = {}
-    told = _steps(cells, data, title, files, _evaluated(runs, cells, store))
+    stated = _steps(cells, data, title, files, _evaluated(runs, cells, store))
     _rates(cells, title, files)
     out.mkdir(parents=True, exist_ok=True)
     paths = tuple(replace_file(out / name, write) for name, write in files.items())
-    return Report(paths, (*verdicts(told), *_pictures(runs, cells, data, out, store)))
+    return Report(paths, (*summarise(stated), *_pictures(runs, cells, data, out, store)))
 
 
-def write_pictures(cell: Opened, count: int, about: str, out: Path) -> tuple[Path, ...]:
+def write_pictures(cell: TrainedHierarchy, count: int, about: str, out: Path) -> tuple[Path, ...]:
     """All pictures of one cell, of `count` images; processes only where levels have steps. UserError of a count."""
     rows = rows_to_show(cell, count)
     steps = f", {cell.steps} steps a level" if cell.steps else ""
@@ -83,23 +81,22 @@ def chosen_cells(cells: Hierarchies) -> dict[str, str]:
 
 def _steps(
     cells: Hierarchies, data: DataSet, title: str, files: dict[str, Callable[[Path], object]], rows: int
-) -> list[Told]:
+) -> list[DomainFinding]:
     """Add what says how steps matter to `files`; the findings. Nothing where no cell was evaluated at other steps."""
     values = measured(cells)
     table = continuity(cells, values)
     if not has_steps(table):
         return []
-    told = findings(cells, values)
-    found = pd.DataFrame([one.row for one in told], columns=_ABOUT)
+    stated = findings(cells, values)
     files["continuity.csv"] = partial(table.to_csv, index=False)
-    files["hierarchy_findings.csv"] = partial(found.to_csv, index=False)
+    files["hierarchy_findings.csv"] = partial(findings_table(stated, [GROUP]).to_csv, index=False)
     roles = dict(zip(table["domain"], table["role"], strict=True))
     for domain, role in roles.items():
         if role == Role.TEST or len(roles) <= MANY:
             name = "continuity.png" if role == Role.TEST else f"continuity_{domain}.png"
-            drawn = Drawn(table[table["domain"] == domain], references(data, domain, rows))
+            drawn = ContinuityCurves(table[table["domain"] == domain], references(data, domain, rows))
             files[name] = partial(draw_continuity, drawn, f"{title}: {domain}")
-    return told
+    return stated
 
 
 def _rates(cells: Hierarchies, title: str, files: dict[str, Callable[[Path], object]]) -> None:
@@ -121,7 +118,7 @@ def _pictures(runs: Runs, cells: Hierarchies, data: DataSet, out: Path, store: s
     for variant, cell in chosen_cells(cells).items():
         folder = out / FOLDER / variant.replace(" ", "_").replace("/", "_")
         try:
-            found = opened(model_of(client, runs.run_ids[cell]), data)
+            found = restore_hierarchy(download_cell(client, runs.run_ids[cell]), data)
             count = min(ROWS, found.population.rows)
             written = write_pictures(found, count, f"{variant}: cell {cell}", folder)
         except UserError as error:

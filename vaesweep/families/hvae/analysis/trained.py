@@ -13,26 +13,26 @@ from torch import Tensor
 from vaesweep.data.domains import DataSet, Domain, Role
 from vaesweep.data.spelling import did_you_mean
 from vaesweep.errors import UserError
-from vaesweep.families.hvae.data import Kind, Pixels
-from vaesweep.families.hvae.evaluation import Population, finest_steps, in_steps
+from vaesweep.families.hvae.data import PixelKind, Pixels
+from vaesweep.families.hvae.evaluation import EvaluationImages, finest_steps, in_steps
 from vaesweep.families.hvae.family import HierarchyCell, check_images
 from vaesweep.families.hvae.models.config import INITIAL_NOISE, DiscreteDepth
 from vaesweep.families.hvae.models.hierarchy import Hierarchy
-from vaesweep.family.restore import rebuilt
+from vaesweep.family.restore import restore
 from vaesweep.training.finished import FinishedCell
-from vaesweep.training.problem import Batch
+from vaesweep.training.stack import Batch
 
 CANDIDATES = 500  # images among which those to show are looked for
 
 
 @dataclass(frozen=True)
-class Opened:
+class TrainedHierarchy:
     """A cell's model, the images of one domain, and how many steps a level are taken; None where there are none."""
 
     cell: str
     config: HierarchyCell
     model: Hierarchy
-    population: Population
+    population: EvaluationImages
     scale: tuple[float, float]  # standard deviation and mean of pixels in the data's units
     steps: int | None
 
@@ -42,7 +42,7 @@ class Opened:
         return self.population.name
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> PixelKind:
         """What the pixels are."""
         return self.population.pixels.condition.kind
 
@@ -76,13 +76,15 @@ class Opened:
         return initial, levels
 
 
-def opened(cell: FinishedCell, data: DataSet, domain: str | None = None, steps: int | None = None) -> Opened:
+def restore_hierarchy(
+    cell: FinishedCell, data: DataSet, domain: str | None = None, steps: int | None = None
+) -> TrainedHierarchy:
     """The cell's model beside the images of `domain` (the test domain by default), `steps` a level (training's).
 
     Raises `UserError` where the cell is no hierarchy or is of another version, where the images do not fit it or there
     is no such domain, of steps below one, and of any steps where levels have none.
     """
-    config, model = rebuilt(cell, "hvae", "has no hierarchy", HierarchyCell, lambda config: Hierarchy(config.model))
+    config, model = restore(cell, HierarchyCell, Hierarchy)
     check_images(config.model, data)
     if steps is not None and steps < 1:
         raise UserError(f"--steps {steps}: a level takes at least 1 step")
@@ -91,14 +93,14 @@ def opened(cell: FinishedCell, data: DataSet, domain: str | None = None, steps: 
         raise UserError(f"--steps {steps}: cell {cell.cell} has blocks and no steps; leave it out")
     found = _domain(data, domain)
     pixels = Pixels(found, data.standardisation, torch.device("cpu"))
-    real = pixels.condition.kind is Kind.REAL
+    real = pixels.condition.kind is PixelKind.REAL
     scale = (float(data.standardisation.std[0]), float(data.standardisation.mean[0])) if real else (1.0, 0.0)
-    population = Population(found.name, found.role, pixels, min(len(pixels), config.evaluation.rows))
+    population = EvaluationImages(found.name, found.role, pixels, min(len(pixels), config.evaluation.rows))
     own = None if discrete else steps or config.model.depth.draws
-    return Opened(cell.cell, config, model.eval(), population, scale, own)
+    return TrainedHierarchy(cell.cell, config, model.eval(), population, scale, own)
 
 
-def rows_to_show(cell: Opened, count: int) -> Tensor:
+def rows_to_show(cell: TrainedHierarchy, count: int) -> Tensor:
     """The `count` evaluation images that stand best for the first of them, as row numbers: one of a kind each.
 
     Each makes the sum of all images' distances to the nearest of those chosen as small as it gets. UserError of a count

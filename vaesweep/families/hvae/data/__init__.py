@@ -10,7 +10,7 @@ from vaesweep.families.hvae.data.config import (
     ImageCondition,
     ImageRows,
     ImagesConfig,
-    Kind,
+    PixelKind,
     PoissonCondition,
 )
 from vaesweep.families.hvae.data.likelihood import poisson_nll
@@ -25,7 +25,7 @@ __all__ = [
     "ImageCondition",
     "ImageRows",
     "ImagesConfig",
-    "Kind",
+    "PixelKind",
     "Pixels",
     "PoissonCondition",
     "load",

@@ -12,7 +12,7 @@ from vaesweep.data.domains import Role
 from vaesweep.packing import Frozen
 
 
-class Kind(StrEnum):
+class PixelKind(StrEnum):
     """What the pixels that a model sees are."""
 
     BINARY = "binary"  # 0 and 1, for a Bernoulli model
@@ -59,7 +59,7 @@ class ImagesConfig(Frozen):
 class ImageCondition(Frozen):
     """What a domain's images are: `[row, 1, size, size]`."""
 
-    kind: Kind
+    kind: PixelKind
     size: int
     drawn: bool = Field(False, description="intensities, 0 to 255, of which binary images are drawn for every batch")
 
@@ -67,7 +67,7 @@ class ImageCondition(Frozen):
 class PoissonCondition(ImageCondition):
     """What observations of the Poisson equation's solutions are drawn from (thesis line 1775)."""
 
-    kind: Kind = Kind.REAL
+    kind: PixelKind = PixelKind.REAL
     size: int = 16
     modes: tuple[int, ...] = Field((1, 3), description="a = b of the solutions, in equal proportions")
     noise: float = Field(5e-3, description="standard deviation of the Gaussian noise, in the units of the solutions")

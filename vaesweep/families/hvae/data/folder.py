@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from vaesweep.data.domains import DataSet, Domain, partition
 from vaesweep.data.spelling import slug
 from vaesweep.errors import UserError
-from vaesweep.families.hvae.data.config import ImageCondition, ImagesConfig, Kind
+from vaesweep.families.hvae.data.config import ImageCondition, ImagesConfig, PixelKind
 from vaesweep.families.hvae.data.parts import data_set, shuffled
 
 SIZE = 32
@@ -34,7 +34,7 @@ def load(folder: Path, config: ImagesConfig) -> DataSet:
         parts = partition(len(paths), config.partition)
     except UserError as error:
         raise UserError(f"{folder}: {error}") from None
-    condition, name = ImageCondition(kind=Kind.REAL, size=config.size or SIZE), slug(folder.resolve().name)
+    condition, name = ImageCondition(kind=PixelKind.REAL, size=config.size or SIZE), slug(folder.resolve().name)
     domains = []
     for role, places in parts.items():
         indices = places[shuffled(len(places), config.rows.of(role))].astype(np.int64)

@@ -14,7 +14,7 @@ import torch
 from vaesweep.data.domains import DataSet, Domain, Role
 from vaesweep.errors import UserError
 from vaesweep.families.hvae.data.binary import keyed, thresholded
-from vaesweep.families.hvae.data.config import Binarisation, ImageCondition, ImagesConfig, Kind
+from vaesweep.families.hvae.data.config import Binarisation, ImageCondition, ImagesConfig, PixelKind
 from vaesweep.families.hvae.data.files import SIDE, read_amat, read_idx
 from vaesweep.families.hvae.data.parts import data_set, shuffled
 
@@ -77,7 +77,9 @@ def _domain(
             images = keyed(torch.from_numpy(images), torch.from_numpy(indices)).numpy()
         case Binarisation.THRESHOLD:
             images = thresholded(torch.from_numpy(images)).numpy()
-    condition = ImageCondition(kind=Kind.BINARY, size=config.size or SIDE, drawn=binarisation is Binarisation.DYNAMIC)
+    condition = ImageCondition(
+        kind=PixelKind.BINARY, size=config.size or SIDE, drawn=binarisation is Binarisation.DYNAMIC
+    )
     return Domain(f"{kind}.{role}", role, {"images": _padded(images, condition.size), "indices": indices}, condition)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from vaesweep.data.domains import DataSet, Domain, Role, Standardisation
 from vaesweep.errors import UserError
-from vaesweep.families.hvae.data.config import ImageCondition, Kind
+from vaesweep.families.hvae.data.config import ImageCondition, PixelKind
 
 ORDER = 28  # of images from files
 CHUNK = 1024  # images at a time, where something larger than the images is computed of them
@@ -20,7 +20,7 @@ def data_set(domains: Sequence[Domain]) -> DataSet:
     """
     summary = [_line(domain) for domain in domains]
     (train,) = [domain for domain in domains if domain.role is Role.TRAIN]
-    if condition_of(train).kind is Kind.BINARY:
+    if condition_of(train).kind is PixelKind.BINARY:
         return DataSet(tuple(domains), ("pixel",), summary=tuple(summary))
     scale = _fitted(train)
     summary.append(f"pixels standardised by mean {scale.mean[0]:.5g} and standard deviation {scale.std[0]:.5g}")

@@ -11,7 +11,7 @@ from torch import Tensor
 from vaesweep.data.domains import Domain, Standardisation
 from vaesweep.errors import UserError
 from vaesweep.families.hvae.data.binary import drawn, keyed
-from vaesweep.families.hvae.data.config import Kind
+from vaesweep.families.hvae.data.config import PixelKind
 from vaesweep.families.hvae.data.parts import condition_of
 
 
@@ -27,7 +27,7 @@ class Pixels:
         if not finite.all():
             row = int(finite.int().argmin())
             raise UserError(f"{domain.name}: row {row} has a pixel that is not finite; make the data anew")
-        if self.condition.kind is Kind.REAL:
+        if self.condition.kind is PixelKind.REAL:
             self._mean, self._std = float(standardisation.mean[0]), float(standardisation.std[0])
 
     def __len__(self) -> int:
@@ -46,6 +46,6 @@ class Pixels:
         images = self._images[rows]
         if self.condition.drawn:
             return drawn(images, generator) if generator else keyed(images, self._indices[rows]).float()
-        if self.condition.kind is Kind.BINARY:
+        if self.condition.kind is PixelKind.BINARY:
             return images.float()
         return (images.float() - self._mean) / self._std

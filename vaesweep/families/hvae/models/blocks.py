@@ -11,7 +11,7 @@ from torch import Tensor, nn
 SMALL = 0.1  # of initial weights, where a function is to begin near zero and yet have gradients in all of its layers
 
 
-class Pointwise(nn.Module):
+class Pointwise2d(nn.Module):
     """A convolution of kernel 1: `[batch, inputs, height, width]` to `[batch, outputs, height, width]`."""
 
     def __init__(self, inputs: int, outputs: int, *, scale: float = 1.0) -> None:
@@ -34,10 +34,10 @@ class ConvBlock(nn.Module):
 
     def __init__(self, inputs: int, hidden: int, outputs: int, *, scale: float = 1.0) -> None:
         super().__init__()
-        self.reduce = Pointwise(inputs, hidden)
+        self.reduce = Pointwise2d(inputs, hidden)
         self.first = nn.Conv2d(hidden, hidden, 3, padding=1)
         self.second = nn.Conv2d(hidden, hidden, 3, padding=1)
-        self.expand = Pointwise(hidden, outputs, scale=scale)
+        self.expand = Pointwise2d(hidden, outputs, scale=scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """`[batch, inputs, height, width]` to `[batch, outputs, height, width]`."""

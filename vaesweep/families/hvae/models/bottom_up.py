@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vaesweep.families.hvae.models.blocks import Pointwise, ResidualBlock, halve
+from vaesweep.families.hvae.models.blocks import Pointwise2d, ResidualBlock, halve
 from vaesweep.families.hvae.models.config import HierarchyConfig
 
 
@@ -14,7 +14,7 @@ class BottomUp(nn.Module):
         super().__init__()
         self._finest = config.finest
         depth = config.levels * config.encoder_blocks
-        self.stem = Pointwise(config.finest**2, config.width)
+        self.stem = Pointwise2d(config.finest**2, config.width)
         self.levels = nn.ModuleList(
             nn.Sequential(*(ResidualBlock(config.width, config.hidden, depth) for _ in range(config.encoder_blocks)))
             for _ in range(config.levels)

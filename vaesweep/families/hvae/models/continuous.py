@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vaesweep.families.hvae.models.blocks import SMALL, Pointwise
+from vaesweep.families.hvae.models.blocks import SMALL, Pointwise2d
 from vaesweep.families.hvae.models.config import ContinuousDepth, HierarchyConfig, OdeLike
 from vaesweep.families.hvae.models.walk import Adaptive, Walk
 from vaesweep.sde import SOLVERS, Tensors, adaptive, increments, log_ratio, posterior_sde, prior_sde, solve
@@ -34,7 +34,7 @@ class Drifts(nn.Module):
         self.state = nn.Parameter(first.weight[:, :latents].detach().clone())
         self.depth = nn.Parameter(first.weight[:, latents].detach().clone())
         self.bias = nn.Parameter(first.bias.detach().clone())
-        self.signal = Pointwise(width, hidden) if processes > 1 else None
+        self.signal = Pointwise2d(width, hidden) if processes > 1 else None
         self.first, self.first_bias = _grouped(hidden, processes)
         self.second, self.second_bias = _grouped(hidden, processes)
         last = nn.Conv2d(hidden, processes * latents, 1)
@@ -90,7 +90,7 @@ def drifts(tensors: Tensors, s: float, y: Tensor) -> tuple[Tensor, Tensor]:
     return prior, posterior
 
 
-class Trace(NamedTuple):
+class LevelPath(NamedTuple):
     """A posterior's path through one level, `[batch, step + 1, latents, height, width]`, for looking at.
 
     `states` it visits, at depths 0, 1/n, …, 1, the drifts there, and the level's diffusion `sigma`, one number. Of
@@ -144,7 +144,7 @@ class SdeLevel(nn.Module):
         rate = torch.zeros_like(start) if walked.running is None else walked.running
         return Walk(walked.state, rate, torch.full_like(rate, math.nan))
 
-    def trace(self, start: Tensor, noise: Tensor, signal: Tensor) -> Trace:
+    def trace(self, start: Tensor, noise: Tensor, signal: Tensor) -> LevelPath:
         """The path that `forward` walks with these arguments, and what drives it."""
         tensors = self.drifts.both(signal) if self._informed else self.drifts.prior()
         at = drifts if self._informed else _alone
@@ -154,7 +154,7 @@ class SdeLevel(nn.Module):
         steps = noise.shape[1]
         seen = [at(tensors, number / steps, state) for number, state in enumerate(states.unbind(1))]
         prior, posterior = (torch.stack(each, dim=1) for each in zip(*seen, strict=True))
-        return Trace(states, posterior, prior, self.log_sigma.exp())
+        return LevelPath(states, posterior, prior, self.log_sigma.exp())
 
 
 def _alone(tensors: Tensors, s: float, y: Tensor) -> tuple[Tensor, Tensor]:

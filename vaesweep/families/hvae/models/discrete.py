@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vaesweep.distributions import Gaussian, gaussian_kl
-from vaesweep.families.hvae.models.blocks import SMALL, ConvBlock, Pointwise, ResidualBlock
+from vaesweep.families.hvae.models.blocks import SMALL, ConvBlock, Pointwise2d, ResidualBlock
 from vaesweep.families.hvae.models.config import DiscreteDepth, HierarchyConfig
 from vaesweep.families.hvae.models.walk import Walk
 
@@ -23,7 +23,7 @@ class TopDownBlock(nn.Module):
         self._split = (latents, latents, width)
         self.prior = ConvBlock(width, hidden, 2 * latents + width, scale=SMALL)
         self.posterior = ConvBlock(2 * width, hidden, 2 * latents)
-        self.project = Pointwise(latents, width, scale=depth**-0.5)
+        self.project = Pointwise2d(latents, width, scale=depth**-0.5)
         self.residual = ResidualBlock(width, hidden, depth)
 
     def forward(self, stream: Tensor, noise: Tensor, signal: Tensor | None) -> Walk:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vaesweep.distributions import Gaussian, standard_gaussian, standard_kl
 from vaesweep.elbo import Elbo
-from vaesweep.families.hvae.models.blocks import ConvBlock, Pointwise, ResidualBlock, double
+from vaesweep.families.hvae.models.blocks import ConvBlock, Pointwise2d, ResidualBlock, double
 from vaesweep.families.hvae.models.bottom_up import BottomUp
 from vaesweep.families.hvae.models.config import INITIAL, DiscreteDepth, HierarchyConfig, level_name
 from vaesweep.families.hvae.models.continuous import SdeLevel
@@ -48,12 +48,12 @@ class Hierarchy(nn.Module):
         stream = config.width if discrete else config.latents
         self.bottom_up = BottomUp(config)
         self.initial = ConvBlock(config.width, config.hidden, 2 * config.latents)
-        self.top = Pointwise(config.latents, stream) if discrete else nn.Identity()
+        self.top = Pointwise2d(config.latents, stream) if discrete else nn.Identity()
         self.levels = nn.ModuleList(
             DiscreteLevel(config, depth) if isinstance(depth, DiscreteDepth) else SdeLevel(config, depth)
             for _ in range(config.levels)
         )
-        self.decoder = Decoder(stream, config)
+        self.decoder = PixelDecoder(stream, config)
 
     def forward(
         self, x: Tensor, initial_noise: Tensor, **level_noise: Tensor | Adaptive
@@ -117,16 +117,16 @@ class Hierarchy(nn.Module):
         return self.decoder(state), walks
 
 
-class Decoder(nn.Module):
+class PixelDecoder(nn.Module):
     """From the last level's state `[batch, stream, height, width]` to the observation distribution of the pixels."""
 
     def __init__(self, stream: int, config: HierarchyConfig) -> None:
         super().__init__()
         self._finest, self._kind = config.finest, OBSERVATIONS[config.observation]
         blocks = config.decoder_blocks
-        self.enter = Pointwise(stream, config.width)
+        self.enter = Pointwise2d(stream, config.width)
         self.blocks = nn.Sequential(*(ResidualBlock(config.width, config.hidden, blocks) for _ in range(blocks)))
-        self.leave = Pointwise(config.width, self._kind.PARAMETERS * config.finest**2)
+        self.leave = Pointwise2d(config.width, self._kind.PARAMETERS * config.finest**2)
 
     def forward(self, state: Tensor) -> Observation:
         """The distribution of every pixel."""

@@ -16,7 +16,7 @@ from vaesweep.analysis.intervals import Interval, half_width, t_interval
 from vaesweep.data.domains import Role
 from vaesweep.families.pvae.analysis.baselines import Baseline
 from vaesweep.families.pvae.analysis.metrics import UNITS
-from vaesweep.families.pvae.analysis.records import KeptCell, mean_areas
+from vaesweep.families.pvae.analysis.records import AcquisitionRecord, mean_areas
 from vaesweep.families.pvae.evaluation import STOPPING_RULE
 
 AREA = "area_rmse"
@@ -62,13 +62,18 @@ def of_group(points: pd.DataFrame, group: Group) -> pd.DataFrame:
     return points[(points[REGIME] == group[0]) & (points[POINT] == group[1])]
 
 
-def cells_of(points: pd.DataFrame, group: Group, kept: Mapping[str, KeptCell]) -> list[KeptCell]:
+def cells_of(points: pd.DataFrame, group: Group, kept: Mapping[str, AcquisitionRecord]) -> list[AcquisitionRecord]:
     """What the cells of a group kept."""
     return [kept[cell] for cell in dict.fromkeys(of_group(points, group)["cell"]) if cell in kept]
 
 
 def paired(
-    points: pd.DataFrame, group: Group, kept: Mapping[str, KeptCell], mixture: Baseline | None, domain: str, rule: str
+    points: pd.DataFrame,
+    group: Group,
+    kept: Mapping[str, AcquisitionRecord],
+    mixture: Baseline | None,
+    domain: str,
+    rule: str,
 ) -> Interval | None:
     """Cells of `group` less the `mixture`: the mean difference of a datum's area, measurement·dB, and its interval."""
     mine = mean_areas(cells_of(points, group, kept), (domain, rule))
@@ -81,7 +86,7 @@ def acquisition_table(
     axes: list[str],
     family: str,
     choice: Choice | None,
-    kept: Mapping[str, KeptCell],
+    kept: Mapping[str, AcquisitionRecord],
     baselines: Sequence[Baseline],
     mixture: Baseline | None,
 ) -> pd.DataFrame:
@@ -101,7 +106,7 @@ def _group_rows(
     axes: list[str],
     family: str,
     choice: Choice | None,
-    kept: Mapping[str, KeptCell],
+    kept: Mapping[str, AcquisitionRecord],
     mixture: Baseline | None,
 ) -> Iterator[dict[str, object]]:
     names = [name for name in points.columns if name.partition(".")[0] in UNITS]

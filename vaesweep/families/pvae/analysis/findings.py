@@ -15,7 +15,7 @@ from vaesweep.analysis.metric_curves import NATS, Metric, optimal_rates
 from vaesweep.data.domains import Role
 from vaesweep.families.pvae.analysis.comparison import JUDGE, Choice, Group, of_group
 from vaesweep.families.pvae.analysis.metrics import MEASUREMENTS, UNITS
-from vaesweep.families.pvae.analysis.records import KeptCell
+from vaesweep.families.pvae.analysis.records import AcquisitionRecord
 
 DB = UNITS["area_rmse"]
 OFFSET = "stop_offset"
@@ -32,7 +32,7 @@ STOPS = (
 OPTIMA = (("distortion", "distortion"), (NEGATIVE_ELBO, "ELBO"))
 
 
-def findings(points: pd.DataFrame, choice: Choice | None, kept: Mapping[str, KeptCell]) -> Iterator[Finding]:
+def findings(points: pd.DataFrame, choice: Choice | None, kept: Mapping[str, AcquisitionRecord]) -> Iterator[Finding]:
     """All statements that the finished cells `points` (of `grouped_table`) have data for."""
     if choice:
         yield from _within_cells(points, choice.best)
@@ -84,7 +84,7 @@ def _optima(regime: str, cells: pd.DataFrame) -> Iterator[Finding]:
             yield lower_rate(statement, named(regime, "test-domain rates of the same cells"), there, best)
 
 
-def _missingness(points: pd.DataFrame, choice: Choice, kept: Mapping[str, KeptCell]) -> Iterator[Finding]:
+def _missingness(points: pd.DataFrame, choice: Choice, kept: Mapping[str, AcquisitionRecord]) -> Iterator[Finding]:
     """Static and dynamic missingness, where one regime has the one and one the other."""
     kinds = points["cell"].map({cell: found.missingness for cell, found in kept.items()})
     regimes = {

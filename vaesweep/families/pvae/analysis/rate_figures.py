@@ -94,7 +94,7 @@ STOPS = (
 
 
 @dataclass(frozen=True)
-class Drawn:
+class AcquisitionCurves:
     """What the figures are made of: `points` of `grouped_table` and the `curve` of `metric_curve`."""
 
     points: pd.DataFrame
@@ -117,7 +117,7 @@ class Drawn:
         return rows[np.isfinite(rows[metric].astype(float))] if metric in rows else rows[:0]
 
 
-def draw_areas(drawn: Drawn, mixture: Baseline | None, path: Path) -> None:
+def draw_areas(drawn: AcquisitionCurves, mixture: Baseline | None, path: Path) -> None:
     """Figure 8: the area by largest variance against the rate, on the test domain and beside it on each unseen one."""
     shown = drawn.points[drawn.points["role"].isin([Role.TEST, Role.UNSEEN])]
     styles = domain_styles(shown)
@@ -141,7 +141,7 @@ def draw_areas(drawn: Drawn, mixture: Baseline | None, path: Path) -> None:
     save(figure, path)
 
 
-def draw_metrics(drawn: Drawn, path: Path) -> None:
+def draw_metrics(drawn: AcquisitionCurves, path: Path) -> None:
     """Figure 9: distortion, area, offset and index against the rate, and all optima below."""
     test, train = drawn.domain(Role.TEST), drawn.domain(Role.TRAIN)
     home = ((train, Style(GREEN, "--")), (test, Style(BLUE, "-")))
@@ -168,7 +168,7 @@ def draw_metrics(drawn: Drawn, path: Path) -> None:
     save(figure, path)
 
 
-def draw_stops(drawn: Drawn, threshold: float | None, path: Path) -> None:
+def draw_stops(drawn: AcquisitionCurves, threshold: float | None, path: Path) -> None:
     """Figure 10: the stop by uncertainty beside that of m alone, the constant index and the oracle, test domain.
 
     Of all but the first the lines alone: bands of four would hide each other, and `findings` compares within cells.
@@ -207,7 +207,9 @@ def _with_strip(figure: Figure, place: SubplotSpec) -> tuple[Axes, Axes]:
     return axis, strip
 
 
-def _draw_curves(axis: Axes, drawn: Drawn, regime: str, lines: Iterable[Line], inside: Sequence[float] = ()) -> None:
+def _draw_curves(
+    axis: Axes, drawn: AcquisitionCurves, regime: str, lines: Iterable[Line], inside: Sequence[float] = ()
+) -> None:
     """Curves on one axis, whose scale holds them and `inside`; a few dots far outside do not set it."""
     ranges = list(inside)
     for line in lines:
@@ -230,7 +232,7 @@ def _draw_curves(axis: Axes, drawn: Drawn, regime: str, lines: Iterable[Line], i
     axis.tick_params(labelsize=TICK)
 
 
-def _mark_own(axis: Axes, drawn: Drawn, regime: str, metric: str, domain: str) -> None:
+def _mark_own(axis: Axes, drawn: AcquisitionCurves, regime: str, metric: str, domain: str) -> None:
     """The metric's own optimum on its curve."""
     best = part(drawn.curve, regime, metric, domain, OPTIMUM)
     for mark in MARKS:
@@ -238,7 +240,7 @@ def _mark_own(axis: Axes, drawn: Drawn, regime: str, metric: str, domain: str) -
             axis.plot(best["rate"], best["value"], mark.marker, zorder=5, **marked(mark.colour))
 
 
-def _draw_strip(strip: Axes, drawn: Drawn, regime: str, domain: str, *, named: bool) -> None:
+def _draw_strip(strip: Axes, drawn: AcquisitionCurves, regime: str, domain: str, *, named: bool) -> None:
     """Every metric's optimum at its rate, one below the other, with the span of the seeds' own optima."""
     marks = [mark for mark in MARKS if mark.metric in drawn.points]
     for level, mark in enumerate(marks):

@@ -7,12 +7,10 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from vaesweep.analysis.load import model_of
-from vaesweep.analysis.runs import Runs, client_of
-from vaesweep.errors import UserError
+from vaesweep.analysis.load import finished_cells, load_cells
+from vaesweep.analysis.runs import Runs
 from vaesweep.families.pvae.evaluation import AcquisitionConfig
 from vaesweep.training.finished import FinishedCell
-from vaesweep.vocabulary import Outcome
 
 ROOM = "acquisition/"
 CURVE, AREA = "rmse", "area_rmse"  # dB and measurement·dB
@@ -21,7 +19,7 @@ Place = tuple[str, str]  # domain, rule
 
 
 @dataclass(frozen=True)
-class KeptCell:
+class AcquisitionRecord:
     """One cell's `curves` `[M + 1]`, the mean RMSE of a domain's data under a rule, and `areas` `[row]` of single data.
 
     `config` tells how it acquired (absent where it did not), `missingness` how its training data were observed.
@@ -33,21 +31,13 @@ class KeptCell:
     areas: Mapping[Place, np.ndarray] = field(default_factory=dict)
 
 
-def kept_cells(runs: Runs, tracking_uri: str) -> tuple[dict[str, KeptCell], int]:
+def load_records(runs: Runs, tracking_uri: str) -> tuple[dict[str, AcquisitionRecord], int]:
     """What every finished cell of a sweep kept, by cell, and how many of them have no readable model."""
-    ended = runs.cells.loc[runs.cells["outcome"] == Outcome.FINISHED, "cell"]
-    wanted = [cell for cell in ended if cell in runs.run_ids]
-    client = client_of(tracking_uri) if wanted else None
-    found: dict[str, KeptCell] = {}
-    for cell in wanted if client else ():
-        try:
-            found[cell] = _kept(model_of(client, runs.run_ids[cell]))
-        except UserError:
-            continue
-    return found, len(ended) - len(found)
+    records = {cell.cell: _record(cell) for cell in load_cells(runs, tracking_uri)}
+    return records, len(finished_cells(runs)) - len(records)
 
 
-def common_config(cells: Iterable[KeptCell]) -> AcquisitionConfig | None:
+def common_config(cells: Iterable[AcquisitionRecord]) -> AcquisitionConfig | None:
     """How most cells acquired; absent where none did."""
     counts: dict[AcquisitionConfig, int] = {}
     for cell in cells:
@@ -56,7 +46,7 @@ def common_config(cells: Iterable[KeptCell]) -> AcquisitionConfig | None:
     return max(counts, key=lambda config: counts[config]) if counts else None
 
 
-def mean_areas(cells: Iterable[KeptCell], place: Place) -> np.ndarray | None:
+def mean_areas(cells: Iterable[AcquisitionRecord], place: Place) -> np.ndarray | None:
     """Every datum's area, its mean over `cells` `[row]`; absent where a cell lacks it, or has other rows."""
     areas = [cell.areas.get(place) for cell in cells]
     known = [area for area in areas if area is not None]
@@ -65,12 +55,14 @@ def mean_areas(cells: Iterable[KeptCell], place: Place) -> np.ndarray | None:
     return np.stack(known).mean(0)
 
 
-def _kept(cell: FinishedCell) -> KeptCell:
+def _record(cell: FinishedCell) -> AcquisitionRecord:
     curves, areas = (
         {_place(name): value.double().numpy() for name, value in cell.kept.items() if _ends(name, ending)}
         for ending in (CURVE, AREA)
     )
-    return KeptCell(_config(cell.config), str(cell.config.get("data", {}).get("missingness", "")), curves, areas)
+    return AcquisitionRecord(
+        _config(cell.config), str(cell.config.get("data", {}).get("missingness", "")), curves, areas
+    )
 
 
 def _ends(name: str, ending: str) -> bool:

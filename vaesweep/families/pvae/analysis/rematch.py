@@ -65,7 +65,7 @@ def together(
     cells: Sequence[FinishedCell], samples: int, prior_samples: int | None = None, *, weighted: bool
 ) -> Predictor:
     """The cells as one stack of predictors."""
-    trained = [TrainedPartialVae.of(cell) for cell in cells]
+    trained = [TrainedPartialVae.restore(cell) for cell in cells]
     first = trained[0].config
     if any(one.config.model != first.model for one in trained):
         raise UserError("these cells have models of different shapes; name cells that differ in their seed")

@@ -32,8 +32,8 @@ from vaesweep.families.pvae.analysis.comparison import (
 )
 from vaesweep.families.pvae.analysis.findings import findings
 from vaesweep.families.pvae.analysis.metrics import UNITS, metrics_of
-from vaesweep.families.pvae.analysis.rate_figures import Drawn, draw_areas, draw_metrics, draw_stops
-from vaesweep.families.pvae.analysis.records import KeptCell, common_config, kept_cells
+from vaesweep.families.pvae.analysis.rate_figures import AcquisitionCurves, draw_areas, draw_metrics, draw_stops
+from vaesweep.families.pvae.analysis.records import AcquisitionRecord, common_config, load_records
 from vaesweep.families.pvae.analysis.rules_figure import RULES, RuleCurves, draw_rule_curves
 from vaesweep.families.pvae.evaluation import ADAPTIVE, STOPPING_RULE, RuleName
 from vaesweep.vocabulary import store_uri
@@ -51,7 +51,7 @@ def report(runs: Runs, data: DataSet, out: Path, tracking_uri: str | None = None
     points = grouped_table(runs)
     if points.empty:
         return Report((), ("acquisition: no cell has finished, so there is nothing to report yet",))
-    kept, unread = kept_cells(runs, tracking_uri or store_uri())
+    kept, unread = load_records(runs, tracking_uri or store_uri())
     config = common_config(kept.values())
     measured = baselines.measure(data, config) if config else []
     found = _Found(runs, points, kept, unread, measured, data.domain(Role.VALID).name)
@@ -61,7 +61,7 @@ def report(runs: Runs, data: DataSet, out: Path, tracking_uri: str | None = None
     files: dict[str, Callable[[Path], object]] = {
         "metric_curve.csv": partial(curve.to_csv, index=False),
         "acquisition.csv": partial(found.table.to_csv, index=False),
-        **_figures(found, Drawn(points, curve, found.title), threshold),
+        **_figures(found, AcquisitionCurves(points, curve, found.title), threshold),
     }
     paths = tuple(replace_file(out / name, write) for name, write in files.items())
     return Report(paths, tuple(_summary(found)))
@@ -73,7 +73,7 @@ class _Found:
 
     runs: Runs
     points: pd.DataFrame
-    kept: Mapping[str, KeptCell]
+    kept: Mapping[str, AcquisitionRecord]
     unread: int
     baselines: Sequence[Baseline]
     valid: str
@@ -110,7 +110,7 @@ class _Found:
         return acquisition_table(self.points, axes, family, self.choice, self.kept, self.baselines, self.mixture)
 
 
-def _figures(found: _Found, drawn: Drawn, threshold: float | None) -> dict[str, Callable[[Path], object]]:
+def _figures(found: _Found, drawn: AcquisitionCurves, threshold: float | None) -> dict[str, Callable[[Path], object]]:
     """The figures that there are data for, by name."""
     files: dict[str, Callable[[Path], object]] = {}
     test = drawn.domain(Role.TEST)

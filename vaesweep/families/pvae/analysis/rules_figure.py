@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 
 from vaesweep.analysis.style import BLACK, BLUE, GREEN, LABEL, ORANGE, PINK, RED, SKY, TICK, page, save
 from vaesweep.families.pvae.analysis.baselines import Baseline
-from vaesweep.families.pvae.analysis.records import KeptCell
+from vaesweep.families.pvae.analysis.records import AcquisitionRecord
 
 RULES = {  # colours of the thesis' Figure 6, of Okabe and Ito's palette
     "variance": (BLUE, "-", "largest variance"),
@@ -38,7 +38,7 @@ class RuleCurves:
     mixture_name: str = ""
 
     @classmethod
-    def of(cls, group: str, domain: str, cells: Sequence[KeptCell], mixture: Baseline | None) -> "RuleCurves":
+    def of(cls, group: str, domain: str, cells: Sequence[AcquisitionRecord], mixture: Baseline | None) -> "RuleCurves":
         """Of those rules that all `cells` have."""
         rules = [rule for rule in RULES if cells and all((domain, rule) in cell.curves for cell in cells)]
         own = {rule: np.stack([cell.curves[domain, rule] for cell in cells]) for rule in rules}

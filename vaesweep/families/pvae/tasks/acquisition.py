@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from vaesweep.families.pvae.tasks.predictive import Draws, Predictive, Predictor
+from vaesweep.families.pvae.tasks.predictive import Predictive, Predictor, RandomNumbers
 
 
 class Rule(Protocol):
@@ -85,9 +85,9 @@ class FixedOrder:
 
 @dataclass(frozen=True)
 class ExpectedInformation:
-    """The expected information reward of Ma et al. (2019), with the random numbers of every datum (`Draws`)."""
+    """The expected information reward of Ma et al. (2019), with the random numbers of every datum (`RandomNumbers`)."""
 
-    draws: Draws
+    draws: RandomNumbers
 
     def scores(self, predictor: Predictor, x: Tensor, observed: Tensor, predictive: Predictive, rows: slice) -> Tensor:
         """See `Rule`."""

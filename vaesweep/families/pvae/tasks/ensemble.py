@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from vaesweep.families.pvae.tasks.predictive import Draws, Predictive, Predictor, among_unobserved
+from vaesweep.families.pvae.tasks.predictive import Predictive, Predictor, RandomNumbers, among_unobserved
 
 
 class Ensemble:
@@ -48,7 +48,7 @@ class Ensemble:
         between = torch.einsum("cr,crd,cre->rde", say, apart, apart)
         return among_unobserved((within + between).unsqueeze(0), observed)
 
-    def information(self, x: Tensor, observed: Tensor, predictive: Predictive, draws: Draws) -> Tensor:
+    def information(self, x: Tensor, observed: Tensor, predictive: Predictive, draws: RandomNumbers) -> Tensor:
         """See `Predictor`: the members' mean, each counting by its say; what they disagree about is left out."""
         say, each = self._apart(predictive)
         seen = observed.expand(self._members.cells, -1, -1)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.quasirandom import SobolEngine
 
 from vaesweep.distributions import Gaussian, TriangularGaussian, log_density, samples, total_kl
-from vaesweep.families.pvae.tasks.predictive import Draws, Predictive, among_unobserved
+from vaesweep.families.pvae.tasks.predictive import Predictive, RandomNumbers, among_unobserved
 
 LARGEST_CHUNK = 1 << 13  # samples decoded at once, all cells together: their activations stay in a core's cache
 TAIL = 1e-6  # Sobol points are kept this far from 0 and 1, where the normal quantile is infinite
@@ -111,7 +111,7 @@ class LatentPredictor:
         """See `Predictor`: given z, dimensions share nothing."""
         return among_unobserved(predictive.between + torch.diag_embed(predictive.within), observed)
 
-    def information(self, x: Tensor, observed: Tensor, predictive: Predictive, draws: Draws) -> Tensor:
+    def information(self, x: Tensor, observed: Tensor, predictive: Predictive, draws: RandomNumbers) -> Tensor:
         """The expected information reward of Ma et al. (2019, eq. 9), every other unobserved dimension the target.
 
         R(d) = E KL(q(z | x_d, x_O) ‖ q(z | x_O)) − E KL(q(z | x_U, x_O) ‖ q(z | x_U∖d, x_O)), the expectations over

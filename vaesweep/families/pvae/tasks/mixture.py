@@ -17,7 +17,7 @@ import torch
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from vaesweep.families.pvae.tasks.predictive import LOG_2PI, Draws, Predictive, among_unobserved
+from vaesweep.families.pvae.tasks.predictive import LOG_2PI, Predictive, RandomNumbers, among_unobserved
 
 RIDGE = 1e-6  # added to a fitted covariance's diagonal, standardised units: a standard deviation of 0.001 at least
 ITERATIONS = 1000  # of expectation maximisation, at most
@@ -94,7 +94,7 @@ class MixturePredictor:
         within = torch.einsum("crk,crkde->crde", predictive.weights, left[sets.of])
         return among_unobserved(predictive.between + within, observed)
 
-    def information(self, x: Tensor, observed: Tensor, predictive: Predictive, draws: Draws) -> Tensor:
+    def information(self, x: Tensor, observed: Tensor, predictive: Predictive, draws: RandomNumbers) -> Tensor:
         """See `Predictor`. The component k is the latent variable of Ma et al., and what it leaves is in closed form.
 
         I(x_d; x_U∖d | x_O) = I(x_d; x_U∖d | k, x_O) + E KL(p(k | x_d, x_O) ‖ p(k | x_O)) − E KL(p(k | x) ‖ p(k | x_∖d))
@@ -134,7 +134,7 @@ class MixturePredictor:
         return (x.double() - self._mean) / self._std
 
     def _dream(
-        self, x: Tensor, observed: Tensor, predictive: Predictive, sets: _Sets, draws: Draws, number: int
+        self, x: Tensor, observed: Tensor, predictive: Predictive, sets: _Sets, draws: RandomNumbers, number: int
     ) -> Tensor:
         """One draw of x_U from p(x_U | x_O) beside x_O, `[cell, row, dim]` in standardised units.
 

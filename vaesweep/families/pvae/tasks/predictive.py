@@ -78,13 +78,13 @@ class Predictive:
             low, high = torch.where(under, middle, low), torch.where(under, high, middle)
         return (low + high) / 2
 
-    def part(self, draws: "Draws", number: int) -> Tensor:
+    def part(self, draws: "RandomNumbers", number: int) -> Tensor:
         """The part that draw `number` of every datum comes from, `[cell, row]`."""
         cumulative = self.weights.cumsum(-1)
         part = (cumulative < draws.uniform[:, number, None] * cumulative[..., -1:]).sum(-1)
         return part.clamp(max=self.weights.shape[-1] - 1)
 
-    def sample(self, draws: "Draws", number: int) -> Tensor:
+    def sample(self, draws: "RandomNumbers", number: int) -> Tensor:
         """Draw `number` of every datum, `[cell, row, dim]`: one part for all dimensions, then independent Gaussians.
 
         Cells share the random numbers, so that they differ by what they predict and not by luck.
@@ -101,14 +101,14 @@ def among_unobserved(covariance: Tensor, observed: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Draws:
+class RandomNumbers:
     """Random numbers that belong to data: `uniform` `[row, draw]` and standard `normal` `[row, draw, dim]`."""
 
     uniform: Tensor
     normal: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, count: int, seed: int) -> "Draws":
+    def of(cls, x: Tensor, count: int, seed: int) -> "RandomNumbers":
         """`count` draws for each of the data `x` `[row, dim]`."""
         generator = torch.Generator().manual_seed(seed)
         uniform = torch.rand(len(x), count, generator=generator)
@@ -118,8 +118,8 @@ class Draws:
     def __len__(self) -> int:
         return self.uniform.shape[1]
 
-    def __getitem__(self, rows: slice) -> "Draws":
-        return Draws(self.uniform[rows], self.normal[rows])
+    def __getitem__(self, rows: slice) -> "RandomNumbers":
+        return RandomNumbers(self.uniform[rows], self.normal[rows])
 
 
 class Predictor(Protocol):
@@ -150,7 +150,7 @@ class Predictor(Protocol):
         Its diagonal is the predictive's variance where nothing is observed.
         """
 
-    def information(self, x: Tensor, observed: Tensor, predictive: Predictive, draws: Draws) -> Tensor:
+    def information(self, x: Tensor, observed: Tensor, predictive: Predictive, draws: RandomNumbers) -> Tensor:
         """What observing one dimension is expected to tell of all other unobserved ones: nats `[cell, row, dim]`.
 
         The expected information reward of Ma et al. (2019) with every other unobserved dimension as the target, the

@@ -136,7 +136,7 @@ def constant_index(rmse: Tensor, threshold: float) -> Tensor:
     return first_below(rmse, threshold).median(-1).values
 
 
-class Outcome(IntEnum):
+class StopOutcome(IntEnum):
     """Whether a sequence is said to be done at some m, and is: said counts two, true counts one."""
 
     TRUE_NEGATIVE = 0
@@ -174,12 +174,12 @@ class StopResult:
 
     @property
     def outcomes(self) -> Tensor:
-        """The `Outcome` at every m = 1 … M, `[cell, row, M]`: done is m ≥ s, said to be done is m ≥ ŝ."""
+        """The `StopOutcome` at every m = 1 … M, `[cell, row, M]`: done is m ≥ s, said to be done is m ≥ ŝ."""
         m = torch.arange(1, self.measurements + 1, device=self.true_index.device)
         said, done = (m >= index.unsqueeze(-1) for index in (self.estimated_index, self.true_index))
         return 2 * said.long() + done.long()
 
-    def share(self, outcome: Outcome) -> Tensor:
+    def share(self, outcome: StopOutcome) -> Tensor:
         """The share of `outcome` among all data and m = 1 … M, `[cell]`."""
         return (self.outcomes == outcome).double().mean((-2, -1))
 

@@ -34,12 +34,12 @@ from vaesweep.errors import UserError
 from vaesweep.families.pvae.analysis.cell.audiogram_axes import (
     PARTS,
     SIDES,
-    Range,
+    AudiogramRange,
     audiogram_axes,
     label_frequencies,
     places,
 )
-from vaesweep.families.pvae.analysis.cell.trained import RebuiltCell
+from vaesweep.families.pvae.analysis.cell.trained import TrainedCell
 from vaesweep.families.pvae.data.audiograms import COLUMNS, DIMS, EARS, THRESHOLDS
 from vaesweep.families.pvae.evaluation import AGE
 
@@ -50,14 +50,14 @@ STAR: dict[str, Any] = {"color": ORANGE, "marker": "*", "markersize": 17, "marke
 
 
 @dataclass(frozen=True)
-class Latent:
+class PosteriorPoint:
     """A posterior in the plane that is shown: `mean` `[2]`, `covariance` `[2, 2]`."""
 
     mean: np.ndarray
     covariance: np.ndarray
 
     @classmethod
-    def of(cls, cell: RebuiltCell, x: torch.Tensor, observed: torch.Tensor) -> "Latent":
+    def of(cls, cell: TrainedCell, x: torch.Tensor, observed: torch.Tensor) -> "PosteriorPoint":
         """q(z | x_O) of one datum `x` `[dim]`, of which `observed` `[dim]` is known."""
         q, plane = cell.posterior(x[None], observed[None]), list(cell.plane)
         return cls(q.mean[0, plane].numpy(), q.covariance[0][plane][:, plane].numpy())
@@ -77,7 +77,7 @@ class Stage:
     std: np.ndarray
     bands: tuple[tuple[np.ndarray, np.ndarray], ...]
     following: int | None
-    latent: Latent
+    latent: PosteriorPoint
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,13 @@ class Acquisition:
 
     x: np.ndarray
     stages: tuple[Stage, ...]
-    full: Latent
+    full: PosteriorPoint
     encoded: np.ndarray
     plane: tuple[int, int]
     latents: int
 
     @classmethod
-    def of(cls, cell: RebuiltCell, listener: int, measurements: Sequence[int] = MEASUREMENTS) -> "Acquisition":
+    def of(cls, cell: TrainedCell, listener: int, measurements: Sequence[int] = MEASUREMENTS) -> "Acquisition":
         """Nothing known of a listener, the age known, then after each of `measurements`."""
         if any(not 0 < m <= THRESHOLDS for m in measurements):
             raise UserError(f"measurements {', '.join(map(str, measurements))}: each must be in 1..{THRESHOLDS}")
@@ -107,12 +107,12 @@ class Acquisition:
             stages.append(_stage(cell, x, [*AGE, *order[:m]], following, label))
         plane = list(cell.plane)
         encoded = cell.posterior(cell.test.x).mean[:, plane].numpy()
-        full = Latent.of(cell, x, torch.ones(DIMS, dtype=torch.bool))
+        full = PosteriorPoint.of(cell, x, torch.ones(DIMS, dtype=torch.bool))
         return cls(x.numpy(), tuple(stages), full, encoded, cell.plane, cell.config.model.latents)
 
 
 @torch.no_grad()
-def _stage(cell: RebuiltCell, x: torch.Tensor, known: Sequence[int], following: int | None, label: str) -> Stage:
+def _stage(cell: TrainedCell, x: torch.Tensor, known: Sequence[int], following: int | None, label: str) -> Stage:
     observed = torch.zeros(DIMS, dtype=torch.bool)
     observed[list(known)] = True
     predictive = cell.predictor.predict(x[None], observed[None, None])
@@ -124,7 +124,7 @@ def _stage(cell: RebuiltCell, x: torch.Tensor, known: Sequence[int], following: 
         std=predictive.variance[0, 0].sqrt().numpy(),
         bands=tuple((low, high) for low, high in ends),
         following=following,
-        latent=Latent.of(cell, x, observed),
+        latent=PosteriorPoint.of(cell, x, observed),
     )
 
 
@@ -134,7 +134,7 @@ def draw_acquisition(found: Acquisition, title: str, path: Path) -> Path:
     figure = page(15.5, 2.75 * count + 1.8, title)
     grid = figure.add_gridspec(count, 3, width_ratios=(6, 6, 3.4))
     ends = [*found.stages[0].bands[1], *(end for stage in found.stages[1:] for end in stage.bands[0])]
-    limits = Range.of(found.x, *ends)
+    limits = AudiogramRange.of(found.x, *ends)
     ellipses = [ellipse(stage.latent.mean, stage.latent.covariance, 2.0).T for stage in found.stages]
     plane = box(np.concatenate([found.encoded, *ellipses]))
     rows = []

@@ -26,14 +26,14 @@ KILOHERTZ = [f"{frequency / 1000:g}" for frequency in FREQUENCIES]
 
 
 @dataclass(frozen=True)
-class Range:
+class AudiogramRange:
     """Lowest and highest hearing level (dB HL) and age (years) that a figure's audiograms need."""
 
     level: tuple[float, float]
     age: tuple[float, float]
 
     @classmethod
-    def of(cls, *x: np.ndarray) -> "Range":
+    def of(cls, *x: np.ndarray) -> "AudiogramRange":
         """The range of data `[..., dim]`, rounded outwards to tens."""
         rows = np.concatenate([values.reshape(-1, values.shape[-1]) for values in x])
         return cls(_tens(rows[:, :THRESHOLDS]), _tens(rows[:, THRESHOLDS:]))
@@ -43,7 +43,7 @@ def _tens(values: np.ndarray) -> tuple[float, float]:
     return 10 * np.floor(values.min() / 10) - 2, 10 * np.ceil(values.max() / 10) + 2
 
 
-def audiogram_axes(figure: Figure, place: SubplotSpec, limits: Range) -> dict[str, Axes]:
+def audiogram_axes(figure: Figure, place: SubplotSpec, limits: AudiogramRange) -> dict[str, Axes]:
     """Axes called `right`, `left` and `age` side by side, the age's scale on its right."""
     grid = place.subgridspec(1, 3, width_ratios=(7, 7, 1.1), wspace=0.06)
     axes = {name: figure.add_subplot(grid[number]) for number, name in enumerate(PARTS)}

@@ -26,11 +26,11 @@ from vaesweep.families.pvae.analysis.cell.stopping import (
     draw_error_predictors,
     draw_stopping,
 )
-from vaesweep.families.pvae.analysis.cell.trained import RebuiltCell
+from vaesweep.families.pvae.analysis.cell.trained import TrainedCell
 
 
 def write(
-    cell: RebuiltCell, out: Path, listener: int | None = None, measurements: Sequence[int] = MEASUREMENTS
+    cell: TrainedCell, out: Path, listener: int | None = None, measurements: Sequence[int] = MEASUREMENTS
 ) -> Report:
     """Draw the five figures of `cell` into `out`.
 
@@ -58,7 +58,7 @@ def write(
 
 
 def _summary(
-    cell: RebuiltCell, listener: int, curves: InformationCurves, errors: ErrorPredictors, stopping: Stopping
+    cell: TrainedCell, listener: int, curves: InformationCurves, errors: ErrorPredictors, stopping: Stopping
 ) -> Iterator[str]:
     if cell.config.model.latents != 2:
         first, second = (dim + 1 for dim in cell.plane)

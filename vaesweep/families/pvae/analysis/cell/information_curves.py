@@ -8,11 +8,11 @@ import torch
 from matplotlib.axes import Axes
 
 from vaesweep.analysis.style import INDIGO, LABEL, NOTE, TEAL, TICK, page, save
-from vaesweep.families.pvae.analysis.cell.trained import RebuiltCell
+from vaesweep.families.pvae.analysis.cell.trained import TrainedCell
 from vaesweep.families.pvae.tasks.acquisition import area
 
 
-def typical_listener(cell: RebuiltCell) -> int:
+def typical_listener(cell: TrainedCell) -> int:
     """The test listener whose area under the RMSE curve is the median one."""
     areas = area(cell.test_trace.rmse[0])
     return int((areas == areas.median()).nonzero()[0, 0])
@@ -44,7 +44,7 @@ class InformationCurves:
     listeners: int
 
     @classmethod
-    def of(cls, cell: RebuiltCell, listener: int) -> "InformationCurves":
+    def of(cls, cell: TrainedCell, listener: int) -> "InformationCurves":
         """Of the cell's test listeners, acquired by the largest variance."""
         trace = cell.test_trace
         kinds = (("NLL", "nats", INDIGO, trace.nll[0]), ("RMSE", "dB", TEAL, trace.rmse[0]))

@@ -41,13 +41,13 @@ from vaesweep.data.domains import Role
 from vaesweep.families.pvae.analysis.cell.audiogram_axes import (
     PARTS,
     SIDES,
-    Range,
+    AudiogramRange,
     audiogram_axes,
     label_audiogram,
     label_frequencies,
     places,
 )
-from vaesweep.families.pvae.analysis.cell.trained import RebuiltCell
+from vaesweep.families.pvae.analysis.cell.trained import TrainedCell
 from vaesweep.families.pvae.data.audiograms import EARS, FREQUENCIES, THRESHOLDS
 
 TITLE_PAD = 26  # points above a plane, room for its legend
@@ -78,7 +78,7 @@ class Representation:
     standard_prior: bool
 
     @classmethod
-    def of(cls, cell: RebuiltCell) -> "Representation":
+    def of(cls, cell: TrainedCell) -> "Representation":
         """What `cell` has learnt of its training population (all three partitions)."""
         roles = (Role.TRAIN, Role.VALID, Role.TEST)
         x = np.concatenate([cell.data.domain(role).arrays["x"] for role in roles])
@@ -93,7 +93,7 @@ class Representation:
         return cls(cell.plane, x, encoded, known, corners, limits, z1, z2, grid, model.latents, standard)
 
 
-def _encoded(cell: RebuiltCell, x: np.ndarray) -> np.ndarray:
+def _encoded(cell: TrainedCell, x: np.ndarray) -> np.ndarray:
     return cell.posterior(torch.tensor(x, dtype=torch.float32)).mean[:, list(cell.plane)].numpy()
 
 
@@ -108,7 +108,7 @@ def _around(limits: Box, points: np.ndarray) -> Box:
     )
 
 
-def _decoded(cell: RebuiltCell, z1: np.ndarray, z2: np.ndarray) -> np.ndarray:
+def _decoded(cell: TrainedCell, z1: np.ndarray, z2: np.ndarray) -> np.ndarray:
     across, up = np.meshgrid(z1, z2)
     return cell.decode(torch.tensor(np.stack([across, up], axis=-1), dtype=torch.float32)).numpy()
 
@@ -130,7 +130,7 @@ def draw_representation(found: Representation, title: str, path: Path) -> Path:
 
 
 def _draw_archetypes(figure: Figure, place: SubplotSpec, archetypes: np.ndarray, letter: str) -> None:
-    axes = audiogram_axes(figure, place, Range.of(archetypes))
+    axes = audiogram_axes(figure, place, AudiogramRange.of(archetypes))
     for number, (archetype, colour) in enumerate(zip(archetypes, ARCHETYPE_COLOURS, strict=False), 1):
         for name, dims in PARTS.items():
             mark = SIDES[name] | {"color": colour, "markersize": 8, "markeredgewidth": 1.8}

@@ -18,20 +18,20 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from vaesweep.analysis.style import BLACK, LABEL, NOTE, PINK, RED, SKY, TICK, page, save
-from vaesweep.families.pvae.analysis.cell.trained import RebuiltCell
-from vaesweep.families.pvae.tasks.stopping import Correlations, Outcome, StopResult, first_below
+from vaesweep.families.pvae.analysis.cell.trained import TrainedCell
+from vaesweep.families.pvae.tasks.stopping import Correlations, StopOutcome, StopResult, first_below
 
 OUTCOMES = {  # in the order of the bars; purple where it went on too long, red where it stopped too early: thesis
-    Outcome.TRUE_NEGATIVE: ("#E6E6E6", "goes on, not done (TN)"),
-    Outcome.FALSE_POSITIVE: (RED, "stopped, not done (FP)"),
-    Outcome.FALSE_NEGATIVE: (PINK, "goes on, done (FN)"),
-    Outcome.TRUE_POSITIVE: (SKY, "stopped, done (TP)"),
+    StopOutcome.TRUE_NEGATIVE: ("#E6E6E6", "goes on, not done (TN)"),
+    StopOutcome.FALSE_POSITIVE: (RED, "stopped, not done (FP)"),
+    StopOutcome.FALSE_NEGATIVE: (PINK, "goes on, done (FN)"),
+    StopOutcome.TRUE_POSITIVE: (SKY, "stopped, done (TP)"),
 }
 SHOWN = (0.1, 99.9)  # percentiles that an axis of Figure 4 reaches to; dots beyond are counted in a note
 
 
 @dataclass(frozen=True)
-class Predictor:
+class ErrorPredictor:
     """One panel of Figure 4: `values` `[state]` of what might tell the error, and its correlation with it."""
 
     label: str
@@ -45,10 +45,10 @@ class ErrorPredictors:
 
     rmse: np.ndarray
     measurements: np.ndarray
-    predictors: tuple[Predictor, ...]
+    predictors: tuple[ErrorPredictor, ...]
 
     @classmethod
-    def of(cls, cell: RebuiltCell) -> "ErrorPredictors":
+    def of(cls, cell: TrainedCell) -> "ErrorPredictors":
         """Of the cell's test sequences, with the linear model refitted on its validation data."""
         trace, model = cell.test_trace, cell.criteria.uncertainty
         m = torch.arange(trace.rmse.shape[-1]).expand(trace.rmse.shape)
@@ -64,8 +64,8 @@ class ErrorPredictors:
         return cls(_states(trace.rmse), _states(m), predictors)
 
 
-def _predictor(label: str, values: torch.Tensor, correlation: torch.Tensor) -> Predictor:
-    return Predictor(label, _states(values), float(correlation[0]))
+def _predictor(label: str, values: torch.Tensor, correlation: torch.Tensor) -> ErrorPredictor:
+    return ErrorPredictor(label, _states(values), float(correlation[0]))
 
 
 def _states(values: torch.Tensor) -> np.ndarray:
@@ -88,7 +88,7 @@ def draw_error_predictors(found: ErrorPredictors, title: str, path: Path) -> Pat
     return save(figure, path)
 
 
-def _draw_predictor(axis: Axes, found: ErrorPredictors, predictor: Predictor, highest: float) -> Any:
+def _draw_predictor(axis: Axes, found: ErrorPredictors, predictor: ErrorPredictor, highest: float) -> Any:
     """The dots, the early measurements on top of the many late ones."""
     order = np.argsort(-found.measurements, kind="stable")
     style: dict[str, Any] = {"s": 9, "alpha": 0.6, "linewidths": 0, "cmap": "viridis"}
@@ -124,7 +124,7 @@ class Stopping:
     rows: tuple[Stops, ...]
 
     @classmethod
-    def of(cls, cell: RebuiltCell) -> "Stopping":
+    def of(cls, cell: TrainedCell) -> "Stopping":
         """The line of m alone, the best constant index, the uncertainty model and the oracle, as `Criteria` has it."""
         criteria, trace, threshold = cell.criteria, cell.test_trace, cell.config.acquisition.threshold
         by_count = first_below(criteria.measurements.estimate(trace), threshold)
@@ -193,7 +193,7 @@ def _draw_shares(axis: Axes, stops: Stops) -> None:
 
 def _draw_raster(axis: Axes, stops: Stops, order: np.ndarray) -> None:
     outcomes = stops.result.outcomes[0].numpy()[order]
-    colours = ListedColormap([OUTCOMES[outcome][0] for outcome in Outcome])
+    colours = ListedColormap([OUTCOMES[outcome][0] for outcome in StopOutcome])
     rows, steps = outcomes.shape
     where = (0.5, steps + 0.5, rows, 0)
     axis.imshow(outcomes, cmap=colours, vmin=0, vmax=3, aspect="auto", interpolation="nearest", extent=where)
@@ -206,7 +206,11 @@ def _draw_offsets(axis: Axes, stops: Stops, highest: float) -> None:
     offsets, counts = np.unique(stops.result.offset[0].numpy(), return_counts=True)
     for offset, count in zip(offsets, counts, strict=True):
         side = (
-            Outcome.TRUE_POSITIVE if offset == 0 else Outcome.FALSE_POSITIVE if offset < 0 else Outcome.FALSE_NEGATIVE
+            StopOutcome.TRUE_POSITIVE
+            if offset == 0
+            else StopOutcome.FALSE_POSITIVE
+            if offset < 0
+            else StopOutcome.FALSE_NEGATIVE
         )
         cut = count > highest
         style = {"linestyle": "--", "edgecolor": BLACK, "linewidth": 1.5} if cut else {"edgecolor": "#999999"}

@@ -25,8 +25,7 @@ from vaesweep.families.pvae.tasks.acquisition import LargestVariance, Trace, acq
 from vaesweep.families.pvae.tasks.latent import LatentPredictor
 from vaesweep.family import family
 from vaesweep.training.finished import FinishedCell
-from vaesweep.training.problem import Batch
-from vaesweep.training.stack import Stack
+from vaesweep.training.stack import Batch, Stack
 
 SYNTHETIC = "synthetic"  # the kind of data of which archetypes are known
 NOISE = 0  # seed of the noise behind a rate that has no closed form
@@ -46,7 +45,7 @@ class Latents:
 
 
 @dataclass(frozen=True)
-class RebuiltCell:
+class TrainedCell:
     """A trained partial VAE with its data.
 
     `valid` and `test` are the data that it acquires, evenly spread over their
@@ -127,27 +126,27 @@ class RebuiltCell:
         return (x - self.scale.mean) / self.scale.std
 
 
-def rebuild(cell: FinishedCell, spec: str) -> RebuiltCell:
+def restore_cell(cell: FinishedCell, spec: str) -> TrainedCell:
     """The cell with the data that `spec` names as after `--data`, which must be what it was trained on.
 
     Raises `UserError` where the family is another, the data are others, or the weights are of another version.
     """
-    config = TrainedPartialVae.of(cell).config
+    config = TrainedPartialVae.restore(cell).config
     if config.model.latents < 2:
         raise UserError(f"cell {cell.cell} has one latent dimension; these figures need a cell of two or more")
     data = family("pvae").load(spec, config)
     _check_data(cell, data, spec)
     archetypes = archetypes_of(config.data.seed) if spec.partition(",")[0].strip() == SYNTHETIC else None
-    return of_data(cell, data, archetypes)
+    return with_data(cell, data, archetypes)
 
 
-def of_data(cell: FinishedCell, data: DataSet, archetypes: np.ndarray | None = None) -> RebuiltCell:
+def with_data(cell: FinishedCell, data: DataSet, archetypes: np.ndarray | None = None) -> TrainedCell:
     """The cell with data that are loaded already."""
-    trained = TrainedPartialVae.of(cell)
+    trained = TrainedPartialVae.restore(cell)
     everyone = [Population(d.name, torch.tensor(d.arrays["x"], dtype=torch.float32), d.role) for d in data.domains]
     by_role = {population.role: population for population in acquired(everyone, trained.config.acquisition.rows)}
     valid, test = by_role[Role.VALID], by_role[Role.TEST]
-    return RebuiltCell(cell.cell, trained, data, valid, test, archetypes)
+    return TrainedCell(cell.cell, trained, data, valid, test, archetypes)
 
 
 def _check_data(cell: FinishedCell, data: DataSet, spec: str) -> None:

@@ -17,7 +17,7 @@ def generator(seed: int, stream: int, number: int, device: torch.device) -> torc
     return torch.Generator(device).manual_seed(int(mixed) >> 1)
 
 
-class Order:
+class BatchOrder:
     """Which rows each step sees: every epoch a fresh permutation, a last short batch left out."""
 
     def __init__(self, seed: int, rows: int, batch_size: int, device: torch.device) -> None:

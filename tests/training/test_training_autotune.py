@@ -10,9 +10,16 @@ import pytest
 import torch
 
 from vaesweep.family import family
-from vaesweep.training import fit as fit_module
+from vaesweep.training import autotune as autotune_module
 from vaesweep.training import memory
-from vaesweep.training.fit import WORTH_COMPILING, Rung, best_size, climb, compile_seconds, fit
+from vaesweep.training.autotune import (
+    WORTH_COMPILING,
+    MeasuredSize,
+    autotune,
+    best_size,
+    compile_seconds,
+    measure_sizes,
+)
 from vaesweep.training.loop import start_state, train_pack
 from vaesweep.training.problem import Problem
 
@@ -57,8 +64,8 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
             return seconds(len(configs)) * (gain if compiled and not isinstance(gain, Exception) else 1.0)
 
         gain = compiled
-        monkeypatch.setattr(fit_module, "Meter", Meter)
-        monkeypatch.setattr(fit_module, "step_seconds", step_seconds)
+        monkeypatch.setattr(autotune_module, "Meter", Meter)
+        monkeypatch.setattr(autotune_module, "step_seconds", step_seconds)
         return tried
 
     return make
@@ -75,13 +82,13 @@ def still() -> float:
 
 def test_all_cells_train_together_where_more_of_them_cost_less(problem: Problem, machine: Any) -> None:
     tried = machine(overhead)
-    assert fit(problem, cells(100), 1000, math.inf, still).cells == 100
+    assert autotune(problem, cells(100), 1000, math.inf, still).cells == 100
     assert tried == [1, 4, 16, 64, 100]
 
 
 def test_a_model_that_fills_the_device_alone_trains_alone(problem: Problem, machine: Any) -> None:
     tried = machine(lambda cells: 1.0 * cells**1.5)
-    found = fit(problem, cells(64), 100, math.inf, still, compiling="never")
+    found = autotune(problem, cells(64), 100, math.inf, still, compiling="never")
     assert found.cells == 1
     assert tried == [1, 4], "what is slower already is not tried with more"
     assert "slower" in found.notes[0]
@@ -89,7 +96,7 @@ def test_a_model_that_fills_the_device_alone_trains_alone(problem: Problem, mach
 
 def test_the_search_stops_before_the_memory_does(problem: Problem, machine: Any) -> None:
     tried = machine(overhead, each=10 * MIB)
-    found = fit(problem, cells(64), 1000, 200 * MIB, still)
+    found = autotune(problem, cells(64), 1000, 200 * MIB, still)
     assert max(tried) <= 20
     assert found.cells == 16, "20 would fit: 64 in four equal groups are 16 each"
     assert "200 MiB" in found.notes[0]
@@ -102,7 +109,7 @@ def test_a_device_that_runs_out_of_memory_ends_the_search(problem: Problem, mach
         return overhead(cells)
 
     machine(seconds)
-    assert [rung.cells for rung in climb(problem, cells(64), math.inf, still)] == [1, 4]
+    assert [rung.cells for rung in measure_sizes(problem, cells(64), math.inf, still)] == [1, 4]
 
 
 def test_another_error_is_not_taken_for_want_of_memory(problem: Problem, machine: Any) -> None:
@@ -113,7 +120,7 @@ def test_another_error_is_not_taken_for_want_of_memory(problem: Problem, machine
 
     machine(seconds)
     with pytest.raises(RuntimeError, match="shapes"):
-        list(climb(problem, cells(64), math.inf, still))
+        list(measure_sizes(problem, cells(64), math.inf, still))
 
 
 @pytest.mark.parametrize(
@@ -130,24 +137,24 @@ def test_another_error_is_not_taken_for_want_of_memory(problem: Problem, machine
 def test_the_best_size_is_the_smallest_that_is_about_as_soon_through_with_all_cells(
     rungs: list[tuple[int, float]], cells: int, expected: int
 ) -> None:
-    assert best_size([Rung(size, seconds, 0) for size, seconds in rungs], cells) == expected
+    assert best_size([MeasuredSize(size, seconds, 0) for size, seconds in rungs], cells) == expected
 
 
 def test_a_size_that_was_asked_for_is_not_measured(problem: Problem, machine: Any) -> None:
     tried = machine(overhead)
-    assert fit(problem, cells(20), 1000, 0.0, still, size=5, compiling="never").cells == 5
+    assert autotune(problem, cells(20), 1000, 0.0, still, size=5, compiling="never").cells == 5
     assert tried == []
 
 
 def test_a_size_larger_than_the_pack_is_the_pack(problem: Problem, machine: Any) -> None:
     machine(overhead)
-    found = fit(problem, cells(3), 1000, 0.0, still, size=5, compiling="never")
+    found = autotune(problem, cells(3), 1000, 0.0, still, size=5, compiling="never")
     assert (found.cells, found.notes) == (3, ())
 
 
 def test_a_short_run_is_not_measured(problem: Problem, machine: Any) -> None:
     tried = machine(overhead)
-    assert fit(problem, cells(20), 50, math.inf, still).cells == 20
+    assert autotune(problem, cells(20), 50, math.inf, still).cells == 20
     assert tried == []
 
 
@@ -167,7 +174,7 @@ def test_a_step_is_compiled_where_it_pays(
 ) -> None:
     machine(overhead, compiled=gain)
     count = round(steps * WORTH_COMPILING * compile_seconds(problem) / overhead(10))
-    found = fit(problem, cells(10), count, math.inf, still, compiling=compiling)
+    found = autotune(problem, cells(10), count, math.inf, still, compiling=compiling)
     assert found.compiled == expected
     if isinstance(gain, Exception):
         assert "no C++ compiler" in found.notes[-1]
@@ -268,7 +275,7 @@ class Stubborn:
 
 
 def test_a_model_that_cannot_be_stacked_trains_one_cell_at_a_time_and_says_so(problem: Problem) -> None:
-    found = fit(Stubborn(problem), cells(3), 1000, math.inf, still)  # type: ignore[arg-type]
+    found = autotune(Stubborn(problem), cells(3), 1000, math.inf, still)  # type: ignore[arg-type]
     assert found.cells == 1
     assert "Branching cannot be stacked" in found.notes[0]
 

@@ -9,8 +9,8 @@ import pytest
 from filelock import FileLock
 
 from vaesweep.errors import UserError
-from vaesweep.sweep import store_place
-from vaesweep.sweep.store_place import local_artifacts, made_alone
+from vaesweep.sweep import store_location as store_place
+from vaesweep.sweep.store_location import local_artifacts, made_alone
 
 OPEN = """
 import sys, time

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vaesweep.training.config import Constant, Cosine, EarlyStopping, Plateau, TrainingConfig
-from vaesweep.training.watch import Watch, WatchState
+from vaesweep.training.plateau import PlateauMonitor, PlateauState
 
 CPU = torch.device("cpu")
 WATCHED = ["distortion", "elbo"]
@@ -21,7 +21,9 @@ def yes(cells: int) -> torch.Tensor:
     return torch.ones(cells, dtype=torch.bool)
 
 
-def judged(watch: Watch, curves: list[list[float]], settled: list[list[bool]] | None = None) -> list[WatchState]:
+def judged(
+    watch: PlateauMonitor, curves: list[list[float]], settled: list[list[bool]] | None = None
+) -> list[PlateauState]:
     """The state after each evaluation; `curves` is one list of distortions a cell."""
     state, states = watch.start(len(curves), CPU), []
     for k, values in enumerate(zip(*curves, strict=True)):
@@ -31,13 +33,13 @@ def judged(watch: Watch, curves: list[list[float]], settled: list[list[bool]] | 
     return states
 
 
-def plateau(patience: int = 2, **more: object) -> Watch:
-    return Watch(TrainingConfig(schedule=Plateau(factor=0.5, patience=patience, tolerance=0.1, **more)))
+def plateau(patience: int = 2, **more: object) -> PlateauMonitor:
+    return PlateauMonitor(TrainingConfig(schedule=Plateau(factor=0.5, patience=patience, tolerance=0.1, **more)))
 
 
-def stopping(patience: int = 2, **more: object) -> Watch:
+def stopping(patience: int = 2, **more: object) -> PlateauMonitor:
     rule = EarlyStopping(patience=patience, tolerance=0.1, **more)
-    return Watch(TrainingConfig(schedule=Constant(), early_stopping=rule))
+    return PlateauMonitor(TrainingConfig(schedule=Constant(), early_stopping=rule))
 
 
 def test_a_plateau_halves_the_learning_rate_each_time_patience_runs_out() -> None:
@@ -124,14 +126,14 @@ def test_the_state_before_training_can_be_saved() -> None:
 
 
 def test_without_rules_nobody_stops_and_the_learning_rate_stays() -> None:
-    watch = Watch(TrainingConfig(schedule=Constant()))
+    watch = PlateauMonitor(TrainingConfig(schedule=Constant()))
     last = judged(watch, [[9.0] * 50])[-1]
     assert not watch.stopped(last).any()
     assert float(watch.factor(last, 10_000)) == 1.0
 
 
 def test_cosine_goes_from_all_to_its_final_share_and_never_up() -> None:
-    watch = Watch(TrainingConfig(steps=100, schedule=Cosine(final_share=0.1)))
+    watch = PlateauMonitor(TrainingConfig(steps=100, schedule=Cosine(final_share=0.1)))
     state = watch.start(1, CPU)
     factors = [float(watch.factor(state, step)) for step in range(101)]
     assert factors[0] == 1.0

@@ -28,7 +28,7 @@ FASTER = 0.9  # a compiled step is kept where it takes at most this share of the
 
 
 @dataclass(frozen=True)
-class Rung:
+class MeasuredSize:
     """One measured size: `seconds` a step of `cells` together, and the memory they take beside what was taken."""
 
     cells: int
@@ -37,7 +37,7 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Fit:
+class Tuning:
     """What was decided for a pack: cells at once, compiled or not, and why, in words."""
 
     cells: int
@@ -45,7 +45,7 @@ class Fit:
     notes: tuple[str, ...] = ()
 
 
-def fit(
+def autotune(
     problem: Problem,
     configs: Sequence[TrainableConfig],
     steps: int,
@@ -54,33 +54,35 @@ def fit(
     *,
     size: int | None = None,
     compiling: Compile = "auto",
-) -> Fit:
+) -> Tuning:
     """Decide for cells of one structure that have `steps` steps to go, within `limit` bytes of memory.
 
     A `size` that is given is taken as it is.
     """
     if not stackable(model := problem.build()):
         notes = (f"{type(model).__name__} cannot be stacked: one cell at a time",) if len(configs) > 1 else ()
-        return Fit(1, compiled=False, notes=notes)
+        return Tuning(1, compiled=False, notes=notes)
     least = min(size or len(configs), len(configs))
     if steps < FEW_STEPS and compiling != "always":
-        return Fit(least, compiled=False)
-    rungs = [] if size else list(climb(problem, configs, limit, clock))
+        return Tuning(least, compiled=False)
+    rungs = [] if size else list(measure_sizes(problem, configs, limit, clock))
     cells = least if size else best_size(rungs, len(configs), limit)
     notes = () if cells == len(configs) else (f"{cells} of {len(configs)} cells at a time{_why(rungs, limit)}",)
     seconds = next((rung.seconds for rung in rungs if rung.cells == cells), None)
     worth = WORTH_COMPILING * compile_seconds(problem) / (steps * math.ceil(len(configs) / cells))
     compiled, said = _compiling(problem, configs[:cells], worth, seconds, clock, compiling)
-    return Fit(cells, compiled, (*notes, *said))
+    return Tuning(cells, compiled, (*notes, *said))
 
 
-def climb(problem: Problem, configs: Sequence[TrainableConfig], limit: float, clock: Clock) -> Iterator[Rung]:
+def measure_sizes(
+    problem: Problem, configs: Sequence[TrainableConfig], limit: float, clock: Clock
+) -> Iterator[MeasuredSize]:
     """Measured sizes, from one cell up to all of `configs`.
 
     Ends early where the next size would not fit `limit`, or where cells take longer the more of them there are.
     """
     meter = Meter(problem.device)
-    found: list[Rung] = []
+    found: list[MeasuredSize] = []
     for size in _sizes(len(configs)):
         if found and _bytes(found, size) > limit:
             return
@@ -91,13 +93,13 @@ def climb(problem: Problem, configs: Sequence[TrainableConfig], limit: float, cl
             if found and ran_out(error):
                 return
             raise
-        found.append(Rung(size, seconds, meter.peak()))
+        found.append(MeasuredSize(size, seconds, meter.peak()))
         yield found[-1]
         if seconds / size > FALLING * min(rung.seconds / rung.cells for rung in found):
             return
 
 
-def best_size(rungs: Sequence[Rung], cells: int, limit: float = math.inf) -> int:
+def best_size(rungs: Sequence[MeasuredSize], cells: int, limit: float = math.inf) -> int:
     """The smallest size that is through with `cells` cells, one group after the other, about as soon as the fastest is.
 
     A smaller one takes less memory and has its first cells finished sooner. Where the search ended at the limit of
@@ -149,7 +151,7 @@ def _sizes(cells: int) -> list[int]:
     return sizes if sizes[-1] == cells else [*sizes, cells]
 
 
-def _bytes(rungs: Sequence[Rung], size: int) -> float:
+def _bytes(rungs: Sequence[MeasuredSize], size: int) -> float:
     """What `size` cells would take: on the line through the last two sizes measured."""
     last = rungs[-1]
     if len(rungs) == 1:
@@ -159,7 +161,7 @@ def _bytes(rungs: Sequence[Rung], size: int) -> float:
     return last.bytes + slope * (size - last.cells)
 
 
-def _why(rungs: Sequence[Rung], limit: float) -> str:
+def _why(rungs: Sequence[MeasuredSize], limit: float) -> str:
     if not rungs:
         return ""
     full = _bytes(rungs, rungs[-1].cells * GROWTH) > limit

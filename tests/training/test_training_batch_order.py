@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from vaesweep.training.order import NOISE, ORDER, Order, generator
+from vaesweep.training.batch_order import NOISE, ORDER, BatchOrder, generator
 
 CPU = torch.device("cpu")
 
 
 def rows(seed: int, steps: range, total: int = 50, batch: int = 8) -> list[list[int]]:
-    order = Order(seed, total, batch, CPU)
+    order = BatchOrder(seed, total, batch, CPU)
     return [order.rows(step).tolist() for step in steps]
 
 
@@ -40,7 +40,7 @@ def test_over_many_epochs_every_row_is_seen_alike() -> None:
 def test_the_order_is_the_same_from_wherever_one_starts() -> None:
     whole = rows(3, range(40))
     assert rows(3, range(17, 40)) == whole[17:]
-    order = Order(3, 50, 8, CPU)
+    order = BatchOrder(3, 50, 8, CPU)
     backwards = [order.rows(step).tolist() for step in reversed(range(40))]
     assert backwards[::-1] == whole
 

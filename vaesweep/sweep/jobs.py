@@ -1,14 +1,14 @@
-"""What travels between driver and worker: a pack to train, and what a worker tells of it."""
+"""Messages between driver and workers: a pack to train, and events of its training."""
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from vaesweep.training.fit import Compile
+from vaesweep.training.autotune import Compile
 
 
 @dataclass(frozen=True)
-class PackOrder:
+class PackJob:
     """A pack as it travels to a worker: configurations as JSON by cell, how often to save, and what was asked for.
 
     `pack_size` is how many cells train at once, where the user says it; `share` the part of a device that the pack has.
@@ -19,26 +19,25 @@ class PackOrder:
     configs: dict[str, str]
     storage: str
     checkpoint_seconds: float = 30.0
-    report_seconds: float = 1.0
     pack_size: int | None = None
     compiling: Compile = "auto"
     share: float = 1.0
 
     def to_json(self) -> str:
-        """The order as one JSON value."""
+        """The job as one JSON value."""
         return json.dumps(self.__dict__)
 
     @classmethod
-    def from_json(cls, text: str) -> "PackOrder":
-        """An order read back."""
+    def from_json(cls, text: str) -> "PackJob":
+        """A job read back."""
         return cls(**json.loads(text))
 
 
 @dataclass
 class Event:
-    """What a worker tells the driver: new points of cells, where the pack is, and cells that have ended.
+    """News from a worker: new points of cells, where the pack is, and cells that have ended.
 
-    `points` are (step, cells, {metric: a value a cell}), `notes` lines for whoever watches; what is said here is for
+    `points` are (step, cells, {metric: a value a cell}), `notes` lines for whoever watches. Events are for
     watching: the finished file is what counts.
     """
 

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from vaesweep.training.config import Cosine, EarlyStopping, Plateau, TrainingConfig
 
-WatchState = dict[str, Tensor]
+PlateauState = dict[str, Tensor]
 
 
-class Watch:
+class PlateauMonitor:
     """Learning-rate factors and stopping decisions of a pack, whose cells share one `TrainingConfig` structure."""
 
     def __init__(self, config: TrainingConfig) -> None:
         self._config = config
 
-    def start(self, cells: int, device: torch.device) -> WatchState:
+    def start(self, cells: int, device: torch.device) -> PlateauState:
         """The state before training: nothing seen, full learning rate, nobody stopped."""
         infinite = torch.full((cells,), math.inf, dtype=torch.float64, device=device)
         zero = torch.zeros_like(infinite)
@@ -33,7 +33,7 @@ class Watch:
             "stop.waited": zero.clone(),
         }
 
-    def factor(self, state: WatchState, step: int) -> Tensor:
+    def factor(self, state: PlateauState, step: int) -> Tensor:
         """What multiplies each cell's learning rate at step `step`: `[cell]`."""
         schedule = self._config.schedule
         if isinstance(schedule, Cosine):
@@ -41,7 +41,7 @@ class Watch:
             return state["factor"] * (schedule.final_share + (1 - schedule.final_share) * share)
         return state["factor"]
 
-    def judge(self, state: WatchState, valid: Mapping[str, Tensor], settled: Tensor) -> WatchState:
+    def judge(self, state: PlateauState, valid: Mapping[str, Tensor], settled: Tensor) -> PlateauState:
         """The state after an evaluation; `valid` holds `distortion` and `elbo` of the validation domain, `[cell]`."""
         new = dict(state)
         if isinstance(plateau := self._config.schedule, Plateau):
@@ -53,7 +53,7 @@ class Watch:
             new["stop.waited"] = _wait(self._config.early_stopping, state, "stop", valid, settled, new)
         return new
 
-    def stopped(self, state: WatchState) -> Tensor:
+    def stopped(self, state: PlateauState) -> Tensor:
         """`[cell]`, true where early stopping has run out of patience."""
         stopping = self._config.early_stopping
         if stopping is None:
@@ -63,11 +63,11 @@ class Watch:
 
 def _wait(
     rule: Plateau | EarlyStopping,
-    state: WatchState,
+    state: PlateauState,
     key: str,
     valid: Mapping[str, Tensor],
     settled: Tensor,
-    new: WatchState,
+    new: PlateauState,
 ) -> Tensor:
     """Evaluations without improvement so far `[cell]`; puts the best value into `new`. Unsettled cells start over."""
     value = (valid["distortion"] if rule.watch == "distortion" else -valid["elbo"]).double()
