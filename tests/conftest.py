@@ -172,3 +172,19 @@ def command_in(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[]
 def command(command_in: Callable[[], Command]) -> Command:
     """A command in a new folder."""
     return command_in()
+
+
+SECONDS: dict[str, float] = {}  # of every test file of this run, for `tests/touched.py`
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Add up the seconds of each test file."""
+    name = report.nodeid.partition("::")[0]
+    SECONDS[name] = SECONDS.get(name, 0.0) + report.duration
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Remember them, where this process is not one of xdist's workers."""
+    cache = getattr(session.config, "cache", None)
+    if cache is not None and not hasattr(session.config, "workerinput"):
+        cache.set("vaesweep/seconds", cache.get("vaesweep/seconds", {}) | SECONDS)

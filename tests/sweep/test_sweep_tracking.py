@@ -229,7 +229,7 @@ def test_points_go_in_batches_never_one_by_one(experiment: Experiment, monkeypat
 def test_points_reach_the_store_while_cells_still_train(
     experiment: Experiment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracking, "LINGER_SECONDS", 0.1)
+    monkeypatch.setattr(tracking, "FLUSH_SECONDS", 0.1)
     with experiment.tracker() as tracker:
         tell(tracker, 10, NAMES[:1])
         deadline = time.monotonic() + 20

@@ -145,8 +145,8 @@ def test_what_is_no_checkpoint_is_refused(data: bytes) -> None:
 
 
 def test_another_format_names_both_numbers() -> None:
-    future = made_up().to_bytes().replace(b'\\"format\\": 1', b'\\"format\\": 9')
-    assert "format 9, this vaesweep reads 1" in refusal(future)
+    future = made_up().to_bytes().replace(b'\\"format\\": 2', b'\\"format\\": 9')
+    assert "format 9, this vaesweep reads 1 and 2" in refusal(future)
 
 
 def test_a_damaged_header_is_refused_or_read_but_never_anything_else() -> None:

@@ -17,7 +17,7 @@ from vaesweep.families.pvae.evaluation import ADAPTIVE
 from vaesweep.family import family
 from vaesweep.training import finished
 from vaesweep.training.loop import start_state, train_pack
-from vaesweep.vocabulary import MODEL_FILE, Kind, Outcome, Tag
+from vaesweep.vocabulary import MODEL_FILE, Outcome, RunKind, Tag
 
 PARTIAL = "listener,age,right_1000,left_4000\nAnna,61,20,45\nBert,50,,\n"
 COMPLETE = ",".join(COLUMNS) + "\n" + ",".join(["20"] * THRESHOLDS) + ",61\n"
@@ -37,7 +37,7 @@ def store(tmp_path_factory: pytest.TempPathFactory, recorder: Any) -> str:
     client = MlflowClient(uri)
     experiment = client.create_experiment("acquisition_pvae", artifact_location=(folder / "artifacts").as_uri())
     for cell, rules in {"adviser": ["variance", "reduction"], "usual": ["variance"], "bare": [], "lost": None}.items():
-        tags = {Tag.KIND: Kind.CELL, Tag.CELL: cell, Tag.OUTCOME: Outcome.DIVERGED if rules is None else "finished"}
+        tags = {Tag.KIND: RunKind.CELL, Tag.CELL: cell, Tag.OUTCOME: Outcome.DIVERGED if rules is None else "finished"}
         run = client.create_run(experiment, tags=tags).info.run_id
         if rules is not None:
             path = folder / MODEL_FILE

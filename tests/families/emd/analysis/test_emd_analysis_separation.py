@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vaesweep.analysis.findings import Verdict, chosen_by_others
+from vaesweep.analysis.findings import Verdict, chosen_by_others, summarise
 from vaesweep.analysis.intervals import t_interval
 from vaesweep.analysis.metric_curves import OPTIMUM
 from vaesweep.analysis.runs import DomainRecord, Runs, SweepRecord
@@ -31,7 +31,6 @@ from vaesweep.families.emd.analysis.findings import (
     WIDER,
     findings,
     gain_of_lower_rate,
-    verdicts,
 )
 from vaesweep.families.emd.analysis.rate_figures import SeparationCurves, draw_conditions, draw_rates
 from vaesweep.vocabulary import Outcome
@@ -141,7 +140,7 @@ def test_twins_have_an_interval_over_seeds(cells: Separators) -> None:
 def told(runs: Runs, statement: str, metric: str = "si_sdri") -> dict[str, Verdict]:
     cells = Separators.of(runs)
     found = findings(cells, separation_curve(runs, cells))
-    mine = [one for one in found if (one.finding.statement, one.metric.name) == (statement, metric)]
+    mine = [one for one in found if (one.finding.statement, one.about["metric"]) == (statement, metric)]
     return {one.domain: one.finding.verdict for one in mine}
 
 
@@ -193,7 +192,7 @@ def test_one_seed_decides_nothing() -> None:
 
 
 def test_the_summary_says_the_test_domain_in_full_and_sums_up_the_others(runs: Runs, cells: Separators) -> None:
-    lines = list(verdicts(findings(cells, separation_curve(runs, cells))))
+    lines = list(summarise(findings(cells, separation_curve(runs, cells))))
     assert any(line.startswith(f"confirmed: {LOWER}") and "pulses.test" in line for line in lines)
     assert any("confirmed on noise_0, noise_1" in line for line in lines)
 

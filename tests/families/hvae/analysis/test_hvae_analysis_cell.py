@@ -29,7 +29,7 @@ from vaesweep.packing import leaves
 from vaesweep.training import finished
 from vaesweep.training.finished import FinishedCell
 from vaesweep.training.loop import start_state, train_pack
-from vaesweep.vocabulary import MODEL_FILE, SWEEP_FILE, Outcome, PixelKind, Tag, final
+from vaesweep.vocabulary import MODEL_FILE, SWEEP_FILE, Outcome, RunKind, Tag, final
 
 HVAE = family("hvae")
 SHAPE = {"size": 8, "levels": 2, "latents": 2, "width": 8, "hidden": 4, "encoder_blocks": 1, "decoder_blocks": 1}
@@ -243,7 +243,7 @@ def store(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> 
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     client = MlflowClient(uri)
     experiment = client.create_experiment("tiny", artifact_location=(folder / "artifacts").as_uri())
-    sweep = client.create_run(experiment, tags={Tag.KIND: PixelKind.SWEEP, Tag.SWEEP: "aaaa"}).info.run_id
+    sweep = client.create_run(experiment, tags={Tag.KIND: RunKind.SWEEP, Tag.SWEEP: "aaaa"}).info.run_id
     roles = {f"poisson.{part}": part for part in ("train", "valid", "test")} | {"poisson_noise_2": "unseen"}
     record = {
         "sweep": "aaaa",
@@ -259,7 +259,7 @@ def store(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> 
     (folder / SWEEP_FILE).write_text(json.dumps(record))
     client.log_artifact(sweep, str(folder / SWEEP_FILE))
     for name, file in files.items():
-        tags = {Tag.KIND: PixelKind.CELL, Tag.CELL: name, Tag.OUTCOME: Outcome.FINISHED, Tag.SWEEP: "aaaa"}
+        tags = {Tag.KIND: RunKind.CELL, Tag.CELL: name, Tag.OUTCOME: Outcome.FINISHED, Tag.SWEEP: "aaaa"}
         run = client.create_run(experiment, tags=tags).info.run_id
         params = [Param(key, str(value)) for key, value in leaves(config_of(name).model_dump(mode="json"))]
         found = finished.from_bytes(file, name).metrics.items()

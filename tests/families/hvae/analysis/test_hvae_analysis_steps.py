@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from vaesweep.analysis.findings import Verdict
+from vaesweep.analysis.findings import DomainFinding, Verdict, summarise
 from vaesweep.analysis.intervals import t_interval
 from vaesweep.analysis.runs import DomainRecord, Runs, SweepRecord
 from vaesweep.data.domains import DataSet, Domain, Role
@@ -21,9 +21,7 @@ from vaesweep.families.hvae.analysis.findings import (
     COARSER,
     GAINS,
     LOSES,
-    Told,
     findings,
-    verdicts,
 )
 from vaesweep.families.hvae.analysis.rates import draw_rates, have_curve, split_rates
 from vaesweep.families.hvae.analysis.references import PUBLISHED, TRUE_DENSITY, references
@@ -102,8 +100,8 @@ def hierarchies(runs: Runs) -> Hierarchies:
     return Hierarchies.of(runs, {cell: DEPTHS[values["variant"]] for cell, values in runs.record.cells.items()})
 
 
-def told_of(cells: Hierarchies) -> dict[tuple[str, str, str], Told]:
-    return {(one.finding.statement, one.group, one.domain): one for one in findings(cells, measured(cells))}
+def told_of(cells: Hierarchies) -> dict[tuple[str, str, str], DomainFinding]:
+    return {(one.finding.statement, one.label, one.domain): one for one in findings(cells, measured(cells))}
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +110,7 @@ def cells() -> Hierarchies:
 
 
 @pytest.fixture(scope="module")
-def told(cells: Hierarchies) -> dict[tuple[str, str, str], Told]:
+def told(cells: Hierarchies) -> dict[tuple[str, str, str], DomainFinding]:
     return told_of(cells)
 
 
@@ -154,7 +152,7 @@ def test_training_steps_that_were_not_asked_for_are_those_of_the_cell_itself(cel
 
 
 @pytest.mark.parametrize("domain", ["toy.test", "elsewhere"])
-def test_planted_statements_are_confirmed(told: dict[tuple[str, str, str], Told], domain: str) -> None:
+def test_planted_statements_are_confirmed(told: dict[tuple[str, str, str], DomainFinding], domain: str) -> None:
     confirmed = [
         (GAINS, "continuous"),
         (COARSER, "continuous"),
@@ -170,7 +168,7 @@ def test_planted_statements_are_confirmed(told: dict[tuple[str, str, str], Told]
         assert told[statement, group, domain].finding.verdict is Verdict.CONFIRMED, statement
 
 
-def test_the_numbers_are_those_planted(told: dict[tuple[str, str, str], Told]) -> None:
+def test_the_numbers_are_those_planted(told: dict[tuple[str, str, str], DomainFinding]) -> None:
     assert (
         "+1 nats"
         in told["continuous is better than discrete, both as trained", "continuous", "toy.test"].row["numbers"]
@@ -250,8 +248,10 @@ def test_failed_cells_are_left_out() -> None:
     assert by_seed(measured(cells), "continuous", "toy.test", "elbo").index.tolist() == [1, 2, 3]
 
 
-def test_the_test_domain_is_said_in_full_and_the_others_by_name(told: dict[tuple[str, str, str], Told]) -> None:
-    lines = list(verdicts(list(told.values())))
+def test_the_test_domain_is_said_in_full_and_the_others_by_name(
+    told: dict[tuple[str, str, str], DomainFinding],
+) -> None:
+    lines = list(summarise(list(told.values())))
     assert any(line.startswith(f"confirmed: {GAINS} (continuous, toy.test): +0.") for line in lines)
     assert f"{GAINS} (continuous): confirmed on elsewhere" in lines
 

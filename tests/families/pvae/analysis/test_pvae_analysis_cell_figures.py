@@ -305,7 +305,9 @@ def store(file: bytes, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_data_are_those_that_the_cells_own_sweep_read(store: str) -> None:
     assert load.data_spec("told", store) == "synthetic"
-    assert load.data_spec("untold", store) == ""
+    assert load.data_spec("untold", store, "csv:FILE") == "csv:FILE"
+    with pytest.raises(UserError, match="give it as --data SPEC"):
+        load.data_spec("untold", store)
     with pytest.raises(UserError, match="no cell of that name"):
         load.data_spec("unheard", store)
 
