@@ -28,7 +28,7 @@ def pages() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("page", "text"), pages(), ids=[page.name for page in PAGES])
 def test_every_path_that_is_named_exists(page: str, text: str) -> None:
     named = {path for code in CODE.findall(text) for path in PATH.findall(code) if not code.startswith("http")}
-    named |= {path for path in re.findall(r"python ((?:sweeps|analysis|benchmarks)/\w+\.py)", text)}
+    named |= set(re.findall(r"python ((?:sweeps|analysis|benchmarks)/\w+\.py)", text))
     named -= {path for path in named if path in EXAMPLES or not re.search(r"\.(py|sh|yaml|md|toml)$", path)}
     missing = [path for path in named if not any((base / path).exists() for base in (ROOT, ROOT / "vaesweep"))]
     assert not missing, page

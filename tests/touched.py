@@ -1,8 +1,8 @@
 """Print the test files that the uncommitted change (or the change since REV) touches: python tests/touched.py [REV]
 
 A test file is touched when it has changed, or when it imports a changed module, directly or through others. The nearest
-come first, and as many as are done within `SECONDS` going by their last times (`.pytest_cache`); the others are named on
-standard error, since they are left to `make test`.
+come first, and as many as are done within `SECONDS` going by their last times (`.pytest_cache`); the others are counted
+on standard error, since they are left to `make test`.
 """
 
 import ast
