@@ -10,7 +10,7 @@ from vaesweep.analysis import load, runs
 from vaesweep.analysis.groups import grouped_table, named
 from vaesweep.cli import analysis_script
 from vaesweep.errors import UserError
-from vaesweep.families.pvae.analysis.comparison import choose, of_group
+from vaesweep.families.pvae.analysis.comparison import choose, rows_of_group
 from vaesweep.families.pvae.analysis.rematch import as_markdown, rematch
 from vaesweep.families.pvae.evaluation import ADAPTIVE, STOPPING_RULE
 
@@ -32,7 +32,7 @@ def compare(options: argparse.Namespace, store: str) -> list[str]:
     choice = choose(points)
     if options.run is None and choice is None:
         raise UserError("no cell of this sweep has acquired by largest variance; name cells by --run")
-    names = options.run or sorted(set(of_group(points, choice.best)["cell"]))
+    names = options.run or sorted(set(rows_of_group(points, choice.best)["cell"]))
     cells = [load.load_cell(name, store) for name in names]
     table = rematch(cells, load.load_data(found, store), options.samples, options.prior_samples, options.rule)
     options.out.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from vaesweep.data.domains import DataSet, Role
 from vaesweep.families.pvae.data.audiograms import THRESHOLDS
-from vaesweep.families.pvae.evaluation import Population, Scale, acquired, predictor
+from vaesweep.families.pvae.evaluation import Population, Scale, predictor, select_populations
 from vaesweep.families.pvae.family import PartialVaeCell, PartialVaeFamily, PartialVaeProblem
 from vaesweep.families.pvae.tasks import latent
 from vaesweep.families.pvae.tasks.acquisition import LargestVariance, acquire
@@ -114,7 +114,7 @@ def test_without_the_variance_rule_nobody_says_when_to_stop(data: DataSet) -> No
 def test_no_more_is_acquired_than_asked_for_and_of_training_data_no_more_than_of_validation_data() -> None:
     sizes = {Role.TRAIN: 80, Role.VALID: 10, Role.TEST: 12, Role.UNSEEN: 40}
     populations = [Population(role, torch.arange(size).unsqueeze(-1), role) for role, size in sizes.items()]
-    found = {one.role: one.x.flatten().tolist() for one in acquired(populations, 15)}
+    found = {one.role: one.x.flatten().tolist() for one in select_populations(populations, 15)}
     assert {role: len(rows) for role, rows in found.items()} == {
         Role.VALID: 10,
         Role.TRAIN: 10,

@@ -5,8 +5,8 @@
                                      └ ──────► stopping criterion ──► estimated error ──► stop below the threshold
 
 One step of thesis study A's sequential acquisition (section 3.2) with the stopping criterion of its section 3.3, both
-exactly as the cell was judged by in its sweep. What the sweep never meets is a listener unlike those it was trained on.
-So every audiogram is held against others that are drawn from the model itself and observed in the same places: one
+exactly as in the evaluation of the cell in its sweep. A sweep never meets a listener unlike those it was trained on, so
+every audiogram is compared with others that are drawn from the model itself and observed in the same dimensions: one
 that is less likely than nearly all of these is no audiogram that the model expects.
 """
 
@@ -27,7 +27,7 @@ from vaesweep.families.pvae.tasks.predictive import Predictive
 from vaesweep.families.pvae.tasks.stopping import StoppingModel
 from vaesweep.training.finished import FinishedCell
 
-DRAWN = 400  # audiograms of the model's own that a listener is compared with
+DRAWN = 400  # audiograms drawn from the model that a listener is compared with
 DRAWN_SEED = 0
 RARE = 0.01  # a listener is unlike the population where no more than this share of them is as unlikely
 FEW = 0.1  # share of the samples below which an estimate rests on few
@@ -35,7 +35,7 @@ FEW = 0.1  # share of the samples below which an estimate rests on few
 
 @dataclass(frozen=True)
 class Advice:
-    """What is known about one listener; arrays are `[14]`, in the order of `COLUMNS`, in dB HL.
+    """Advice on one listener; arrays are `[14]`, in the order of `COLUMNS`, in dB HL.
 
     `next` is the column to measure next, absent where all are `measured`. `estimate` is the measured value or the
     predictive mean, between `low` and `high`, which are equal where it is measured. `error` is the estimated root mean
@@ -59,29 +59,29 @@ class Advice:
 class Audiometer:
     """Advises on partial audiograms by one trained cell.
 
-    `threshold` is the estimated error in dB below which it says stop, unless told otherwise.
+    `threshold` is the estimated error in dB below which it advises to stop, unless `advise` is given another.
     """
 
     def __init__(
         self,
         predictor: LatentPredictor,
         samples: int,
-        drawn: Tensor,
+        model_data: Tensor,
         rule: Rule,
         stopping: StoppingModel,
         threshold: float,
     ) -> None:
         self._predictor, self._samples, self._rule, self._stopping = predictor, samples, rule, stopping
-        self._drawn = drawn  # whole data of the model's own, [DRAWN, dim]
+        self._model_data = model_data  # complete data drawn from the model, [DRAWN, dim]
         self.threshold = threshold
 
     @classmethod
     def from_finished(cls, cell: FinishedCell, rule: RuleName = STOPPING_RULE) -> "Audiometer":
-        """The adviser of a finished cell of family `pvae`, which says by `rule`, one of `ADAPTIVE`, what is next.
+        """The adviser of a finished cell of family `pvae`; `rule`, one of `ADAPTIVE`, chooses what to measure next.
 
-        Refused where the cell did not acquire by that rule: a stopping criterion holds for the sequences of its own.
-        Predictions are those of its acquisition configuration. The threshold is its configured one, or, where the
-        costs of stopping too early and too late differ, the one that was found for them on the validation domain.
+        Raises `UserError` where the cell did not acquire by that rule: a stopping criterion holds for the sequences of
+        its own rule. Predictions are those of its acquisition configuration. The threshold is its configured one, or,
+        where the costs of stopping too early and too late differ, the one fitted to them on the validation domain.
         """
         trained = TrainedPartialVae.restore(cell)
         if rule not in ADAPTIVE:
@@ -93,13 +93,13 @@ class Audiometer:
                 f"cell {cell.cell} has no stopping criterion for the rule {rule!r}, which only training with that rule "
                 "among acquisition.rules leaves; name such a cell of sweeps/acquisition_pvae.py"
             )
-        asked = trained.config.acquisition
-        drawn = _draw(trained)
-        alike = asked.early_cost == asked.late_cost
+        acquisition = trained.config.acquisition
+        model_data = _draw(trained)
+        equal_costs = acquisition.early_cost == acquisition.late_cost
         shifted = float(criterion.pop(SHIFTED))
-        threshold = asked.threshold if alike else shifted
+        threshold = acquisition.threshold if equal_costs else shifted
         stopping = StoppingModel.from_tensors({name: value.unsqueeze(0) for name, value in criterion.items()})
-        return cls(trained.predictor, asked.samples, drawn, ADAPTIVE[rule], stopping, threshold)
+        return cls(trained.predictor, acquisition.samples, model_data, ADAPTIVE[rule], stopping, threshold)
 
     @torch.no_grad()
     def advise(self, x: np.ndarray, *, threshold: float | None = None, interval: float = 0.8) -> list[Advice]:
@@ -115,28 +115,28 @@ class Audiometer:
         if not 0 < limit < np.inf:
             raise UserError(f"threshold {limit:g} is not an error above 0 dB, such as 5")
         check(x, [f"listener {number}" for number in range(1, len(x) + 1)])
-        known, together = torch.from_numpy(x.astype(np.float32)), self._predictor.rows
-        chunks = [known[start : start + together] for start in range(0, len(x), together)]
+        data, rows = torch.from_numpy(x.astype(np.float32)), self._predictor.rows
+        chunks = [data[start : start + rows] for start in range(0, len(x), rows)]
         return [advice for chunk in chunks for advice in self._advise(chunk, limit, interval)]
 
     def _advise(self, x: Tensor, threshold: float, interval: float) -> list[Advice]:
         observed = ~x.isnan()
-        known = x.nan_to_num()
-        predictive = self._predictor.predict(known, observed[None])
+        filled = x.nan_to_num()
+        predictive = self._predictor.predict(filled, observed[None])
         ends = [predictive.quantile(share)[0] for share in ((1 - interval) / 2, (1 + interval) / 2)]
-        low, high = (torch.where(observed, known, end)[:, :THRESHOLDS].numpy() for end in ends)
-        estimate = predictive.complete(known, observed[None])[0, :, :THRESHOLDS].numpy()
-        scores = self._rule.scores(self._predictor, known, observed[None], predictive, slice(0, len(x)))
-        following = scores[0].masked_fill(observed, -torch.inf).argmax(-1)
+        low, high = (torch.where(observed, filled, end)[:, :THRESHOLDS].numpy() for end in ends)
+        estimate = predictive.complete(filled, observed[None])[0, :, :THRESHOLDS].numpy()
+        scores = self._rule.scores(self._predictor, filled, observed[None], predictive, slice(0, len(x)))
+        next_dims = scores[0].masked_fill(observed, -torch.inf).argmax(-1)
         measured = observed[:, :THRESHOLDS]
         counts = measured.sum(-1).tolist()
         errors = self._errors(predictive, observed, measured.sum(-1)).tolist()
-        carried = predictive.effective_samples[0].tolist()
-        doubts = self._doubts(known, observed, predictive)
+        effective_samples = predictive.effective_samples[0].tolist()
+        warnings = self._warnings(filled, observed, predictive)
         return [
             Advice(
                 age=float(x[i, THRESHOLDS]),
-                next=COLUMNS[following[i]] if counts[i] < THRESHOLDS else None,
+                next=COLUMNS[next_dims[i]] if counts[i] < THRESHOLDS else None,
                 measured=measured[i].numpy(),
                 estimate=estimate[i],
                 low=low[i],
@@ -144,8 +144,8 @@ class Audiometer:
                 error=errors[i],
                 threshold=threshold,
                 stop=counts[i] == THRESHOLDS or (counts[i] > 0 and errors[i] < threshold),
-                effective_samples=carried[i],
-                warnings=doubts[i],
+                effective_samples=effective_samples[i],
+                warnings=warnings[i],
             )
             for i in range(len(x))
         ]
@@ -156,38 +156,39 @@ class Audiometer:
         estimated = self._stopping.estimate_state(variance, predictive.bound, counts)[0]
         return estimated.clamp(min=0.0).masked_fill(counts == THRESHOLDS, 0.0)
 
-    def _doubts(self, x: Tensor, observed: Tensor, predictive: Predictive) -> list[tuple[str, ...]]:
-        """Why not to trust the advice on each of the data `x` `[row, dim]`."""
+    def _warnings(self, x: Tensor, observed: Tensor, predictive: Predictive) -> list[tuple[str, ...]]:
+        """Warnings, which are reasons not to trust the advice, on each of the data `x` `[row, dim]`."""
         age_alone = start_mask(1, len(x), DIMS, AGE)
         ages = self._rarity(age_alone[0], self._predictor.predict(x, age_alone).bound[0]) <= RARE
         wholes = self._rarity(observed, predictive.bound[0]) <= RARE
         few = (predictive.effective_samples[0] < FEW * self._samples) & ~observed.all(-1)
-        doubts = []
+        warnings = []
         for age, whole, rough, samples in zip(ages, wholes, few, predictive.effective_samples[0], strict=True):
-            said = {
+            reasons = {
                 "the training population hardly has listeners of this age": age,
                 "age and measurements together are unlike the training population": whole & ~age,
                 f"few of the model's samples agree with what is known ({samples:.1f} effective of {self._samples}): "
                 "estimates are rough and intervals may be too narrow": rough,
             }
-            doubts.append(tuple(words for words, holds in said.items() if holds))
-        return doubts
+            warnings.append(tuple(words for words, holds in reasons.items() if holds))
+        return warnings
 
     def _rarity(self, observed: Tensor, bound: Tensor) -> Tensor:
         """The share of the model's own audiograms that, `observed` `[row, dim]` alike, have no higher `bound`."""
-        masks, which = observed.unique(dim=0, return_inverse=True)
-        own = torch.stack([self._bounds(self._drawn, mask) for mask in masks])
-        return (own[which] <= bound.unsqueeze(-1)).double().mean(-1)
+        masks, mask_index = observed.unique(dim=0, return_inverse=True)
+        model_bounds = torch.stack([self._bounds(self._model_data, mask) for mask in masks])
+        return (model_bounds[mask_index] <= bound.unsqueeze(-1)).double().mean(-1)
 
     def _bounds(self, x: Tensor, mask: Tensor) -> Tensor:
         """The bounds `[row]` of `x` `[row, dim]`, observed in the dimensions `mask` `[dim]`."""
-        parts = [self._predictor.predict(some, mask.expand(1, len(some), -1)) for some in x.split(self._predictor.rows)]
+        chunks = x.split(self._predictor.rows)
+        parts = [self._predictor.predict(chunk, mask.expand(1, len(chunk), -1)) for chunk in chunks]
         return torch.cat([part.bound[0] for part in parts])
 
 
 @torch.no_grad()
 def _draw(trained: TrainedPartialVae) -> Tensor:
-    """Whole data `[DRAWN, dim]` of the model's own, in dB and years: z from its prior, x from p(x | z)."""
+    """Complete data `[DRAWN, dim]` drawn from the model, in dB and years: z from its prior, x from p(x | z)."""
     model, scale = trained.model, trained.scale
     generator = torch.Generator().manual_seed(DRAWN_SEED)
     noise = torch.randn(DRAWN, model.config.latents, generator=generator)

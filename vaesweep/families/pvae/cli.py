@@ -1,7 +1,7 @@
-"""`vaesweep acquire`: what to measure next of partial audiograms, what they will look like, and whether to stop.
+"""`vaesweep acquire`: advice on partial audiograms: what to measure next, what to expect, and whether to stop.
 
 The advice goes to standard output, in one of three formats; notes about the input, and the warnings that a table has no
-room for, to standard error. The input is read and checked before anything else is imported or asked.
+room for, to standard error. The input is read and checked before slow modules are imported and the cell is loaded.
 """
 
 import argparse
@@ -31,9 +31,9 @@ DECIMALS = 2  # dB, where programs read on
 def register(commands: Any) -> None:
     """Add the command to the subparsers of `vaesweep`."""
     about = "say what to measure next of partial audiograms, what they will look like, and whether to stop"
-    made = commands.add_parser("acquire", help=about, description=about)
-    add = made.add_argument
-    add_run(made)
+    parser = commands.add_parser("acquire", help=about, description=about)
+    add = parser.add_argument
+    add_run(parser)
     add(
         "--input",
         required=True,
@@ -50,8 +50,8 @@ def register(commands: Any) -> None:
         help="measure next what is least certain, or what is expected to reduce the error most (%(default)s)",
     )
     add("--format", choices=FORMATS, default="table", help="what is printed (%(default)s)")
-    add_store(made)
-    made.set_defaults(act=acquire)
+    add_store(parser)
+    parser.set_defaults(act=acquire)
 
 
 def acquire(arguments: argparse.Namespace) -> int:
@@ -73,27 +73,27 @@ def _read(path: str) -> Listeners:
     return parse_partial(sys.stdin.buffer.read(), "standard input") if path == STDIN else read_partial(path)
 
 
-def _print_tables(names: Sequence[str], advice: "Sequence[Advice]", interval: float) -> None:
-    """For people: an audiogram a listener, and in words what to do."""
+def _print_tables(names: Sequence[str], all_advice: "Sequence[Advice]", interval: float) -> None:
+    """Print for people: an audiogram a listener, and in words what to do."""
     console = Console(highlight=False)
-    for name, one in zip(names, advice, strict=True):
-        console.print(_audiogram(name, one))
-        console.print(Text(_verdict(one)), soft_wrap=True)
-        for warning in one.warnings:
+    for name, advice in zip(names, all_advice, strict=True):
+        console.print(_audiogram(name, advice))
+        console.print(Text(_verdict(advice)), soft_wrap=True)
+        for warning in advice.warnings:
             console.print(Text(f"Careful: {warning}.", style="yellow"), soft_wrap=True)
         console.print()
     console.print(Text(f"* measured   ? to be measured next   a…b interval of {100 * interval:g} %", style="dim"))
 
 
 def _audiogram(name: str, advice: "Advice") -> Table:
-    """Frequencies across, and for both ears the estimate above its interval."""
+    """A table with frequencies across, and for both ears the estimate above its interval."""
     title = Text(f"{name}, {advice.age:g} years", style="bold")
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1), pad_edge=False)
     table.add_column("dB HL", style="bold")
     for frequency in FREQUENCIES:
         table.add_column(f"{frequency} Hz", justify="right")
-    for first, ear in zip(range(0, THRESHOLDS, len(FREQUENCIES)), EARS, strict=True):
-        dims = range(first, first + len(FREQUENCIES))
+    for start, ear in zip(range(0, THRESHOLDS, len(FREQUENCIES)), EARS, strict=True):
+        dims = range(start, start + len(FREQUENCIES))
         table.add_row(ear, *(_value(advice, dim) for dim in dims))
         if not advice.measured.all():
             table.add_row("", *(_between(advice, dim) for dim in dims))
@@ -104,8 +104,8 @@ def _value(advice: "Advice", dim: int) -> Text:
     value = float(advice.estimate[dim])
     if advice.measured[dim]:
         return Text(f"{value:g} *", style="bold")
-    following = COLUMNS[dim] == advice.next
-    return Text(f"{round(value)} ?", style="reverse") if following else Text(f"{round(value)}  ")
+    is_next = COLUMNS[dim] == advice.next
+    return Text(f"{round(value)} ?", style="reverse") if is_next else Text(f"{round(value)}  ")
 
 
 def _between(advice: "Advice", dim: int) -> Text:
@@ -117,40 +117,40 @@ def _verdict(advice: "Advice") -> str:
     if advice.next is None:
         return "All thresholds are measured: stop."
     ear, frequency = advice.next.split("_")
-    following = f"the {ear} ear at {frequency} Hz"
+    place = f"the {ear} ear at {frequency} Hz"
     error = f"Estimated error {advice.error:.1f} dB"
     if advice.stop:
-        return f"{error}, below {advice.threshold:.3g} dB: stop. To go on, measure {following} next."
+        return f"{error}, below {advice.threshold:.3g} dB: stop. To go on, measure {place} next."
     if not advice.measured.any():
-        return f"{error}, and nothing is measured: measure {following} first."
-    return f"{error}, not below {advice.threshold:.3g} dB: measure {following} next."
+        return f"{error}, and nothing is measured: measure {place} first."
+    return f"{error}, not below {advice.threshold:.3g} dB: measure {place} next."
 
 
-def _print_csv(names: Sequence[str], advice: "Sequence[Advice]", interval: float) -> None:
-    """For tables: a row a listener and threshold. What is said of a listener stands in each of its rows."""
+def _print_csv(names: Sequence[str], all_advice: "Sequence[Advice]", interval: float) -> None:
+    """Print CSV: a row a listener and threshold. The columns about a listener repeat in each of its rows."""
     rows = []
-    for name, one in zip(names, advice, strict=True):
-        person, said = _person(name, one), _said(one)
-        for column, values in _thresholds(one).items():
+    for name, advice in zip(names, all_advice, strict=True):
+        person, decision = _person(name, advice), _decision(advice)
+        for column, values in _thresholds(advice).items():
             ear, frequency = column.split("_")
             place = {"ear": ear, "frequency_hz": frequency}
-            rows.append(person | place | values | {"next": column == one.next} | said)
-        for warning in one.warnings:
+            rows.append(person | place | values | {"next": column == advice.next} | decision)
+        for warning in advice.warnings:
             print(f"{name}: {warning}", file=sys.stderr)
     writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
 
 
-def _print_json(names: Sequence[str], advice: "Sequence[Advice]", interval: float) -> None:
-    """For programs: a list with an object a listener."""
+def _print_json(names: Sequence[str], all_advice: "Sequence[Advice]", interval: float) -> None:
+    """Print JSON: a list with an object a listener."""
     listeners = [
-        _person(name, one)
-        | {"next": one.next}
-        | _said(one)
-        | {"effective_samples": _rounded(one.effective_samples), "warnings": one.warnings, "interval": interval}
-        | {"audiogram": _thresholds(one)}
-        for name, one in zip(names, advice, strict=True)
+        _person(name, advice)
+        | {"next": advice.next}
+        | _decision(advice)
+        | {"effective_samples": _rounded(advice.effective_samples), "warnings": advice.warnings, "interval": interval}
+        | {"audiogram": _thresholds(advice)}
+        for name, advice in zip(names, all_advice, strict=True)
     ]
     json.dump(listeners, sys.stdout, indent=1, ensure_ascii=False)
     print()
@@ -160,12 +160,12 @@ def _person(name: str, advice: "Advice") -> dict[str, Any]:
     return {"listener": name, "age": _rounded(advice.age)}
 
 
-def _said(advice: "Advice") -> dict[str, Any]:
+def _decision(advice: "Advice") -> dict[str, Any]:
     return {"error_db": _rounded(advice.error), "threshold_db": _rounded(advice.threshold), "stop": advice.stop}
 
 
 def _thresholds(advice: "Advice") -> dict[str, dict[str, Any]]:
-    """Whether each threshold is measured, its estimate and interval in dB HL, by column."""
+    """Every threshold by its column: whether it is measured, its estimate and its interval in dB HL."""
     numbers = {"estimate_db": advice.estimate, "low_db": advice.low, "high_db": advice.high}
     return {
         column: {"measured": bool(advice.measured[dim])}

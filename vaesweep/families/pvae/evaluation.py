@@ -1,8 +1,8 @@
-"""A trained pack of partial VAEs, put to the use that the thesis makes of it: to acquire audiograms, and to stop.
+"""Evaluate a trained pack of partial VAEs in use, as the thesis does: acquire audiograms, and stop.
 
 Every cell acquires the data of every domain by its own predictions (thesis study A, section 3.2), under each of the
-rules asked for; a stopping criterion is fitted on the validation domain (section 3.3) and judged on all. What comes
-of it are metrics of the cell, so that each has its own optimum on the rate axis, and tensors that stay with its
+rules asked for; a stopping criterion is fitted on the validation domain (section 3.3) and judged on all. The results
+are metrics of the cell, so that each has its own optimum on the rate axis, and tensors that stay with its
 weights: information curves, the area of every datum, the greedy order, the stopping criterion.
 """
 
@@ -53,15 +53,15 @@ FANTASIES = 8  # draws a datum for the expected information
 RuleName = Literal["variance", "reduction", "unweighted", "random", "single_best", "information"]
 RuleMaker = Callable[[Tensor], Rule]
 STOPPING_RULE: RuleName = "variance"
-# Of the prediction alone: what a model is chosen, compared and used by.
+# Rules that need the prediction alone; models are chosen, compared and used by them.
 ADAPTIVE: Mapping[RuleName, Rule] = {"variance": LargestVariance(), "reduction": ExpectedReduction()}
 SHIFTED = "shifted"
-RANDOM = 0  # seed of random orders and of what is imagined
+RANDOM = 0  # seed of random orders and of imagined values
 CURVES = ("rmse", "nll", "unexplained")
 
 
 class AcquisitionConfig(Frozen):
-    """How trained partial VAEs acquire audiograms; without `rules` they do not."""
+    """Settings of acquiring audiograms with trained partial VAEs; without `rules` nothing is acquired."""
 
     rules: tuple[RuleName, ...] = Field((), description="what decides the next frequency, the stop by `variance`")
     samples: int = Field(100, ge=2, description="posterior samples of a prediction")
@@ -130,22 +130,22 @@ def _prior(model: PartialVae, z: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Population:
-    """What is acquired: complete audiograms `x` `[row, dim]` of a domain, in dB and years."""
+    """Complete audiograms `x` `[row, dim]` of a domain, in dB and years, to be acquired."""
 
     name: str
     x: Tensor
     role: Role
 
     def spread(self, rows: int) -> "Population":
-        """At most `rows` of it, evenly spread."""
+        """The population reduced to at most `rows` of its data, evenly spread."""
         count = min(rows, len(self.x))
         return Population(self.name, self.x[torch.linspace(0, len(self.x) - 1, count).round().long()], self.role)
 
 
-def acquired(populations: Sequence[Population], rows: int) -> list[Population]:
-    """What is acquired of each domain, the validation domain first: at most `rows` of it, evenly spread.
+def select_populations(populations: Sequence[Population], rows: int) -> list[Population]:
+    """The data to acquire of each domain, the validation domain first: at most `rows` of each, evenly spread.
 
-    Of the training domain, which is the largest and tells the least, no more than of the validation domain.
+    Of the training domain, which is the largest and the least informative, no more than of the validation domain.
     """
     (valid,) = [population.spread(rows) for population in populations if population.role is Role.VALID]
     limits = {Role.TRAIN: len(valid.x)}
@@ -154,7 +154,7 @@ def acquired(populations: Sequence[Population], rows: int) -> list[Population]:
 
 
 class Acquirer:
-    """Puts packs to use: every cell acquires `populations`, and stops by what it learns from the validation domain."""
+    """Acquires `populations` with every cell of a pack; stopping criteria are fitted on the validation domain."""
 
     def __init__(
         self, config: AcquisitionConfig, latents: int, scale: Scale, populations: Sequence[Population]
@@ -166,25 +166,27 @@ class Acquirer:
         """Metrics and kept tensors of every cell of `stack`; on at most `rows` data of a domain."""
         rows = min(rows or self._config.rows, self._config.rows)
         dims = len(self._scale.mean)
-        together = max(1, TRACED // (rows * dims * dims))
-        groups = [stack.part(slice(start, start + together)) for start in range(0, len(stack), together)]
-        found = [self._use(group, rows) for group in groups]
+        cells_at_once = max(1, TRACED // (rows * dims * dims))
+        groups = [stack.part(slice(start, start + cells_at_once)) for start in range(0, len(stack), cells_at_once)]
+        uses = [self._use(group, rows) for group in groups]
         metrics, kept = (
             {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-            for parts in ([use.metrics for use in found], [use.kept for use in found])
+            for parts in ([use.metrics for use in uses], [use.kept for use in uses])
         )
         return Uses(metrics, kept)
 
     def _use(self, stack: Stack, rows: int) -> Uses:
-        """Validation comes first: the greedy order and the stopping criteria are found there."""
-        valid, *others = acquired(self._populations, rows)
+        """Validation comes first: the greedy order and the stopping criteria are fitted there."""
+        valid, *others = select_populations(self._populations, rows)
         plans = self._plans(stack, valid)
         traces = _traces(plans, valid)
-        found = {rule: Criteria.fit(traces[rule], self._config) for rule in ADAPTIVE if rule in traces}
-        criteria = found.get(STOPPING_RULE)
+        criteria_by_rule = {rule: Criteria.fit(traces[rule], self._config) for rule in ADAPTIVE if rule in traces}
+        criteria = criteria_by_rule.get(STOPPING_RULE)
         metrics: dict[str, Tensor] = {}
         kept = {
-            stopping_name(rule, name): value for rule, one in found.items() for name, value in one.to_tensors().items()
+            stopping_name(rule, name): value
+            for rule, rule_criteria in criteria_by_rule.items()
+            for name, value in rule_criteria.to_tensors().items()
         }
         for population in [valid, *others]:
             if population is not valid:
@@ -199,7 +201,7 @@ class Acquirer:
 
     def _plans(self, stack: Stack, valid: Population) -> "dict[RuleName, _Plan]":
         config = self._config
-        usual, plain = (
+        configured, unweighted = (
             predictor(
                 stack,
                 self._latents,
@@ -210,12 +212,12 @@ class Acquirer:
             )
             for weighted in (config.weighted, False)
         )
-        predictors = {name: plain if name == "unweighted" else usual for name in config.rules}
-        return {name: _Plan(one, rule_maker(name, one, valid)) for name, one in predictors.items()}
+        predictors = {name: unweighted if name == "unweighted" else configured for name in config.rules}
+        return {name: _Plan(model, rule_maker(name, model, valid)) for name, model in predictors.items()}
 
 
 def rule_maker(name: RuleName, predictor: Predictor, valid: Population) -> RuleMaker:
-    """The rule called `name`, of data `x` `[row, dim]`; the greedy order is searched on `valid`, here and once."""
+    """A maker of the rule `name` for data `x` `[row, dim]`; the greedy order is searched on `valid`, here and once."""
     if name == "single_best":
         order = FixedOrder(single_best_order(predictor, valid.spread(ORDER_ROWS).x, AGE))
         return lambda x: order
@@ -231,7 +233,7 @@ def rule_maker(name: RuleName, predictor: Predictor, valid: Population) -> RuleM
 
 @dataclass(frozen=True)
 class _Plan:
-    """Who predicts, and the rule for given data."""
+    """A rule's predictor, and the function that returns the rule for given data."""
 
     predictor: LatentPredictor
     rule: RuleMaker
@@ -250,21 +252,21 @@ def _summary(trace: Trace) -> dict[str, Tensor]:
 
 def _curves(trace: Trace) -> dict[str, Tensor]:
     """Information curves `[cell, M + 1]`, mean and standard deviation over data, and every datum's area and order."""
-    found = {"order": trace.order.to(torch.uint8)}
+    curves = {"order": trace.order.to(torch.uint8)}
     for name in CURVES:
         errors = getattr(trace, name)
-        found |= {name: errors.mean(1), f"{name}_std": errors.std(1), f"area_{name}": area(errors)}
-    return found
+        curves |= {name: errors.mean(1), f"{name}_std": errors.std(1), f"area_{name}": area(errors)}
+    return curves
 
 
 def stopping_name(rule: RuleName, name: str) -> str:
-    """What a tensor of the criterion is kept by that was fitted to sequences of `rule`."""
+    """The name by which a tensor of the criterion that was fitted to sequences of `rule` is kept."""
     return f"stopping/{name}" if rule == STOPPING_RULE else f"stopping/{rule}/{name}"
 
 
 @dataclass(frozen=True)
 class Criteria:
-    """Ways to decide when to stop, found on validation data: thesis section 3.3, and its baselines."""
+    """Stopping criteria fitted to validation data: thesis section 3.3, and its baselines."""
 
     uncertainty: StoppingModel
     measurements: StoppingModel
@@ -291,18 +293,18 @@ class Criteria:
             "constant": self.constant.unsqueeze(-1),
             "oracle": first_below(trace.rmse, threshold),
         }
-        found: dict[str, Tensor] = {}
+        metrics: dict[str, Tensor] = {}
         for name, index in indices.items():
             stop = StopResult.of(trace.rmse, threshold, index)
-            found |= {
+            metrics |= {
                 f"stop_offset.{name}": stop.mean_absolute_offset,
                 f"stop_bias.{name}": stop.mean_offset,
                 f"stop_index.{name}": stop.mean_estimated_index,
                 f"stop_rmse.{name}": stop.mean_rmse,
                 **{f"stop_share.{outcome.name.lower()}.{name}": stop.share(outcome) for outcome in StopOutcome},
             }
-        return found
+        return metrics
 
     def to_tensors(self) -> dict[str, Tensor]:
-        """What `vaesweep acquire` needs of it, each `[cell, ...]`, kept by its `stopping_name`."""
+        """The tensors that `vaesweep acquire` needs, each `[cell, ...]`, kept by its `stopping_name`."""
         return self.uncertainty.to_tensors() | {SHIFTED: self.shifted}

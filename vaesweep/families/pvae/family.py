@@ -30,7 +30,7 @@ MASKS = 0  # the stream of evaluation masks and noise among the seeds of a domai
 
 
 class AudiogramConfig(Frozen):
-    """How audiograms become batches. The thesis' missingness (line 642) is drawn once or at every batch.
+    """Settings of batches of audiograms. The thesis' missingness (line 642) is drawn once or at every batch.
 
     `acquisition` is drawn at every batch too, as acquiring audiograms makes it: age known, any number of thresholds.
     """
@@ -103,7 +103,7 @@ class PartialVaeProblem:
         return {name: value[rows] for name, value in self._fixed[domain].items()}
 
     def quick_rows(self, domain: str) -> int:
-        """Every datum on its first mask."""
+        """The number of rows that are every datum on its first mask."""
         return len(self._x[domain])
 
     def measure(self, elbo: Elbo, output: Gaussian, batch: Batch) -> dict[str, Tensor]:
@@ -126,9 +126,9 @@ class PartialVaeProblem:
 
     def use(self, stack: Stack, rows: int | None = None) -> Uses:
         """Acquire audiograms by the rules of the configuration; the standardisation stays with the weights."""
-        found = self._acquirer.use(stack, rows)
+        uses = self._acquirer.use(stack, rows)
         scale = {f"standardisation/{name}": getattr(self._scale, name) for name in ("mean", "std")}
-        return Uses(found.metrics, found.kept | {name: one.expand(len(stack), -1) for name, one in scale.items()})
+        return Uses(uses.metrics, uses.kept | {name: value.expand(len(stack), -1) for name, value in scale.items()})
 
     def _physical(self, domain: Domain) -> Tensor:
         return torch.tensor(domain.arrays["x"], dtype=torch.float32, device=self.device)
@@ -184,7 +184,7 @@ class PartialVaeFamily(Family):
         return (RATE,)
 
     def check(self, config: CellConfig) -> None:
-        """Refuse floors that do not fit the audiogram, and free nats that have no dimensions to be of."""
+        """Refuse floors that do not fit the audiogram, and free nats per dimension of a rate that has none."""
         super().check(config)
         model = _own(config).model
         floors = model.minimum_std

@@ -1,4 +1,4 @@
-"""What the sweeps of partial VAEs share: the numbers of the thesis with their lines, and steps to the best model."""
+"""Numbers of the thesis with their lines, and steps to the best model, for all sweeps of partial VAEs."""
 
 from typing import Any
 
@@ -52,7 +52,7 @@ _WEIGHTED = {
     "pretraining.training.average": 0.0,
     "pretraining.training.steps": 60000,
 }
-# From the thesis' model to the best that was found, each with all that came before it (docs/acquisition.md).
+# From the thesis' model to the best one, each built on an earlier step (docs/acquisition.md).
 STEPS_TO_THE_BEST: dict[str, dict[str, Any]] = {
     "thesis": {"training.steps": 16000},
     "missingness": {"training.steps": 16000} | _MISSINGNESS,

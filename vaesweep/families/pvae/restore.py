@@ -1,4 +1,4 @@
-"""A finished partial VAE as its users need it: configuration, model and predictions, from the file of its cell."""
+"""Restore a finished partial VAE from the file of its cell: configuration, model and predictor."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,14 +41,14 @@ class TrainedPartialVae:
 
     @cached_property
     def predictor(self) -> LatentPredictor:
-        """Its predictions as its acquisition configuration has them."""
-        asked = self.config.acquisition
+        """The predictor that its acquisition configuration describes."""
+        acquisition = self.config.acquisition
         latents = self.config.model.latents
         return predictor(
             self.stack,
             latents,
             self.scale,
-            samples=asked.samples,
-            weighted=asked.weighted,
-            prior_samples=asked.prior_samples,
+            samples=acquisition.samples,
+            weighted=acquisition.weighted,
+            prior_samples=acquisition.prior_samples,
         )

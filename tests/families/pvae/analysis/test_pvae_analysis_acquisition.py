@@ -16,7 +16,7 @@ from vaesweep.data.domains import DataSet, Role
 from vaesweep.families.pvae.analysis import baselines
 from vaesweep.families.pvae.analysis import report as report_module
 from vaesweep.families.pvae.analysis.baselines import Baseline
-from vaesweep.families.pvae.analysis.comparison import OF_ALL, OF_REGIME, acquisition_table, choose, paired
+from vaesweep.families.pvae.analysis.comparison import OF_ALL, OF_REGIME, acquisition_table, choose, paired_difference
 from vaesweep.families.pvae.analysis.findings import findings
 from vaesweep.families.pvae.analysis.metrics import UNITS
 from vaesweep.families.pvae.analysis.records import AcquisitionRecord, common_config, mean_areas
@@ -115,9 +115,9 @@ def test_other_rows_rules_and_missing_cells_make_no_pair(acquiring: SweepOf) -> 
     runs = acquiring([1.0], 2)
     points, kept = grouped_table(runs), kept_of(runs)
     group = ("", "target 1")
-    assert paired(points, group, kept, baseline_of(runs, rows=ROWS - 1), TEST, "variance") is None
-    assert paired(points, group, kept, baseline_of(runs), TEST, "random") is None
-    assert paired(points, group, {}, baseline_of(runs), TEST, "variance") is None
+    assert paired_difference(points, group, kept, baseline_of(runs, rows=ROWS - 1), TEST, "variance") is None
+    assert paired_difference(points, group, kept, baseline_of(runs), TEST, "random") is None
+    assert paired_difference(points, group, {}, baseline_of(runs), TEST, "variance") is None
     ragged = [AcquisitionRecord(None, "", {}, {(TEST, "variance"): np.ones(size)}) for size in (3, 4)]
     assert mean_areas(ragged, (TEST, "variance")) is None
 
@@ -227,7 +227,7 @@ def test_the_baseline_is_chosen_on_validation_rows(sweep_of: SweepOf) -> None:
     runs = sweep_of([1.0], 1)
     one, other = baseline_of(runs, 5, area=55.0), baseline_of(runs, 20, area=54.0)
     one.metrics[TEST, "area_rmse.variance"] -= 9
-    assert baselines.chosen([one, other], "toy.valid") is other
+    assert baselines.best_baseline([one, other], "toy.valid") is other
 
 
 def toy_report(

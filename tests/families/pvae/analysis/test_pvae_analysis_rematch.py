@@ -10,7 +10,14 @@ import torch
 from vaesweep.data.domains import DataSet, Role
 from vaesweep.errors import UserError
 from vaesweep.families.pvae.analysis.baselines import fit
-from vaesweep.families.pvae.analysis.rematch import COMPONENTS, REFERENCE, areas_of, as_markdown, rematch, together
+from vaesweep.families.pvae.analysis.rematch import (
+    COMPONENTS,
+    REFERENCE,
+    areas_of,
+    as_markdown,
+    rematch,
+    stacked_predictor,
+)
 from vaesweep.families.pvae.family import PartialVaeCell
 from vaesweep.family import family
 from vaesweep.training import finished
@@ -82,7 +89,7 @@ def test_every_model_is_judged_on_all_listeners_of_every_domain_but_the_training
 def test_an_area_is_the_mean_over_listeners_and_seeds(
     table: pd.DataFrame, cells: list[FinishedCell], data: DataSet
 ) -> None:
-    areas = areas_of(together(cells, SAMPLES, weighted=True), data)["synthetic.test"]
+    areas = areas_of(stacked_predictor(cells, SAMPLES, weighted=True), data)["synthetic.test"]
     row = table[(table["model"] == "partial VAE") & (table["domain"] == "synthetic.test")].iloc[0]
     assert row["n"] == len(cells) == len(areas)
     assert row["area"] == pytest.approx(float(areas.mean()))
@@ -99,9 +106,9 @@ def test_differences_are_to_the_reference_which_has_none(table: pd.DataFrame) ->
 
 
 def test_a_cell_judged_alone_is_judged_as_in_its_pack(cells: list[FinishedCell], data: DataSet) -> None:
-    both = areas_of(together(cells, SAMPLES, weighted=True), data)
+    both = areas_of(stacked_predictor(cells, SAMPLES, weighted=True), data)
     for place, cell in enumerate(cells):
-        alone = areas_of(together([cell], SAMPLES, weighted=True), data)
+        alone = areas_of(stacked_predictor([cell], SAMPLES, weighted=True), data)
         for domain in JUDGED:
             torch.testing.assert_close(alone[domain][0], both[domain][place], rtol=1e-4, atol=1e-3)
 
@@ -110,7 +117,7 @@ def test_every_model_is_judged_by_the_rule_asked_for(cells: list[FinishedCell], 
     table = rematch(cells, data, SAMPLES, rule="reduction").set_index(["model", "domain"])
     changed = []
     for name, model in (
-        ("partial VAE", together(cells, SAMPLES, weighted=True)),
+        ("partial VAE", stacked_predictor(cells, SAMPLES, weighted=True)),
         ("Gaussian mixture of 10", fit(data.domain(Role.TRAIN).arrays["x"], 10)),
     ):
         by_rule, usual = (areas_of(model, data, *rule)["synthetic.test"].mean() for rule in (("reduction",), ()))
@@ -121,7 +128,7 @@ def test_every_model_is_judged_by_the_rule_asked_for(cells: list[FinishedCell], 
 
 def test_cells_of_other_shapes_are_refused(cells: list[FinishedCell], data: DataSet) -> None:
     with pytest.raises(UserError, match="different shapes"):
-        together([*cells, *trained(data, (2,), hidden=9)], SAMPLES, weighted=True)
+        stacked_predictor([*cells, *trained(data, (2,), hidden=9)], SAMPLES, weighted=True)
 
 
 def test_people_get_a_column_a_domain(table: pd.DataFrame) -> None:

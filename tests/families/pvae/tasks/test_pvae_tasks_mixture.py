@@ -16,7 +16,7 @@ from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from vaesweep.families.pvae.tasks.mixture import MixturePredictor, fit_mixture, fit_mixtures
+from vaesweep.families.pvae.tasks.mixture import MixturePredictor, fit_mixtures
 from vaesweep.families.pvae.tasks.predictive import Predictive, RandomNumbers
 
 CELLS, COMPONENTS, DIMS = 2, 3, 4
@@ -318,7 +318,7 @@ def complete(predictor: MixturePredictor, x: np.ndarray) -> Predictive:
 
 def test_one_fitted_component_has_the_moments_of_the_data() -> None:
     x = exact(0)[0].sample(np.zeros(DIMS), [], 500, np.random.default_rng(7))
-    predictor = fit_mixture(x, components=1, seed=0)
+    predictor = fit_mixtures(x, components=1, seeds=[0])
     data = torch.from_numpy(x[:1])
     found = predictor.predict(data, torch.zeros(1, 1, DIMS, dtype=torch.bool))
     np.testing.assert_allclose(found.expectation[0, 0], x.mean(0))
@@ -335,6 +335,6 @@ def test_fits_of_several_seeds_are_cells_and_are_those_of_scikit_learn() -> None
         fitted = GaussianMixture(3, reg_covar=1e-6, max_iter=1000, random_state=seed).fit(standardised)
         np.testing.assert_allclose(stack.bound[cell], fitted.score_samples(standardised), rtol=1e-8)
         np.testing.assert_allclose(stack.weights[cell], fitted.predict_proba(standardised), atol=1e-8)
-        alone = complete(fit_mixture(x, components=3, seed=seed), x)
+        alone = complete(fit_mixtures(x, components=3, seeds=[seed]), x)
         np.testing.assert_allclose(alone.bound[0], stack.bound[cell], rtol=1e-10)
     assert not torch.allclose(stack.bound[0], stack.bound[1], rtol=1e-3), "a seed decides where the fit starts"

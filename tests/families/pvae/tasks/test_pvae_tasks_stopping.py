@@ -201,7 +201,7 @@ def test_outcomes_of_an_example_by_hand() -> None:
     assert result.rmse.tolist() == [[3.0, 7.0]]
     assert result.mean_absolute_offset.item() == 1.5
     assert result.mean_offset.item() == -0.5
-    assert result.mean_true_index.item() == 3
+    assert result.true_index.double().mean().item() == 3
     assert result.mean_estimated_index.item() == 2.5
     assert result.mean_rmse.item() == 5
     assert result.mean_cost(early_cost=10, late_cost=1).item() == (2 * 10 + 1 * 1) / 2

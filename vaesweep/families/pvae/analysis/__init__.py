@@ -1,1 +1,1 @@
-"""What each rate is worth in use, beside classical baselines (thesis study A, Figures 6 to 10)."""
+"""Reports on the use of each rate, beside classical baselines (thesis study A, Figures 6 to 10)."""

@@ -1,4 +1,4 @@
-"""How well cells and classical baselines acquire and stop, group by group, and which group validation chooses.
+"""Comparison of how well cells and classical baselines acquire and stop, and the choice of a group by validation.
 
 A group is the cells of one point of one regime, which differ in their seed only; a baseline's replicates are its fits.
 Intervals are over these replicates. The paired difference to the best mixture is over data: of every datum the mean
@@ -20,7 +20,7 @@ from vaesweep.families.pvae.analysis.records import AcquisitionRecord, mean_area
 from vaesweep.families.pvae.evaluation import STOPPING_RULE
 
 AREA = "area_rmse"
-JUDGE = f"{AREA}.{STOPPING_RULE}"  # what groups and baselines are chosen by, on validation data
+JUDGE = f"{AREA}.{STOPPING_RULE}"  # the metric that groups and baselines are chosen by, on validation data
 MODEL, CHOSEN = "model", "chosen"
 OF_ALL, OF_REGIME = "of all", "of its regime"
 ENOUGH = 0.5  # a group is chosen only if it has at least this share of the most replicates that any has
@@ -40,45 +40,49 @@ class Choice:
     best: Group
 
     def mark(self, group: Group) -> str:
-        """What `chosen` says of a group."""
+        """The value of the column `chosen` for a group."""
         if group == self.best:
             return OF_ALL
         return OF_REGIME if group in self.by_regime.values() else ""
 
 
 def choose(points: pd.DataFrame) -> Choice | None:
-    """Choose by validation rows only; nothing where no cell has an area by largest variance there."""
+    """Choose by validation rows only; None where no cell has an area by largest variance there."""
     valid = points[points["role"] == Role.VALID]
     if JUDGE not in valid or valid[JUDGE].isna().all():
         return None
-    found = valid.groupby([REGIME, POINT], sort=False)[JUDGE].agg(["mean", "count"])
-    found = found[found["count"] >= max(1, ENOUGH * found["count"].max())]["mean"]
-    by_regime = {str(regime): group for regime, group in found.groupby(level=REGIME, sort=False).idxmin().items()}
-    return Choice(by_regime, found.idxmin())
+    means = valid.groupby([REGIME, POINT], sort=False)[JUDGE].agg(["mean", "count"])
+    means = means[means["count"] >= max(1, ENOUGH * means["count"].max())]["mean"]
+    by_regime = {str(regime): group for regime, group in means.groupby(level=REGIME, sort=False).idxmin().items()}
+    return Choice(by_regime, means.idxmin())
 
 
-def of_group(points: pd.DataFrame, group: Group) -> pd.DataFrame:
+def rows_of_group(points: pd.DataFrame, group: Group) -> pd.DataFrame:
     """The rows of a group's cells."""
     return points[(points[REGIME] == group[0]) & (points[POINT] == group[1])]
 
 
-def cells_of(points: pd.DataFrame, group: Group, kept: Mapping[str, AcquisitionRecord]) -> list[AcquisitionRecord]:
-    """What the cells of a group kept."""
-    return [kept[cell] for cell in dict.fromkeys(of_group(points, group)["cell"]) if cell in kept]
+def records_of_group(
+    points: pd.DataFrame, group: Group, records: Mapping[str, AcquisitionRecord]
+) -> list[AcquisitionRecord]:
+    """The records of a group's cells."""
+    return [records[cell] for cell in dict.fromkeys(rows_of_group(points, group)["cell"]) if cell in records]
 
 
-def paired(
+def paired_difference(
     points: pd.DataFrame,
     group: Group,
-    kept: Mapping[str, AcquisitionRecord],
+    records: Mapping[str, AcquisitionRecord],
     mixture: Baseline | None,
     domain: str,
     rule: str,
 ) -> Interval | None:
     """Cells of `group` less the `mixture`: the mean difference of a datum's area, measurement·dB, and its interval."""
-    mine = mean_areas(cells_of(points, group, kept), (domain, rule))
-    other = mixture.areas.get((domain, rule)) if mixture else None
-    return t_interval(mine - other) if mine is not None and other is not None and len(mine) == len(other) else None
+    areas = mean_areas(records_of_group(points, group, records), (domain, rule))
+    reference = mixture.areas.get((domain, rule)) if mixture else None
+    if areas is None or reference is None or len(areas) != len(reference):
+        return None
+    return t_interval(areas - reference)
 
 
 def acquisition_table(
@@ -86,7 +90,7 @@ def acquisition_table(
     axes: list[str],
     family: str,
     choice: Choice | None,
-    kept: Mapping[str, AcquisitionRecord],
+    records: Mapping[str, AcquisitionRecord],
     baselines: Sequence[Baseline],
     mixture: Baseline | None,
 ) -> pd.DataFrame:
@@ -97,7 +101,7 @@ def acquisition_table(
     mean on the test domain (nats per datum), `n` counts seeds or fits.
     """
     roles = dict(zip(points["domain"], points["role"], strict=True))
-    rows = [*_group_rows(points, axes, family, choice, kept, mixture), *_baseline_rows(baselines, mixture, roles)]
+    rows = [*_group_rows(points, axes, family, choice, records, mixture), *_baseline_rows(baselines, mixture, roles)]
     return pd.DataFrame(rows, columns=[MODEL, *axes, REGIME, POINT, *NUMBERS])
 
 
@@ -106,7 +110,7 @@ def _group_rows(
     axes: list[str],
     family: str,
     choice: Choice | None,
-    kept: Mapping[str, AcquisitionRecord],
+    records: Mapping[str, AcquisitionRecord],
     mixture: Baseline | None,
 ) -> Iterator[dict[str, object]]:
     names = [name for name in points.columns if name.partition(".")[0] in UNITS]
@@ -118,7 +122,9 @@ def _group_rows(
         by_seed = cells.groupby("seed", dropna=False)[names].mean()
         for name, number in _intervals(by_seed):
             metric, _, rule = name.partition(".")
-            difference = paired(points, group, kept, mixture, str(domain), rule) if metric == AREA else None
+            difference = (
+                paired_difference(points, group, records, mixture, str(domain), rule) if metric == AREA else None
+            )
             yield about | number | _difference(difference)
 
 
@@ -146,8 +152,8 @@ def _intervals(replicates: pd.DataFrame) -> Iterator[tuple[str, dict[str, object
             yield str(name), {"metric": metric, "unit": UNITS[metric], "by": by, **ends}
 
 
-def _difference(found: Interval | None) -> dict[str, object]:
-    if found is None:
+def _difference(interval: Interval | None) -> dict[str, object]:
+    if interval is None:
         return {}
-    ends = {"difference_low": found.low, "difference_high": found.high}
-    return {"difference": found.mean, **ends, "n_data": found.n}
+    ends = {"difference_low": interval.low, "difference_high": interval.high}
+    return {"difference": interval.mean, **ends, "n_data": interval.n}

@@ -1,7 +1,7 @@
-"""What a sweep says of the thesis' statements about acquisition (study A, sections 4.5 and 4.6), one verdict each.
+"""Verdicts of a sweep on the thesis' statements about acquisition (study A, sections 4.5 and 4.6), one each.
 
-Differences of areas and offsets are taken within cells and averaged over a seed's cells; `analysis/findings.py` says
-what makes a verdict of them.
+Differences of areas and offsets are taken within cells and averaged over a seed's cells; `analysis/findings.py`
+turns them into verdicts.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from vaesweep.analysis.gaps import NEGATIVE_ELBO
 from vaesweep.analysis.groups import POINT, REGIME, named
 from vaesweep.analysis.metric_curves import NATS, Metric, optimal_rates
 from vaesweep.data.domains import Role
-from vaesweep.families.pvae.analysis.comparison import JUDGE, Choice, Group, of_group
+from vaesweep.families.pvae.analysis.comparison import JUDGE, Choice, Group, rows_of_group
 from vaesweep.families.pvae.analysis.metrics import MEASUREMENTS, UNITS
 from vaesweep.families.pvae.analysis.records import AcquisitionRecord
 
@@ -32,7 +32,9 @@ STOPS = (
 OPTIMA = (("distortion", "distortion"), (NEGATIVE_ELBO, "ELBO"))
 
 
-def findings(points: pd.DataFrame, choice: Choice | None, kept: Mapping[str, AcquisitionRecord]) -> Iterator[Finding]:
+def findings(
+    points: pd.DataFrame, choice: Choice | None, records: Mapping[str, AcquisitionRecord]
+) -> Iterator[Finding]:
     """All statements that the finished cells `points` (of `grouped_table`) have data for."""
     if choice:
         yield from _within_cells(points, choice.best)
@@ -40,26 +42,26 @@ def findings(points: pd.DataFrame, choice: Choice | None, kept: Mapping[str, Acq
         if cells[POINT].nunique() > 1:
             yield from _optima(str(regime), cells)
     if choice:
-        yield from _missingness(points, choice, kept)
+        yield from _missingness(points, choice, records)
 
 
 def _within_cells(points: pd.DataFrame, group: Group) -> Iterator[Finding]:
     """Rules and stopping criteria, of the chosen group on the test domain."""
     test = points[points["role"] == Role.TEST]
     for metric, unit, pairs in (("area_rmse", DB, AREAS), (OFFSET, MEASUREMENTS, STOPS)):
-        for one, other, statement in pairs:
-            columns = f"{metric}.{one}", f"{metric}.{other}"
+        for better, worse, statement in pairs:
+            columns = f"{metric}.{better}", f"{metric}.{worse}"
             if set(columns) <= set(test.columns):
                 differences = (test[columns[0]] - test[columns[1]]).dropna()
-                mine = differences[differences.index.isin(of_group(test, group).index)]
-                if len(mine):
+                of_chosen = differences[differences.index.isin(rows_of_group(test, group).index)]
+                if len(of_chosen):
                     where = f"{named(*group)}, {test['domain'].iloc[0]}"
                     everywhere = _everywhere(test, differences, group[0])
-                    yield below(statement, where, mine.groupby(test["seed"]).mean(), unit, everywhere)
+                    yield below(statement, where, of_chosen.groupby(test["seed"]).mean(), unit, everywhere)
 
 
 def _everywhere(test: pd.DataFrame, differences: pd.Series, regime: str) -> str:
-    """At how many points of a regime's curve the mean difference is below zero."""
+    """The number of points of a regime's curve at which the mean difference is below zero, in words."""
     rows = test.loc[differences.index]
     means = differences[rows[REGIME] == regime].groupby(rows[POINT]).mean()
     return f"; below zero at {(means < 0).sum()} of {len(means)} points of the curve" if len(means) > 1 else ""
@@ -77,16 +79,16 @@ def _optima(regime: str, cells: pd.DataFrame) -> Iterator[Finding]:
         statement = f"the best area lies at a lower rate than the best {label}"
         yield lower_rate(statement, named(regime, domain), best, optimal_rates(test, Metric(name, NATS)))
     unseen = cells[cells["role"] == Role.UNSEEN]
-    for other, rows in unseen.groupby("domain", sort=False):
-        statement = f"the best area on {other} lies at a lower rate than on {domain}"
-        there = optimal_rates(rows, area)
-        if len(there):
-            yield lower_rate(statement, named(regime, "test-domain rates of the same cells"), there, best)
+    for unseen_domain, rows in unseen.groupby("domain", sort=False):
+        statement = f"the best area on {unseen_domain} lies at a lower rate than on {domain}"
+        unseen_rates = optimal_rates(rows, area)
+        if len(unseen_rates):
+            yield lower_rate(statement, named(regime, "test-domain rates of the same cells"), unseen_rates, best)
 
 
-def _missingness(points: pd.DataFrame, choice: Choice, kept: Mapping[str, AcquisitionRecord]) -> Iterator[Finding]:
+def _missingness(points: pd.DataFrame, choice: Choice, records: Mapping[str, AcquisitionRecord]) -> Iterator[Finding]:
     """Static and dynamic missingness, where one regime has the one and one the other."""
-    kinds = points["cell"].map({cell: found.missingness for cell, found in kept.items()})
+    kinds = points["cell"].map({cell: record.missingness for cell, record in records.items()})
     regimes = {
         kind: [str(name) for name, own in kinds.groupby(points[REGIME], sort=False) if set(own.dropna()) == {kind}]
         for kind in ("static", "dynamic")
@@ -97,11 +99,11 @@ def _missingness(points: pd.DataFrame, choice: Choice, kept: Mapping[str, Acquis
     yield from _gap_of(points, static, dynamic)
     test = points[points["role"] == Role.TEST]
     if static in choice.by_regime and dynamic in choice.by_regime:
-        one, other = (
-            of_group(test, choice.by_regime[regime]).groupby("seed")[JUDGE].mean() for regime in (dynamic, static)
+        dynamic_areas, static_areas = (
+            rows_of_group(test, choice.by_regime[regime]).groupby("seed")[JUDGE].mean() for regime in (dynamic, static)
         )
         statement = f"{dynamic} leaves a smaller best area than {static}"
-        difference = (one - other).dropna()
+        difference = (dynamic_areas - static_areas).dropna()
         if len(difference):
             where = f"each at its point chosen by validation, {test['domain'].iloc[0]}"
             yield below(statement, where, difference, DB)
@@ -109,11 +111,11 @@ def _missingness(points: pd.DataFrame, choice: Choice, kept: Mapping[str, Acquis
 
 def _gap_of(points: pd.DataFrame, static: str, dynamic: str) -> Iterator[Finding]:
     """The distortion's gap train → test of both regimes at their common points."""
-    here, there = (
+    train, test = (
         points[points["role"] == role].set_index("cell")["distortion"].astype(float) for role in (Role.TRAIN, Role.TEST)
     )
     about = points[points["role"] == Role.TEST].set_index("cell")[[REGIME, POINT, "seed"]]
-    gaps = about.assign(gap=there - here).pivot_table(index=["seed", POINT], columns=REGIME, values="gap")
+    gaps = about.assign(gap=test - train).pivot_table(index=["seed", POINT], columns=REGIME, values="gap")
     if not {static, dynamic} <= set(gaps.columns):
         return
     difference = (gaps[dynamic] - gaps[static]).dropna().groupby("seed").mean()

@@ -19,12 +19,12 @@ UNITS = {
 def metrics_of(points: pd.DataFrame, threshold: float | None = None) -> list[Metric]:
     """Distortion, −ELBO, and the areas and stops that `points` of `grouped_table` have.
 
-    The error at the stop is to be near `threshold` (dB). The oracle's offset is none by its definition, so it is no
+    The error at the stop is to be near `threshold` (dB). The oracle's offset is zero by its definition, so it is no
     metric.
     """
-    found = [Metric("distortion", NATS), Metric(NEGATIVE_ELBO, NATS)]
+    metrics = [Metric("distortion", NATS), Metric(NEGATIVE_ELBO, NATS)]
     names = [name for name in points.columns if name.partition(".")[0] in UNITS and name != "stop_offset.oracle"]
-    for room in UNITS:
-        aim = threshold if room == "stop_rmse" else None
-        found += [Metric(name, UNITS[room], aim) for name in names if name.partition(".")[0] == room]
-    return found
+    for group in UNITS:
+        target = threshold if group == "stop_rmse" else None
+        metrics += [Metric(name, UNITS[group], target) for name in names if name.partition(".")[0] == group]
+    return metrics

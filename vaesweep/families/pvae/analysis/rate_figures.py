@@ -95,7 +95,7 @@ STOPS = (
 
 @dataclass(frozen=True)
 class AcquisitionCurves:
-    """What the figures are made of: `points` of `grouped_table` and the `curve` of `metric_curve`."""
+    """The data of the figures: `points` of `grouped_table` and the `curve` of `metric_curve`."""
 
     points: pd.DataFrame
     curve: pd.DataFrame
@@ -103,7 +103,7 @@ class AcquisitionCurves:
 
     @property
     def regimes(self) -> list[str]:
-        """Those with more than one point, which make a curve."""
+        """The regimes with more than one point, which make a curve."""
         counts = self.points.groupby(REGIME, sort=False)[POINT].nunique()
         return [str(regime) for regime in counts.index[counts > 1]]
 
@@ -117,73 +117,77 @@ class AcquisitionCurves:
         return rows[np.isfinite(rows[metric].astype(float))] if metric in rows else rows[:0]
 
 
-def draw_areas(drawn: AcquisitionCurves, mixture: Baseline | None, path: Path) -> None:
+def draw_areas(curves: AcquisitionCurves, mixture: Baseline | None, path: Path) -> None:
     """Figure 8: the area by largest variance against the rate, on the test domain and beside it on each unseen one."""
-    shown = drawn.points[drawn.points["role"].isin([Role.TEST, Role.UNSEEN])]
+    shown = curves.points[curves.points["role"].isin([Role.TEST, Role.UNSEEN])]
     styles = domain_styles(shown)
-    test = drawn.domain(Role.TEST)
-    others = [domain for domain in styles if domain != test] or [test]
-    figure = page(max(8.5, 1.0 + 6.2 * len(others)), 1.2 + 4.8 * len(drawn.regimes), f"{drawn.title}: largest variance")
-    grid = figure.add_gridspec(len(drawn.regimes), len(others))
+    test = curves.domain(Role.TEST)
+    panel_domains = [domain for domain in styles if domain != test] or [test]
+    figure = page(
+        max(8.5, 1.0 + 6.2 * len(panel_domains)), 1.2 + 4.8 * len(curves.regimes), f"{curves.title}: largest variance"
+    )
+    grid = figure.add_gridspec(len(curves.regimes), len(panel_domains))
     lines = {d: float(mixture.metrics[d, JUDGE].mean()) for d in styles if mixture and (d, JUDGE) in mixture.metrics}
-    curve = drawn.curve[drawn.curve["metric"] == JUDGE]
+    curve = curves.curve[curves.curve["metric"] == JUDGE]
     curve = curve.rename(columns={VALUE: AREA.column, "low": f"{AREA.column}_low", "high": f"{AREA.column}_high"})
-    for row, regime in enumerate(drawn.regimes):
-        for column, other in enumerate(others):
-            pair = {name: style for name, style in styles.items() if name in (test, other)}
-            cells = pd.concat([drawn.cells(regime, name, JUDGE) for name in pair])
+    for row, regime in enumerate(curves.regimes):
+        for column, panel_domain in enumerate(panel_domains):
+            pair = {name: style for name, style in styles.items() if name in (test, panel_domain)}
+            cells = pd.concat([curves.cells(regime, name, JUDGE) for name in pair])
             axes = draw_panel(figure, grid[row, column], AREA, cells, curve[curve[REGIME] == regime], pair, lines)
             axes[0].set_title("" if column else regime, fontsize=LABEL, loc="left", fontweight="bold")
     handles = list(legend_entries(shown, curve, styles, {"smallest area": AREA}))
     if mixture and lines:
         handles.append(Line2D([], [], color=GREY, linestyle=REFERENCE, lw=1.6, label=f"{mixture.name}, same data"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=2 if len(others) == 1 else 3, fontsize=12)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2 if len(panel_domains) == 1 else 3, fontsize=12)
     save(figure, path)
 
 
-def draw_metrics(drawn: AcquisitionCurves, path: Path) -> None:
+def draw_metrics(curves: AcquisitionCurves, path: Path) -> None:
     """Figure 9: distortion, area, offset and index against the rate, and all optima below."""
-    test, train = drawn.domain(Role.TEST), drawn.domain(Role.TRAIN)
-    home = ((train, Style(GREEN, "--")), (test, Style(BLUE, "-")))
-    columns = [(metric, label) for metric, label in PANELS.items() if metric in drawn.points]
-    figure = page(1.0 + 4.6 * len(columns), 0.8 + 4.7 * len(drawn.regimes), drawn.title)
-    grid = figure.add_gridspec(len(drawn.regimes), len(columns))
-    for row, regime in enumerate(drawn.regimes):
+    test, train = curves.domain(Role.TEST), curves.domain(Role.TRAIN)
+    domain_lines = ((train, Style(GREEN, "--")), (test, Style(BLUE, "-")))
+    columns = [(metric, label) for metric, label in PANELS.items() if metric in curves.points]
+    figure = page(1.0 + 4.6 * len(columns), 0.8 + 4.7 * len(curves.regimes), curves.title)
+    grid = figure.add_gridspec(len(curves.regimes), len(columns))
+    for row, regime in enumerate(curves.regimes):
         for column, (metric, label) in enumerate(columns):
             axis, strip = _with_strip(figure, grid[row, column])
-            domains = home if metric == "distortion" else home[1:]
-            _draw_curves(axis, drawn, regime, [Line(metric, domain, style) for domain, style in domains])
-            _mark_own(axis, drawn, regime, metric, test)
-            _draw_strip(strip, drawn, regime, test, named=column == 0)
+            domains = domain_lines if metric == "distortion" else domain_lines[1:]
+            _draw_curves(axis, curves, regime, [Line(metric, domain, style) for domain, style in domains])
+            _mark_own(axis, curves, regime, metric, test)
+            _draw_strip(strip, curves, regime, test, named=column == 0)
             axis.set_ylabel(label, fontsize=LABEL)
             axis.set_title("" if column else regime, fontsize=LABEL, loc="left", fontweight="bold")
-    handles = [Line2D([], [], color=style.colour, linestyle=style.line, lw=2.4, label=name) for name, style in home]
+    handles = [
+        Line2D([], [], color=style.colour, linestyle=style.line, lw=2.4, label=name) for name, style in domain_lines
+    ]
     handles += [
         Line2D([], [], marker=mark.marker, label=f"{mark.symbol} {mark.label}", **marked(mark.colour, 11))
         for mark in MARKS
-        if mark.metric in drawn.points
+        if mark.metric in curves.points
     ]
     handles += [BAND, Line2D([], [], color=GREY, lw=3, alpha=0.6, label="span of the seeds' own optima")]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=12.5)
     save(figure, path)
 
 
-def draw_stops(drawn: AcquisitionCurves, threshold: float | None, path: Path) -> None:
+def draw_stops(curves: AcquisitionCurves, threshold: float | None, path: Path) -> None:
     """Figure 10: the stop by uncertainty beside that of m alone, the constant index and the oracle, test domain.
 
     Of all but the first the lines alone: bands of four would hide each other, and `findings` compares within cells.
     """
-    test = drawn.domain(Role.TEST)
-    figure = page(16.5, 1.2 + 4.4 * len(drawn.regimes), f"{drawn.title}: stopping on {test}")
-    grid = figure.add_gridspec(len(drawn.regimes), len(STOPS))
-    for row, regime in enumerate(drawn.regimes):
+    test = curves.domain(Role.TEST)
+    figure = page(16.5, 1.2 + 4.4 * len(curves.regimes), f"{curves.title}: stopping on {test}")
+    grid = figure.add_gridspec(len(curves.regimes), len(STOPS))
+    for row, regime in enumerate(curves.regimes):
         for column, (metric, label, criteria) in enumerate(STOPS):
             axis = figure.add_subplot(grid[row, column])
-            aim = threshold if metric == "stop_rmse" else None
+            target = threshold if metric == "stop_rmse" else None
             lines = [Line(f"{metric}.{name}", test, CRITERIA[name][0], bare=name != criteria[0]) for name in criteria]
-            _draw_curves(axis, drawn, regime, lines, () if aim is None else (aim,))
-            if aim is not None:
-                axis.axhline(aim, color=BLACK, lw=1.2)
+            _draw_curves(axis, curves, regime, lines, () if target is None else (target,))
+            if target is not None:
+                axis.axhline(target, color=BLACK, lw=1.2)
             axis.set_ylabel(label, fontsize=LABEL)
             axis.set_xlabel(RATE, fontsize=LABEL)
             axis.set_title("" if column else regime, fontsize=LABEL, loc="left", fontweight="bold")
@@ -208,18 +212,18 @@ def _with_strip(figure: Figure, place: SubplotSpec) -> tuple[Axes, Axes]:
 
 
 def _draw_curves(
-    axis: Axes, drawn: AcquisitionCurves, regime: str, lines: Iterable[Line], inside: Sequence[float] = ()
+    axis: Axes, curves: AcquisitionCurves, regime: str, lines: Iterable[Line], inside: Sequence[float] = ()
 ) -> None:
     """Curves on one axis, whose scale holds them and `inside`; a few dots far outside do not set it."""
     ranges = list(inside)
     for line in lines:
-        cells = drawn.cells(regime, line.domain, line.metric)
+        cells = curves.cells(regime, line.domain, line.metric)
         if cells.empty:
             continue
         values = cells[line.metric].to_numpy(float)
         if not line.bare:
             draw_dots(axis, cells, values, line.style.colour)
-        curve = part(drawn.curve, regime, line.metric, line.domain, CURVE)
+        curve = part(curves.curve, regime, line.metric, line.domain, CURVE)
         middle, low, high = (curve[name].to_numpy(float) for name in (VALUE, "low", "high"))
         if line.bare:
             low, high = middle, middle
@@ -232,19 +236,19 @@ def _draw_curves(
     axis.tick_params(labelsize=TICK)
 
 
-def _mark_own(axis: Axes, drawn: AcquisitionCurves, regime: str, metric: str, domain: str) -> None:
+def _mark_own(axis: Axes, curves: AcquisitionCurves, regime: str, metric: str, domain: str) -> None:
     """The metric's own optimum on its curve."""
-    best = part(drawn.curve, regime, metric, domain, OPTIMUM)
+    best = part(curves.curve, regime, metric, domain, OPTIMUM)
     for mark in MARKS:
         if mark.metric == metric:
             axis.plot(best["rate"], best["value"], mark.marker, zorder=5, **marked(mark.colour))
 
 
-def _draw_strip(strip: Axes, drawn: AcquisitionCurves, regime: str, domain: str, *, named: bool) -> None:
+def _draw_strip(strip: Axes, curves: AcquisitionCurves, regime: str, domain: str, *, named: bool) -> None:
     """Every metric's optimum at its rate, one below the other, with the span of the seeds' own optima."""
-    marks = [mark for mark in MARKS if mark.metric in drawn.points]
+    marks = [mark for mark in MARKS if mark.metric in curves.points]
     for level, mark in enumerate(marks):
-        for _, best in part(drawn.curve, regime, mark.metric, domain, OPTIMUM).iterrows():
+        for _, best in part(curves.curve, regime, mark.metric, domain, OPTIMUM).iterrows():
             strip.plot([best["rate_low"], best["rate_high"]], [level, level], color=mark.colour, lw=3, alpha=0.6)
             strip.plot([best["rate"]], [level], mark.marker, zorder=5, clip_on=False, **marked(mark.colour, 9))
     strip.set_ylim(len(marks) - 0.4, -0.6)

@@ -1,4 +1,4 @@
-"""What finished cells kept of their acquisitions beside their metrics: information curves, and every datum's area."""
+"""Records of finished cells' acquisitions beside their metrics: information curves, and every datum's area."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from vaesweep.analysis.runs import Runs
 from vaesweep.families.pvae.evaluation import AcquisitionConfig
 from vaesweep.training.finished import FinishedCell
 
-ROOM = "acquisition/"
+PREFIX = "acquisition/"
 CURVE, AREA = "rmse", "area_rmse"  # dB and measurement·dB
 
 Place = tuple[str, str]  # domain, rule
@@ -22,7 +22,7 @@ Place = tuple[str, str]  # domain, rule
 class AcquisitionRecord:
     """One cell's `curves` `[M + 1]`, the mean RMSE of a domain's data under a rule, and `areas` `[row]` of single data.
 
-    `config` tells how it acquired (absent where it did not), `missingness` how its training data were observed.
+    `config` are its acquisition settings (None where it did not acquire), `missingness` is that of its training data.
     """
 
     config: AcquisitionConfig | None
@@ -32,13 +32,13 @@ class AcquisitionRecord:
 
 
 def load_records(runs: Runs, tracking_uri: str) -> tuple[dict[str, AcquisitionRecord], int]:
-    """What every finished cell of a sweep kept, by cell, and how many of them have no readable model."""
+    """The record of every finished cell of a sweep, by cell, and the number of those without a readable model."""
     records = {cell.cell: _record(cell) for cell in load_cells(runs, tracking_uri)}
     return records, len(finished_cells(runs)) - len(records)
 
 
 def common_config(cells: Iterable[AcquisitionRecord]) -> AcquisitionConfig | None:
-    """How most cells acquired; absent where none did."""
+    """The acquisition settings of most cells; None where no cell acquired."""
     counts: dict[AcquisitionConfig, int] = {}
     for cell in cells:
         if cell.config is not None:
@@ -49,10 +49,10 @@ def common_config(cells: Iterable[AcquisitionRecord]) -> AcquisitionConfig | Non
 def mean_areas(cells: Iterable[AcquisitionRecord], place: Place) -> np.ndarray | None:
     """Every datum's area, its mean over `cells` `[row]`; absent where a cell lacks it, or has other rows."""
     areas = [cell.areas.get(place) for cell in cells]
-    known = [area for area in areas if area is not None]
-    if not known or len(known) < len(areas) or len({len(area) for area in known}) > 1:
+    present = [area for area in areas if area is not None]
+    if not present or len(present) < len(areas) or len({len(area) for area in present}) > 1:
         return None
-    return np.stack(known).mean(0)
+    return np.stack(present).mean(0)
 
 
 def _record(cell: FinishedCell) -> AcquisitionRecord:
@@ -66,19 +66,19 @@ def _record(cell: FinishedCell) -> AcquisitionRecord:
 
 
 def _ends(name: str, ending: str) -> bool:
-    return name.startswith(ROOM) and name.rpartition("/")[2] == ending
+    return name.startswith(PREFIX) and name.rpartition("/")[2] == ending
 
 
 def _place(name: str) -> Place:
-    domain, rule = name.removeprefix(ROOM).split("/")[:2]
+    domain, rule = name.removeprefix(PREFIX).split("/")[:2]
     return domain, rule
 
 
-def _config(config: Mapping[str, Any]) -> AcquisitionConfig | None:
-    """Of a cell that acquired; settings that this version does not know make no difference to what is read."""
-    raw = config.get("acquisition") or {}
+def _config(settings: Mapping[str, Any]) -> AcquisitionConfig | None:
+    """The settings of a cell that acquired, else None; fields that this version does not know are ignored."""
+    raw = settings.get("acquisition") or {}
     try:
-        found = AcquisitionConfig(**{name: raw[name] for name in AcquisitionConfig.model_fields if name in raw})
+        config = AcquisitionConfig(**{name: raw[name] for name in AcquisitionConfig.model_fields if name in raw})
     except ValidationError:
         return None
-    return found if found.rules else None
+    return config if config.rules else None

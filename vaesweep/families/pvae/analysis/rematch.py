@@ -1,4 +1,4 @@
-"""Trained cells judged anew beside the classical baselines: more samples, all listeners, seeds singly and together.
+"""Trained cells evaluated again beside the classical baselines: more samples, all listeners, ensembles of seeds.
 
 A sweep judges its cells with few samples, since there are many of them. Here the cells of one point acquire every
 listener of the validation, test and unseen domains again, with as many samples as asked for, singly and as an ensemble
@@ -47,7 +47,7 @@ def rematch(
     are configured with.
     """
     train = data.domain(Role.TRAIN).arrays["x"]
-    plain, weighted = (together(cells, samples, prior_samples, weighted=choice) for choice in (False, True))
+    plain, weighted = (stacked_predictor(cells, samples, prior_samples, weighted=choice) for choice in (False, True))
     models: dict[str, Predictor] = {
         "partial VAE, plain samples": plain,
         "partial VAE": weighted,
@@ -56,57 +56,59 @@ def rematch(
     models |= {mixture_name(count): fit(train, count) for count in COMPONENTS}
     mixture = mixture_name(REFERENCE)
     models[f"{mixture}, fits together"] = Ensemble(models[mixture])
-    found = {name: areas_of(model, data, rule) for name, model in models.items()}
+    areas_by_model = {name: areas_of(model, data, rule) for name, model in models.items()}
     roles = {domain.name: domain.role for domain in data.domains}
-    return pd.DataFrame(list(_rows(found, found[mixture], roles)))
+    return pd.DataFrame(list(_rows(areas_by_model, areas_by_model[mixture], roles)))
 
 
-def together(
+def stacked_predictor(
     cells: Sequence[FinishedCell], samples: int, prior_samples: int | None = None, *, weighted: bool
 ) -> Predictor:
-    """The cells as one stack of predictors."""
+    """The predictor of the cells as one stack."""
     trained = [TrainedPartialVae.restore(cell) for cell in cells]
-    first = trained[0].config
-    if any(one.config.model != first.model for one in trained):
+    config = trained[0].config
+    if any(vae.config.model != config.model for vae in trained):
         raise UserError("these cells have models of different shapes; name cells that differ in their seed")
-    stack = Stack(trained[0].model, torch.cat([one.stack.flat for one in trained]))
+    stack = Stack(trained[0].model, torch.cat([vae.stack.flat for vae in trained]))
     return predictor(
         stack,
-        first.model.latents,
+        config.model.latents,
         trained[0].scale,
         samples=samples,
         weighted=weighted,
-        prior_samples=first.acquisition.prior_samples if prior_samples is None else prior_samples,
+        prior_samples=config.acquisition.prior_samples if prior_samples is None else prior_samples,
     )
 
 
 def areas_of(model: Predictor, data: DataSet, rule: RuleName = STOPPING_RULE) -> Areas:
     """Every listener's area by `rule`, one of `ADAPTIVE`, on the domains that are judged."""
-    found: Areas = {}
+    areas: Areas = {}
     for domain in data.domains:
         if domain.role in JUDGED:
             x = torch.as_tensor(domain.arrays["x"]).float()
-            found[domain.name] = area(acquire(model, x, AGE, ADAPTIVE[rule]).rmse).double()
-    return found
+            areas[domain.name] = area(acquire(model, x, AGE, ADAPTIVE[rule]).rmse).double()
+    return areas
 
 
-def _rows(found: Mapping[str, Areas], reference: Areas, roles: Mapping[str, Role]) -> Iterator[dict[str, object]]:
-    for model, areas in found.items():
-        for domain, mine in areas.items():
-            over = t_interval(mine.mean(-1).numpy())
-            less = t_interval((mine.mean(0) - reference[domain].mean(0)).numpy())
+def _rows(
+    areas_by_model: Mapping[str, Areas], reference: Areas, roles: Mapping[str, Role]
+) -> Iterator[dict[str, object]]:
+    for model, areas in areas_by_model.items():
+        for domain, values in areas.items():
+            interval = t_interval(values.mean(-1).numpy())
+            difference = t_interval((values.mean(0) - reference[domain].mean(0)).numpy())
             yield {
                 "model": model,
                 "domain": domain,
                 "role": str(roles[domain]),
-                "area": over.mean,
-                "low": over.low,
-                "high": over.high,
-                "n": over.n,
-                "difference": less.mean if areas is not reference else np.nan,
-                "difference_low": less.low if areas is not reference else np.nan,
-                "difference_high": less.high if areas is not reference else np.nan,
-                "n_data": mine.shape[1],
+                "area": interval.mean,
+                "low": interval.low,
+                "high": interval.high,
+                "n": interval.n,
+                "difference": difference.mean if areas is not reference else np.nan,
+                "difference_low": difference.low if areas is not reference else np.nan,
+                "difference_high": difference.high if areas is not reference else np.nan,
+                "n_data": values.shape[1],
             }
 
 

@@ -39,11 +39,11 @@ class RuleCurves:
 
     @classmethod
     def of(cls, group: str, domain: str, cells: Sequence[AcquisitionRecord], mixture: Baseline | None) -> "RuleCurves":
-        """Of those rules that all `cells` have."""
+        """The curves of those rules that all `cells` have."""
         rules = [rule for rule in RULES if cells and all((domain, rule) in cell.curves for cell in cells)]
         own = {rule: np.stack([cell.curves[domain, rule] for cell in cells]) for rule in rules}
         of_mixture = (
-            {rule: found for (name, rule), found in mixture.curves.items() if name == domain} if mixture else {}
+            {rule: curves for (name, rule), curves in mixture.curves.items() if name == domain} if mixture else {}
         )
         return cls(group, domain, own, of_mixture, mixture.name if mixture else "")
 
@@ -53,16 +53,16 @@ class RuleCurves:
         return next((rule for rule in REFERENCES if rule in self.cells and len(self.cells) > 1), None)
 
 
-def draw_rule_curves(found: RuleCurves, title: str, path: Path) -> None:
+def draw_rule_curves(rule_curves: RuleCurves, title: str, path: Path) -> None:
     """Draw `information_curves.png`."""
-    relative = found.reference
-    figure = page(14.5 if relative else 8, 6.0, f"{title}: {found.group}, {found.domain}")
-    axes = figure.subplots(1, 2 if relative else 1, squeeze=False)[0]
-    _draw_rules(axes[0], found, None)
+    reference = rule_curves.reference
+    figure = page(14.5 if reference else 8, 6.0, f"{title}: {rule_curves.group}, {rule_curves.domain}")
+    axes = figure.subplots(1, 2 if reference else 1, squeeze=False)[0]
+    _draw_rules(axes[0], rule_curves, None)
     axes[0].set_ylabel("RMSE of the estimate [dB]", fontsize=LABEL)
-    if relative:
-        _draw_rules(axes[1], found, relative)
-        axes[1].set_ylabel(f"RMSE relative to the {RULES[relative][2]} [%]", fontsize=LABEL)
+    if reference:
+        _draw_rules(axes[1], rule_curves, reference)
+        axes[1].set_ylabel(f"RMSE relative to the {RULES[reference][2]} [%]", fontsize=LABEL)
     for axis in axes:
         axis.set_xlabel("Measurements m", fontsize=LABEL)
         axis.tick_params(labelsize=TICK)
@@ -72,19 +72,21 @@ def draw_rule_curves(found: RuleCurves, title: str, path: Path) -> None:
     save(figure, path)
 
 
-def _draw_rules(axis: Axes, found: RuleCurves, reference: str | None) -> None:
-    for rule, curves in found.cells.items():
+def _draw_rules(axis: Axes, rule_curves: RuleCurves, reference: str | None) -> None:
+    for rule, curves in rule_curves.cells.items():
         colour, line, label = RULES[rule]
-        values = _percent(curves, found.cells[reference]) if reference else curves
+        values = _percent(curves, rule_curves.cells[reference]) if reference else curves
         _draw(axis, values, colour, line, f"{label} (area {_area(curves):.1f})")
-    if "variance" in found.mixture:
-        curves = found.mixture["variance"]
-        values = _percent(curves, found.cells[reference].mean(0)) if reference else curves
-        _draw(axis, values, BLACK, (0, (5, 2)), f"{found.mixture_name}, largest variance (area {_area(curves):.1f})")
+    if "variance" in rule_curves.mixture:
+        curves = rule_curves.mixture["variance"]
+        values = _percent(curves, rule_curves.cells[reference].mean(0)) if reference else curves
+        _draw(
+            axis, values, BLACK, (0, (5, 2)), f"{rule_curves.mixture_name}, largest variance (area {_area(curves):.1f})"
+        )
 
 
 def _percent(curves: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """By how much `curves` lie above the `reference`; nothing where that is zero, as when all is measured."""
+    """The percentage by which `curves` lie above the `reference`; NaN where that is zero, as when all is measured."""
     ratio = np.divide(curves, reference, out=np.full(curves.shape, np.nan), where=reference > 0)
     return 100 * (ratio - 1)
 

@@ -1,1 +1,1 @@
-"""Audiograms: tables, populations and synthetic ones, and what of them is observed."""
+"""Audiograms: tables, populations and synthetic ones, and masks of observed dimensions."""

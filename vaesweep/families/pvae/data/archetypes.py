@@ -95,7 +95,7 @@ def synthetic(seed: int, rows: int = ROWS, unseen_rows: int = UNSEEN_ROWS) -> Lo
     read as one number: the standard deviation of all entries of `synthetic.train` around their common mean, in
     physical units (`x.std()`). It therefore includes the differences between the means of the dimensions.
 
-    `rows` and `unseen_rows` change how much is drawn, never the archetypes.
+    `rows` and `unseen_rows` change the number of audiograms, never the archetypes.
     """
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(2 + len(CORRUPTIONS))[1:]]
     archetypes = archetypes_of(seed)

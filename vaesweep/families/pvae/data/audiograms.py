@@ -1,4 +1,4 @@
-"""Audiograms as rows of fifteen numbers: the columns, their steps and ranges, and which rows are kept.
+"""Audiograms as rows of fifteen numbers: the columns, their steps and ranges, and the screening of rows.
 
 A row is seven hearing thresholds of the right ear, the same seven of the left ear (dB HL, pure tones through air) and
 the age (years): thesis, section "Data" of the partial VAE's paper. Every loader of real audiograms, NHANES and CSV
@@ -37,14 +37,14 @@ class Rows:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a source returns: its domains, and lines for people about how they came about."""
+    """The result of loading a source: its domains, and a summary of how they were made, lines for people."""
 
     domains: tuple[Domain, ...]
     summary: tuple[str, ...]
 
 
 def plausible(x: np.ndarray) -> np.ndarray:
-    """Which rows of `x` `[row, 15]` lie wholly inside the plausible ranges: bool `[row]`; a missing value does not."""
+    """A mask of the complete rows of `x` `[row, 15]` that lie wholly inside the plausible ranges: bool `[row]`."""
     inside = (x >= LOWEST) & (x <= HIGHEST)
     return np.all(inside, axis=1)
 

@@ -1,4 +1,4 @@
-"""Which dimensions of a datum are observed, and noise that undoes rounding (thesis, "Missingness", Figure 9).
+"""Random masks of observed dimensions, and noise that undoes rounding (thesis, "Missingness", Figure 9).
 
 Both are called on every batch of dynamic missingness, hence few tensor operations. Static missingness is one call of
 `draw` for the whole training set.
@@ -14,7 +14,7 @@ WHOLLY_OBSERVED = 0.1
 
 
 def draw(rows: int, dims: int, generator: torch.Generator) -> Tensor:
-    """Draw which dimensions are observed, completely at random: bool `[rows, dims]` on the generator's device.
+    """Draw observed dimensions completely at random: bool `[rows, dims]` on the generator's device.
 
     Each datum has its own share of missing dimensions `rho ~ U[0, 1]`, after which 10 % of data are made wholly
     missing and 10 % wholly observed; each dimension is then missing with probability `rho`, independently.
@@ -29,15 +29,15 @@ def draw(rows: int, dims: int, generator: torch.Generator) -> Tensor:
 
 
 def draw_acquired(rows: int, dims: int, given: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Draw what is observed as acquisition leaves it: bool `[rows, dims]` on the generator's device.
+    """Draw observed dimensions as acquisition leaves them: bool `[rows, dims]` on the generator's device.
 
-    `given` dimensions always are, and m of the others, m uniform in 0 … all of them: every stage of acquiring a datum
-    is seen equally often. Which ones is completely at random, since no one order suits every model.
+    `given` dimensions are always observed, and m of the others, m uniform in 0 … all of them: every stage of acquiring
+    a datum is equally frequent. These m are chosen completely at random, since no one order suits every model.
     """
     score = torch.rand(rows, dims, generator=generator, device=generator.device)
     score[:, list(given)] = -1.0
-    others = dims - len(given)
-    m = torch.randint(0, others + 1, (rows, 1), generator=generator, device=generator.device)
+    acquirable = dims - len(given)
+    m = torch.randint(0, acquirable + 1, (rows, 1), generator=generator, device=generator.device)
     return score.argsort(-1).argsort(-1) < len(given) + m
 
 

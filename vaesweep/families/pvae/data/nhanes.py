@@ -75,18 +75,18 @@ def training(folder: Path, seed: int) -> Loaded:
         for cycle in cycles
         if cycle in PARTIAL
     ]
-    trained = [cycle for cycle in cycles if cycle in TRAINED]
-    if not trained:
+    training_cycles = [cycle for cycle in cycles if cycle in TRAINED]
+    if not training_cycles:
         raise UserError(
             f"{folder}: only {', '.join(map(str, cycles))}, which is never trained on; "
             f"add at least one of {', '.join(c.exam for c in TRAINED)} with its demographics"
         )
-    others = [cycle for cycle in cycles if cycle in (LATEST, LATEST_HALF)]
-    read = _read(folder, files, trained + others)
-    population = _pool([read[cycle] for cycle in trained])
+    unseen_cycles = [cycle for cycle in cycles if cycle in (LATEST, LATEST_HALF)]
+    rows_by_cycle = _read(folder, files, training_cycles + unseen_cycles)
+    population = _pool([rows_by_cycle[cycle] for cycle in training_cycles])
     domains = partitioned("nhanes", population.x, seed)
-    domains += tuple(unseen(f"nhanes_{c.years.replace('-', '_')}", read[c].x) for c in others)
-    lines = [line for rows in read.values() for line in rows.summary]
+    domains += tuple(unseen(f"nhanes_{c.years.replace('-', '_')}", rows_by_cycle[c].x) for c in unseen_cycles)
+    lines = [line for rows in rows_by_cycle.values() for line in rows.summary]
     return Loaded(domains, (*lines, *summary))
 
 
@@ -108,12 +108,12 @@ def _files(folder: Path) -> dict[str, Path]:
     """The `.XPT` files of `folder` by their upper-case names without the ending."""
     if not folder.is_dir():
         raise UserError(f"{folder}: not a folder; give the folder that holds the NHANES files")
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in sorted(entry for entry in folder.iterdir() if entry.suffix.upper() == ".XPT"):
-        same = found.setdefault(path.stem.upper(), path)
+        same = files.setdefault(path.stem.upper(), path)
         if same != path:
             raise UserError(f"{folder}: {same.name} and {path.name} differ in case only; remove one of them")
-    return found
+    return files
 
 
 def _cycles(folder: Path, files: Mapping[str, Path]) -> list[Cycle]:
@@ -132,26 +132,26 @@ def _cycles(folder: Path, files: Mapping[str, Path]) -> list[Cycle]:
 
 
 def _without_overlap(cycles: list[Cycle]) -> tuple[list[Cycle], list[str]]:
-    """Drop 2017-2018 where 2017-2020 is there too, and say so."""
+    """Drop 2017-2018 where 2017-2020 is there too, with a line for the summary."""
     if LATEST in cycles and LATEST_HALF in cycles:
-        kept = [cycle for cycle in cycles if cycle != LATEST_HALF]
-        return kept, [f"{LATEST_HALF}: left out, {LATEST} holds the same participants"]
+        remaining = [cycle for cycle in cycles if cycle != LATEST_HALF]
+        return remaining, [f"{LATEST_HALF}: left out, {LATEST} holds the same participants"]
     return cycles, []
 
 
 def _read(folder: Path, files: Mapping[str, Path], cycles: Iterable[Cycle]) -> dict[Cycle, Rows]:
     """Read `cycles`; a participant may be in one of them only."""
     rows: dict[Cycle, Rows] = {}
-    seen: dict[Cycle, set[float]] = {}
+    people_by_cycle: dict[Cycle, set[float]] = {}
     for cycle in cycles:
         rows[cycle], people = _read_cycle(cycle, files[cycle.exam], files[cycle.demographics])
-        for earlier, others in seen.items():
-            if common := people & others:
+        for earlier, earlier_people in people_by_cycle.items():
+            if common := people & earlier_people:
                 raise UserError(
                     f"{folder}: {len(common)} participants are in both {earlier} and {cycle}, e.g. SEQN "
                     f"{min(common):.0f}; one of the two files has the wrong name"
                 )
-        seen[cycle] = people
+        people_by_cycle[cycle] = people
     return rows
 
 
@@ -163,8 +163,8 @@ def _read_cycle(cycle: Cycle, exam: Path, demographics: Path) -> tuple[Rows, set
         if people.hasnans:
             raise UserError(f"{path}: {int(np.isnan(people.to_numpy()).sum())} rows without a SEQN; download it again")
         if people.has_duplicates:
-            twice = people[people.duplicated()][0]
-            raise UserError(f"{path}: SEQN {twice:.0f} occurs more than once; download it again")
+            duplicate = people[people.duplicated()][0]
+            raise UserError(f"{path}: SEQN {duplicate:.0f} occurs more than once; download it again")
     thresholds = measured.to_numpy()
     age = ages.reindex(measured.index).to_numpy()
     reasons = {

@@ -1,9 +1,9 @@
-"""Partial audiograms of listeners who are being measured, from a CSV file: what has been measured so far, and the age.
+"""Partial audiograms of listeners who are being measured, from a CSV file: thresholds measured so far, and the age.
 
 The header holds canonical column names (`audiograms.COLUMNS`) in any order and any case. A threshold whose
 cell is empty, or that has no column, has not been measured; `age` is needed. The first of the columns
 `listener`, `id` and `name` that is there names the listeners; further columns are ignored. A column that looks like a
-threshold and is none of the model's is refused: to leave out what was measured would be a mistake that nobody sees.
+threshold and is none of the model's is refused, since to ignore a measurement would be an unnoticed mistake.
 Values are in dB HL and years.
 """
 
@@ -29,9 +29,9 @@ WORDS = frozenset({*EARS, "r", "l", "re", "le", "ear", "hz", "k", "khz", "db", "
 
 @dataclass(frozen=True)
 class Listeners:
-    """Who is being measured: `names`, and `x`, float32 `[listener, 15]` in dB HL and years, NaN where not measured.
+    """Listeners being measured: `names`, and `x`, float32 `[listener, 15]` in dB HL and years, NaN where not measured.
 
-    `ignored` are the columns of the file that were not looked at.
+    `ignored` are the columns of the file that were not read.
     """
 
     names: tuple[str, ...]
@@ -45,7 +45,7 @@ def read_partial(path: str | Path) -> Listeners:
 
 
 def parse_partial(raw: bytes, where: str) -> Listeners:
-    """Read what a CSV file holds; `where` names it in errors."""
+    """Read the content of a CSV file; `where` names it in errors."""
     return listeners_of(Table.parse(raw, where))
 
 
@@ -79,13 +79,13 @@ def check(x: np.ndarray, labels: Sequence[str]) -> None:
 
 
 def _check_header(table: Table) -> None:
-    table.refuse_twice(COLUMNS)
-    others = [name for name in table.header if name not in COLUMNS]
-    for name in others:
+    table.refuse_duplicates(COLUMNS)
+    unknown = [name for name in table.header if name not in COLUMNS]
+    for name in unknown:
         if _like_threshold(name):
             raise UserError(f"{table.where}, line {table.heading}: unknown threshold {name!r}{_hint(name)}; {KNOWN}")
     if "age" not in table.header:
-        hint = did_you_mean("age", others)
+        hint = did_you_mean("age", unknown)
         raise UserError(f"{table.where}, line {table.heading}: no column 'age'{hint}; every listener needs an age")
 
 

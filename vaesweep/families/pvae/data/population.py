@@ -27,7 +27,7 @@ def read_population(path: Path) -> Rows:
 
 def _check_header(table: Table) -> None:
     """Refuse a header that does not name every canonical column once."""
-    table.refuse_twice(COLUMNS)
+    table.refuse_duplicates(COLUMNS)
     missing = [name for name in COLUMNS if name not in table.header]
     if len(missing) == len(COLUMNS):
         raise UserError(f"{table.where}: no known column in its first line; needed: {', '.join(COLUMNS)}")

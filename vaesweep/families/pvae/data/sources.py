@@ -1,4 +1,4 @@
-"""From what a user writes after `--data` to a data set: `synthetic`, `nhanes:DIR`, `csv:FILE`, each `,unseen=PATH`.
+"""Data sets named after `--data`: `synthetic`, `nhanes:DIR`, `csv:FILE`, each with any number of `,unseen=PATH`.
 
 A new kind of data is one entry in `SOURCES`: a function of the path and the data seed that returns named domains.
 """
@@ -19,7 +19,7 @@ from vaesweep.families.pvae.data.population import read_population
 
 @dataclass(frozen=True)
 class Source:
-    """How a kind of data is loaded; `path` is what its users must give after the colon, nothing if empty."""
+    """The loader of a kind of data; `path` names the argument that it needs after the colon, none if empty."""
 
     load: Callable[[Path, int], Loaded]
     path: str = ""
@@ -46,12 +46,12 @@ def load(spec: str, seed: int) -> DataSet:
     """
     if seed < 0:
         raise UserError(f"data seed {seed}: must be 0 or larger")
-    source, path, others = _parse(spec)
+    source, path, unseen_paths = _parse(spec)
     loaded = source.load(path, seed)
     domains, summary = list(loaded.domains), list(loaded.summary)
-    for other in others:
-        rows = read_unseen(other)
-        name = slug(other.resolve().name if other.is_dir() else other.stem)
+    for unseen_path in unseen_paths:
+        rows = read_unseen(unseen_path)
+        name = slug(unseen_path.resolve().name if unseen_path.is_dir() else unseen_path.stem)
         domains.append(unseen(name, rows.x))
         summary.extend(rows.summary)
     (train,) = (domain for domain in domains if domain.role is Role.TRAIN)
@@ -72,18 +72,18 @@ def read_unseen(path: Path) -> Rows:
 def _parse(spec: str) -> tuple[Source, Path, list[Path]]:
     """The source, its path (`.` where it takes none) and the unseen paths of `spec`."""
     head, *options = re.split(r",(?=[A-Za-z_]+=)", spec.strip())
-    kind, colon, place = head.partition(":")
+    kind, colon, argument = head.partition(":")
     if kind not in SOURCES:
         raise UserError(f"--data {spec}: unknown kind {kind!r}{did_you_mean(kind, SOURCES)}; use {FORMS}")
     source = SOURCES[kind]
-    if bool(source.path) != bool(place) or (colon and not place):
-        right = f"{kind}:{source.path}" if source.path else kind
-        raise UserError(f"--data {spec}: a path is {'needed' if source.path else 'not taken'}; write {right}")
-    path = existing(place) if source.path else Path()
-    others = [_unseen_path(option, spec) for option in options]
-    if source.path and path.resolve() in {other.resolve() for other in others}:
+    if bool(source.path) != bool(argument) or (colon and not argument):
+        correct = f"{kind}:{source.path}" if source.path else kind
+        raise UserError(f"--data {spec}: a path is {'needed' if source.path else 'not taken'}; write {correct}")
+    path = existing(argument) if source.path else Path()
+    unseen_paths = [_unseen_path(option, spec) for option in options]
+    if source.path and path.resolve() in {unseen_path.resolve() for unseen_path in unseen_paths}:
         raise UserError(f"--data {spec}: {path} cannot be both trained on and unseen")
-    return source, path, others
+    return source, path, unseen_paths
 
 
 def _unseen_path(option: str, spec: str) -> Path:

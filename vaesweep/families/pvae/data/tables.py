@@ -1,7 +1,7 @@
 """CSV tables of audiograms as text: encodings, separators, decimals, and errors that name the line.
 
 Commas, semicolons and tabs separate cells; with the latter two, decimals may be written with a comma, as in German
-files. What a table's columns mean is for its readers to say (`population`, `partial`).
+files. The readers of a table (`population`, `partial`) interpret its columns.
 """
 
 import csv
@@ -72,13 +72,13 @@ class Table:
                 )
         return cls(where, heading.line, header, tuple(rows), separator)
 
-    def refuse_twice(self, names: Sequence[str]) -> None:
+    def refuse_duplicates(self, names: Sequence[str]) -> None:
         """Refuse a header that has one of `names` more than once."""
-        if twice := [name for name in names if self.header.count(name) > 1]:
-            raise UserError(f"{self.where}: the header names {', '.join(twice)} more than once; keep one of each")
+        if duplicates := [name for name in names if self.header.count(name) > 1]:
+            raise UserError(f"{self.where}: the header names {', '.join(duplicates)} more than once; keep one of each")
 
     def text(self, row: Row, name: str) -> str:
-        """What stands in the column `name`, without space around it."""
+        """The text in the column `name` of `row`, without surrounding space."""
         return row.cells[self.header.index(name)].strip()
 
     def number(self, row: Row, name: str) -> float:
@@ -97,8 +97,8 @@ class Table:
 
 def _text(raw: bytes, where: str) -> str:
     """Decode UTF-8 or UTF-16 with or without their marks, else Windows' Western European encoding."""
-    marked = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
-    for encoding in ("utf-16",) if marked else ("utf-8-sig", "cp1252"):
+    has_mark = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+    for encoding in ("utf-16",) if has_mark else ("utf-8-sig", "cp1252"):
         try:
             text = raw.decode(encoding)
         except UnicodeDecodeError:

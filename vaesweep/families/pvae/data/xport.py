@@ -1,6 +1,6 @@
 """Read one SAS transport file (XPT, version 5), and refuse a damaged one in one line.
 
-pandas decodes the numbers. What it lets pass is checked here first: files cut short, other files renamed, tables
+pandas decodes the numbers. Faults that it accepts are refused here first: files cut short, other files renamed, tables
 without rows. Layout: records of 80 bytes; three for the library, four for the table, one that counts the columns, one
 description (140 bytes, on old machines 135) per column, one that opens the rows; then the rows, back to back and
 padded with blanks to 80 bytes. The format does not say how many rows there are, so a file that was cut exactly
@@ -67,13 +67,13 @@ def _shown(raw: bytes) -> str:
 
 
 def _rows_at(raw: bytes) -> tuple[int, int]:
-    """Where the rows start and how wide a row is, in bytes; `ValueError` where the header does not say."""
-    describe = int(raw[MEMBER_AT : MEMBER_AT + RECORD][-5:-2])
+    """The start of the rows and the width of a row, in bytes; `ValueError` where the header is damaged."""
+    description = int(raw[MEMBER_AT : MEMBER_AT + RECORD][-5:-2])
     count = int(raw[COLUMNS_AT : COLUMNS_AT + RECORD][54:58])
-    end = DESCRIPTIONS_AT + -(-describe * count // RECORD) * RECORD
-    if not raw[end:].startswith(OBSERVATIONS) or describe < RECORD or len(raw) < end + RECORD:
+    end = DESCRIPTIONS_AT + -(-description * count // RECORD) * RECORD
+    if not raw[end:].startswith(OBSERVATIONS) or description < RECORD or len(raw) < end + RECORD:
         raise ValueError
-    widths = (struct.unpack_from(">h", raw, DESCRIPTIONS_AT + describe * i + 4)[0] for i in range(count))
+    widths = (struct.unpack_from(">h", raw, DESCRIPTIONS_AT + description * i + 4)[0] for i in range(count))
     width = sum(widths)
     if width < 1:
         raise ValueError

@@ -4,7 +4,7 @@
     attention      the same features, averaged with weights that learnt queries give them
     concatenation  [x · observed, observed]: for a fixed and small number of dimensions
 
-All ignore what `x` holds where nothing is observed.
+All ignore unobserved values of `x`.
 """
 
 import math
@@ -33,19 +33,19 @@ class PointNetPlus(nn.Module):
 
     def forward(self, x: Tensor, observed: Tensor) -> Tensor:
         """The sum over observed dimensions."""
-        return self.each(x, observed).sum(0)
+        return self.dimension_features(x, observed).sum(0)
 
-    def each(self, x: Tensor, observed: Tensor) -> Tensor:
+    def dimension_features(self, x: Tensor, observed: Tensor) -> Tensor:
         """The features of every dimension, `[dim, batch, features]`, zero where unobserved."""
-        known = torch.stack([x.masked_fill(~observed, 0.0), observed.to(x.dtype)], dim=-1)
+        inputs = torch.stack([x.masked_fill(~observed, 0.0), observed.to(x.dtype)], dim=-1)
         line = torch.stack([self.slope(self.identity), self.offset(self.identity)], dim=-2)
-        return torch.relu(torch.einsum("bdk,dkh->dbh", known, line))
+        return torch.relu(torch.einsum("bdk,dkh->dbh", inputs, line))
 
 
 class Attention(nn.Module):
-    """Averages the features of observed dimensions, `HEADS` times, each with weights of its own: `[batch, 4 features]`.
+    """Averages the features of observed dimensions, `HEADS` times with weights of its own: `[batch, 4 features + 1]`.
 
-    How many dimensions are observed would be lost in an average, so it goes into the last feature of every head.
+    The number of observed dimensions would be lost in an average, so their share is a last feature beside the heads.
     """
 
     def __init__(self, dims: int, embedding: int, features: int) -> None:
@@ -57,21 +57,21 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, observed: Tensor) -> Tensor:
         """The averages of all heads, and the share of dimensions that is observed."""
-        features = self.embed.each(x, observed)
-        seen = observed.T.unsqueeze(-1)
-        scores = (self.queries(features) / math.sqrt(features.shape[-1])).masked_fill(~seen, -1e9)
-        weights = scores.softmax(0) * seen
+        features = self.embed.dimension_features(x, observed)
+        mask = observed.T.unsqueeze(-1)
+        scores = (self.queries(features) / math.sqrt(features.shape[-1])).masked_fill(~mask, -1e9)
+        weights = scores.softmax(0) * mask
         averaged = torch.einsum("dbh,dbf->bhf", weights, self.values(features)).flatten(1)
         return torch.cat([averaged, observed.to(x.dtype).mean(-1, keepdim=True)], dim=-1)
 
 
 class Concatenation(nn.Module):
-    """What is observed, zero elsewhere, beside what is observed: `[batch, 2 dim]`."""
+    """Concatenates the observed values, zero elsewhere, and the mask of observed dimensions: `[batch, 2 dim]`."""
 
     def __init__(self, dims: int) -> None:
         super().__init__()
         self.width = 2 * dims
 
     def forward(self, x: Tensor, observed: Tensor) -> Tensor:
-        """Both halves."""
+        """The values, then the mask."""
         return torch.cat([x.masked_fill(~observed, 0.0), observed.to(x.dtype)], dim=-1)

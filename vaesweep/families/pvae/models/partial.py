@@ -5,9 +5,9 @@ Thesis section 2.5 (eq. 2.6) and study A, section 3.2 (eq. 1):
     x_O ──► embedding ──► MLP ──► q(z | x_O) ──► z ──► MLP (+ linear path) ──► p(x | z)
 
 The defaults are the thesis' model: PointNet Plus embedding (Ma et al. 2019), diagonal Gaussian posterior, standard
-normal prior. A datum with nothing observed says nothing about z: under that prior its posterior is the prior, by
-construction. What goes beyond the thesis (docs/acquisition.md tells what each gave): other embeddings, a posterior
-with full covariance, a learnt mixture as the prior, a linear path from z to the observation.
+normal prior. A datum with nothing observed has no information on z: under that prior its posterior is the prior, by
+construction. Beyond the thesis (docs/acquisition.md has the effect of each) are other embeddings, a posterior with full
+covariance, a learnt mixture as the prior, a linear path from z to the observation.
 """
 
 from itertools import pairwise
@@ -90,14 +90,14 @@ class PartialVae(nn.Module):
         """
         q = self.posterior(x, observed)
         if noise.dim() > x.dim():
-            return self._several(x, observed, q, noise)
+            return self._several_draws(x, observed, q, noise)
         z, log_q = q.draw(noise)
         observation = self.observation(z)
         analytic = self.config.analytic_kl and self.config.prior == "standard"
         rate = standard_kl(q) if analytic else log_q - self.prior.log_prob(z)
         return Elbo(partial_distortion(x, observed, observation), {RATE: rate}), observation
 
-    def _several(
+    def _several_draws(
         self, x: Tensor, observed: Tensor, q: Gaussian | TriangularGaussian, noise: Tensor
     ) -> tuple[Elbo, Gaussian]:
         z, log_q = samples(q, noise)
@@ -115,7 +115,7 @@ def embedding(dims: int, config: PartialVaeConfig) -> PointNetPlus | Attention |
 
 
 def posterior_size(config: PartialVaeConfig) -> int:
-    """How many numbers the encoder gives: means, logarithms of diagonals, and what lies below them."""
+    """The number of outputs of the encoder: means, logarithms of diagonals, and entries below the diagonals."""
     latents = config.latents
     return 2 * latents + (latents * (latents - 1) // 2 if config.posterior == "full" else 0)
 

@@ -36,8 +36,8 @@ class MixturePrior(nn.Module):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Every dimension's term, in the shape of `z` `[..., latent]`: differences of log p(z_1 … z_i)."""
-        apart = Gaussian(self.mean, self.log_std).log_prob(z.unsqueeze(-2))
-        prefix = torch.logsumexp(self.weight.log_softmax(0).unsqueeze(-1) + apart.cumsum(-1), dim=-2)
+        terms = Gaussian(self.mean, self.log_std).log_prob(z.unsqueeze(-2))
+        prefix = torch.logsumexp(self.weight.log_softmax(0).unsqueeze(-1) + terms.cumsum(-1), dim=-2)
         return torch.cat([prefix[..., :1], prefix[..., 1:] - prefix[..., :-1]], dim=-1)
 
     def total(self, z: Tensor) -> Tensor:
@@ -45,11 +45,11 @@ class MixturePrior(nn.Module):
         precision = (-2 * self.log_std).exp()
         linear = self.mean * precision
         constant = -0.5 * (self.mean * linear + LOG_TWO_PI).sum(-1) - self.log_std.sum(-1)
-        apart = z.square() @ (-0.5 * precision).mT + z @ linear.mT + constant
-        return torch.logsumexp(self.weight.log_softmax(0) + apart, dim=-1)
+        log_densities = z.square() @ (-0.5 * precision).mT + z @ linear.mT + constant
+        return torch.logsumexp(self.weight.log_softmax(0) + log_densities, dim=-1)
 
     def sample(self, noise: Tensor, uniform: Tensor) -> Tensor:
         """Samples `[row, latent]` from standard normal `noise` of that shape; `uniform` `[row]` draws components."""
         below = self.weight.softmax(0).cumsum(0)[:-1] < uniform.unsqueeze(-1)
-        part = below.sum(-1)
-        return self.mean[part] + self.log_std[part].exp() * noise
+        component = below.sum(-1)
+        return self.mean[component] + self.log_std[component].exp() * noise

@@ -1,1 +1,1 @@
-"""What a trained representation is used for."""
+"""Tasks of a trained representation: prediction, acquisition and stopping."""

@@ -1,6 +1,6 @@
-"""Sequential acquisition: measure one dimension at a time, and see how the estimate of all of them improves.
+"""Sequential acquisition: measure one dimension at a time, and record how the estimate of all of them improves.
 
-Thesis study A, sections 3.2 and 3.3. What is `given` (the age) is known from the start. Then, at every m:
+Thesis study A, sections 3.2 and 3.3. The `given` dimensions (the age) are known from the start. Then, at every m:
 
     observed ──► predictor ──► estimate x̂ᵐ, its errors ──► rule: a score of every dimension ──► measure the largest
 
@@ -18,13 +18,13 @@ from vaesweep.families.pvae.tasks.predictive import Predictive, Predictor, Rando
 
 
 class Rule(Protocol):
-    """What to measure next."""
+    """A rule that decides which dimension to measure next."""
 
     def scores(self, predictor: Predictor, x: Tensor, observed: Tensor, predictive: Predictive, rows: slice) -> Tensor:
         """A score of every dimension, broadcastable to `[cell, row, dim]`; the largest unobserved one is measured.
 
-        `x` holds the truth, of which a rule looks at the observed part only. `rows` are the places of these data among
-        all that are acquired: what a rule draws at random belongs to a datum, however the data are split.
+        `x` holds the truth, of which a rule uses the observed part only. `rows` are the positions of these data among
+        all that are acquired: the random numbers of a rule belong to a datum, however the data are split.
         """
 
 
@@ -37,7 +37,7 @@ class LargestVariance:
 
 
 class ExpectedReduction:
-    """By how much measuring a dimension is expected to reduce the squared error of all unobserved ones, summed.
+    """The expected reduction of the summed squared error of all unobserved dimensions by measuring one of them.
 
     The best linear estimate of x_u from x_d leaves Var(x_u) − Cov(x_u, x_d)² / Var(x_d), so that the score is
     Σ_u Cov(x_u, x_d)² / Var(x_d), the dimension itself included: exact for a Gaussian, and a lower bound of the
@@ -55,9 +55,9 @@ class ExpectedReduction:
 
 @dataclass(frozen=True)
 class RandomOrder:
-    """An order of its own for every datum, the same for every cell: the falling order of `drawn` `[row, dim]`."""
+    """An order of its own for every datum, the same for every cell: the falling order of `priorities` `[row, dim]`."""
 
-    drawn: Tensor
+    priorities: Tensor
 
     @classmethod
     def of(cls, x: Tensor, seed: int) -> "RandomOrder":
@@ -66,7 +66,7 @@ class RandomOrder:
 
     def scores(self, predictor: Predictor, x: Tensor, observed: Tensor, predictive: Predictive, rows: slice) -> Tensor:
         """See `Rule`."""
-        return self.drawn[rows]
+        return self.priorities[rows]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class ExpectedInformation:
 
 @dataclass(frozen=True)
 class Trace:
-    """What acquiring every datum gave, at every m = 0 … M measurements beside what is given.
+    """The results of acquiring every datum, at every m = 0 … M measurements beside the given dimensions.
 
     `order` `[cell, row, M]` are the dimensions measured. Of every estimate `[cell, row, M + 1]`: `rmse` in dB (eq. 4),
     `nll` the expected negative log-likelihood of all dimensions (eq. 5) and `unexplained` = -log p(x_U | x_O), both in
@@ -130,8 +130,8 @@ def acquire(predictor: Predictor, x: Tensor, given: Sequence[int], rule: Rule) -
     return Trace(**joined)
 
 
-def _acquire(predictor: Predictor, everyone: Tensor, given: Sequence[int], rule: Rule, rows: slice) -> Trace:
-    x = everyone[rows]
+def _acquire(predictor: Predictor, data: Tensor, given: Sequence[int], rule: Rule, rows: slice) -> Trace:
+    x = data[rows]
     observed = start_mask(predictor.cells, len(x), x.shape[1], given).to(x.device)
     order, states = [], []
     steps = x.shape[1] - len(given)
@@ -160,7 +160,7 @@ def _judge(predictor: Predictor, x: Tensor, observed: Tensor, predictive: Predic
 
 
 def start_mask(cells: int, rows: int, dims: int, given: Sequence[int]) -> Tensor:
-    """What is observed before the first measurement: bool `[cell, row, dim]`."""
+    """The mask of dimensions observed before the first measurement: bool `[cell, row, dim]`."""
     observed = torch.zeros(cells, rows, dims, dtype=torch.bool)
     observed[..., list(given)] = True
     return observed
@@ -181,9 +181,9 @@ def single_best_order(predictor: Predictor, x: Tensor, given: Sequence[int]) -> 
         for dim in range(dims):
             if bool(known[:, dim].all()):
                 continue
-            tried = known.clone()
-            tried[:, dim] = True
-            errors[:, dim] = _mean_rmse(predictor, x, tried)
+            candidate = known.clone()
+            candidate[:, dim] = True
+            errors[:, dim] = _mean_rmse(predictor, x, candidate)
         chosen = errors.masked_fill(known, torch.inf).argmin(-1, keepdim=True)
         known = known.scatter(1, chosen, True)
         order.append(chosen.squeeze(1))
@@ -193,8 +193,8 @@ def single_best_order(predictor: Predictor, x: Tensor, given: Sequence[int]) -> 
 def _mean_rmse(predictor: Predictor, x: Tensor, known: Tensor) -> Tensor:
     """Mean RMSE `[cell]` of all data, each observed in the dimensions `known` `[cell, dim]`."""
     total = torch.zeros(len(known), dtype=torch.float64, device=x.device)
-    for some in x.split(predictor.rows):
-        observed = known.unsqueeze(1).expand(-1, len(some), -1)
-        estimate = predictor.predict(some, observed).complete(some, observed)
-        total += (some - estimate).square().mean(-1).sqrt().double().sum(-1)
+    for chunk in x.split(predictor.rows):
+        observed = known.unsqueeze(1).expand(-1, len(chunk), -1)
+        estimate = predictor.predict(chunk, observed).complete(chunk, observed)
+        total += (chunk - estimate).square().mean(-1).sqrt().double().sum(-1)
     return (total / len(x)).to(x)

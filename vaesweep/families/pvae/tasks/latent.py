@@ -1,4 +1,4 @@
-"""Predictions by latent variables: many samples of q(z | x_O), as they come or importance-weighted.
+"""Predictions by latent variables: many samples of q(z | x_O), unweighted or importance-weighted.
 
     x_O ──► q(z | x_O) ──► z_s ──► p(x | z_s) ──► mixture over s, weights 1/S or
                                                    w_s ∝ p(x_O | z_s) p(z_s) / q(z_s | x_O)
@@ -49,7 +49,7 @@ class LatentPredictor:
 
     Weighted predictions also use the samples of the prior that `models` has. Both then count as samples of one
     proposal, the mixture of posterior and prior in these shares (the balance heuristic, Veach and Guibas 1995): with
-    little observed the approximate posterior may miss where the true one is, and the prior does not.
+    little observed the approximate posterior may miss the mass of the true one, and the prior does not.
     """
 
     def __init__(
@@ -62,18 +62,18 @@ class LatentPredictor:
     @property
     def rows(self) -> int:
         """See `Predictor`."""
-        return max(1, LARGEST_CHUNK // (self.cells * (len(self._noise) + self._of_prior)))
+        return max(1, LARGEST_CHUNK // (self.cells * (len(self._noise) + self._prior_count)))
 
     @property
-    def _of_prior(self) -> int:
+    def _prior_count(self) -> int:
         prior = self._models.prior
         return 0 if prior is None or not self._weighted else prior.shape[1]
 
     def predict(self, x: Tensor, observed: Tensor) -> Predictive:
         """See `Predictor`. The bound is the samples' estimate of the ELBO, or the importance-weighted bound."""
-        known = self._standardised(x, observed)
-        p, log_prior, log_q = self._proposed(self._models.posterior(known, observed))
-        densities = p.log_prob(known.unsqueeze(-2)).masked_fill(~observed.unsqueeze(-2), 0.0)
+        standardised = self._standardised(x, observed)
+        p, log_prior, log_q = self._proposal(self._models.posterior(standardised, observed))
+        densities = p.log_prob(standardised.unsqueeze(-2)).masked_fill(~observed.unsqueeze(-2), 0.0)
         log_ratio = densities.sum(-1) + log_prior - log_q
         if self._weighted:
             weights, bound = log_ratio.softmax(-1), log_ratio.logsumexp(-1) - math.log(log_ratio.shape[-1])
@@ -81,18 +81,18 @@ class LatentPredictor:
             weights, bound = torch.full_like(log_ratio, 1 / len(self._noise)), log_ratio.mean(-1)
         return Predictive(weights, self._mean + self._std * p.mean, self._std * p.log_std.exp(), bound)
 
-    def _proposed(self, q: Posterior) -> tuple[Gaussian, Tensor, Tensor]:
+    def _proposal(self, q: Posterior) -> tuple[Gaussian, Tensor, Tensor]:
         """p(x | z) `[cell, row, sample, dim]`, log p(z) and the proposal's log density `[cell, row, sample]`."""
         z, log_q = samples(q, self._noise)
         p, log_prior = self._models.observation(z), self._models.prior_log_prob(z)
-        if not self._of_prior:
+        if not self._prior_count:
             return p, log_prior, log_q
         rows = z.shape[:2]
-        other, decoded, log_prior_other = self._decoded_prior
-        p = Gaussian(_beside(p.mean, decoded.mean), _beside(p.log_std, decoded.log_std))
-        log_prior = torch.cat([log_prior, log_prior_other.expand(*rows, -1)], -1)
-        log_q = torch.cat([log_q, log_density(q, other.expand(*rows, -1, -1))], -1)
-        share = self._of_prior / log_q.shape[-1]
+        prior_z, decoded, log_prior_of_prior = self._decoded_prior
+        p = Gaussian(_append_shared(p.mean, decoded.mean), _append_shared(p.log_std, decoded.log_std))
+        log_prior = torch.cat([log_prior, log_prior_of_prior.expand(*rows, -1)], -1)
+        log_q = torch.cat([log_q, log_density(q, prior_z.expand(*rows, -1, -1))], -1)
+        share = self._prior_count / log_q.shape[-1]
         return p, log_prior, torch.logaddexp(log_q + math.log1p(-share), log_prior + math.log(share))
 
     @cached_property
@@ -115,18 +115,18 @@ class LatentPredictor:
         """The expected information reward of Ma et al. (2019, eq. 9), every other unobserved dimension the target.
 
         R(d) = E KL(q(z | x_d, x_O) ‖ q(z | x_O)) − E KL(q(z | x_U, x_O) ‖ q(z | x_U∖d, x_O)), the expectations over
-        `draws` of x_U from the predictive. Latent dimensions that carry nothing cancel.
+        `draws` of x_U from the predictive. Latent dimensions without information cancel.
         """
         before = self._posterior(x, observed)
-        every = torch.ones_like(observed)
+        everything = torch.ones_like(observed)
         reward = torch.zeros(observed.shape, dtype=x.dtype, device=x.device)
         for number in range(len(draws)):
-            dream = torch.where(observed, x, predictive.sample(draws, number))
-            full = self._posterior(dream, every)
+            imagined = torch.where(observed, x, predictive.sample(draws, number))
+            full = self._posterior(imagined, everything)
             for dim in range(self.dims):
-                this = torch.arange(self.dims, device=x.device) == dim
-                learnt = total_kl(self._posterior(dream, observed | this), before)
-                reward[..., dim] += learnt - total_kl(full, self._posterior(dream, every & ~this))
+                candidate = torch.arange(self.dims, device=x.device) == dim
+                gain = total_kl(self._posterior(imagined, observed | candidate), before)
+                reward[..., dim] += gain - total_kl(full, self._posterior(imagined, everything & ~candidate))
         return reward.masked_fill(observed, 0.0) / len(draws)
 
     def _posterior(self, x: Tensor, observed: Tensor) -> Posterior:
@@ -137,7 +137,7 @@ class LatentPredictor:
         return ((x - self._mean) / self._std).expand(observed.shape).masked_fill(~observed, 0.0)
 
 
-def _beside(own: Tensor, shared: Tensor) -> Tensor:
+def _append_shared(own: Tensor, shared: Tensor) -> Tensor:
     """Each row's own samples `[cell, row, sample, dim]`, then those that all rows share `[cell, 1, sample, dim]`."""
     return torch.cat([own, shared.expand(*own.shape[:2], -1, -1)], dim=2)
 

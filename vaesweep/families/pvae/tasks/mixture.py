@@ -4,8 +4,8 @@
 
 One component is the multivariate Gaussian, whose order of largest variance is the same for every datum. The
 conditional of a mixture of Gaussians is one again (Bishop 2006, sections 2.3.1 and 2.3.9). All of it is in float64 and
-standardised units. What depends on the set O alone, a Cholesky factor for each component, is computed once for all
-data that share the set.
+standardised units. A Cholesky factor for each component depends on the set O alone and is computed once for all data
+that share the set.
 """
 
 import math
@@ -27,9 +27,9 @@ UNIT_DENSITY = 1 / math.sqrt(2 * math.pi)  # the standard deviation of a Gaussia
 
 @dataclass(frozen=True)
 class _Sets:
-    """The distinct observed sets O of a batch, and Σ_OO of every component: `of` `[cell, row]` tells each datum's set.
+    """The distinct observed sets O of a batch, and Σ_OO of every component: `of` `[cell, row]` is each datum's set.
 
-    `cell` `[set]` is whose set it is, since cells share none, `precisions` `[set, component, dim, dim]` Σ_OO⁻¹ in its
+    `cell` `[set]` is the cell of a set, since cells share none, `precisions` `[set, component, dim, dim]` Σ_OO⁻¹ in its
     place and zero elsewhere, `log_scales` `[set, component]` half of log |2π Σ_OO|, and `std` `[set, component, dim]`
     the standard deviation of every dimension given x_O.
     """
@@ -63,20 +63,20 @@ class MixturePredictor:
     def predict(self, x: Tensor, observed: Tensor) -> Predictive:
         """See `Predictor`. The bound is log p(x_O) itself, and all is in float64, whatever `x` is.
 
-        What is observed is predicted to be what it is, with unit density: its standard deviation is 1/√(2π), such that
-        its log density is zero. The likelihoods that `Predictive` gives are therefore those of what is not observed.
+        An observed dimension is predicted by its value with unit density: its standard deviation is 1/√(2π), such that
+        its log density is zero. The likelihoods that `Predictive` gives are therefore those of unobserved dimensions.
         """
         sets = self._sets(observed)
-        known = observed.unsqueeze(-2)
-        apart = (self._standardised(x).unsqueeze(-2) - self._means.unsqueeze(-3)).masked_fill(~known, 0.0)
-        pull = (sets.precisions[sets.of] @ apart.unsqueeze(-1)).squeeze(-1)
-        shift = torch.einsum("crki,ckij->crkj", pull, self._covariances)
-        joint = self._log_weights.unsqueeze(-2) - sets.log_scales[sets.of] - 0.5 * (apart * pull).sum(-1)
+        mask = observed.unsqueeze(-2)
+        deviation = (self._standardised(x).unsqueeze(-2) - self._means.unsqueeze(-3)).masked_fill(~mask, 0.0)
+        weighted = (sets.precisions[sets.of] @ deviation.unsqueeze(-1)).squeeze(-1)
+        shift = torch.einsum("crki,ckij->crkj", weighted, self._covariances)
+        joint = self._log_weights.unsqueeze(-2) - sets.log_scales[sets.of] - 0.5 * (deviation * weighted).sum(-1)
         mean = self._mean + self._std * (self._means.unsqueeze(-3) + shift)
         return Predictive(
             weights=joint.softmax(-1),
-            mean=torch.where(known, x.double().unsqueeze(-2), mean),
-            std=(self._std * sets.std)[sets.of].masked_fill(known, UNIT_DENSITY),
+            mean=torch.where(mask, x.double().unsqueeze(-2), mean),
+            std=(self._std * sets.std)[sets.of].masked_fill(mask, UNIT_DENSITY),
             bound=joint.logsumexp(-1),
         )
 
@@ -90,16 +90,18 @@ class MixturePredictor:
         """See `Predictor`: within the components, Σ − Σ_·O Σ_OO⁻¹ Σ_O·, and between their means."""
         sets = self._sets(observed)
         covariances = self._covariances[sets.cell]
-        left = (covariances - covariances @ sets.precisions @ covariances) * (self._std.unsqueeze(-1) * self._std)
-        within = torch.einsum("crk,crkde->crde", predictive.weights, left[sets.of])
+        conditional = (covariances - covariances @ sets.precisions @ covariances) * (
+            self._std.unsqueeze(-1) * self._std
+        )
+        within = torch.einsum("crk,crkde->crde", predictive.weights, conditional[sets.of])
         return among_unobserved(predictive.between + within, observed)
 
     def information(self, x: Tensor, observed: Tensor, predictive: Predictive, draws: RandomNumbers) -> Tensor:
-        """See `Predictor`. The component k is the latent variable of Ma et al., and what it leaves is in closed form.
+        """See `Predictor`. The component k is the latent variable of Ma et al., and the remainder is in closed form.
 
         I(x_d; x_U∖d | x_O) = I(x_d; x_U∖d | k, x_O) + E KL(p(k | x_d, x_O) ‖ p(k | x_O)) − E KL(p(k | x) ‖ p(k | x_∖d))
 
-        Of one component the first term is all. The expectations are means over `draws` of x_U from its joint
+        With one component only the first term remains. The expectations are means over `draws` of x_U from its joint
         conditional; their difference may leave the sum a little below zero.
         """
         sets = self._sets(observed)
@@ -107,8 +109,8 @@ class MixturePredictor:
         within = torch.einsum("crk,crkd->crd", predictive.weights, ratio)
         between = torch.zeros_like(within)
         for number in range(len(draws) if self.components > 1 else 0):
-            z = self._dream(x, observed, predictive, sets, draws, number)
-            between += self._told(z, predictive) / len(draws)
+            z = self._draw_unobserved(x, observed, predictive, sets, draws, number)
+            between += self._information_of_component(z, predictive) / len(draws)
         return (within + between).masked_fill(observed, 0.0)
 
     def _sets(self, observed: Tensor) -> _Sets:
@@ -133,7 +135,7 @@ class MixturePredictor:
     def _standardised(self, x: Tensor) -> Tensor:
         return (x.double() - self._mean) / self._std
 
-    def _dream(
+    def _draw_unobserved(
         self, x: Tensor, observed: Tensor, predictive: Predictive, sets: _Sets, draws: RandomNumbers, number: int
     ) -> Tensor:
         """One draw of x_U from p(x_U | x_O) beside x_O, `[cell, row, dim]` in standardised units.
@@ -143,33 +145,35 @@ class MixturePredictor:
         part = predictive.part(draws, number)
         cell = torch.arange(self.cells, device=x.device).unsqueeze(-1)
         normal = draws.normal[:, number].double().unsqueeze(-1)
-        free = self._means[cell, part] + (self._scales[cell, part] @ normal).squeeze(-1)
-        known = self._standardised(x)
-        apart = (known - free).masked_fill(~observed, 0.0).unsqueeze(-1)
-        moved = free + (self._covariances[cell, part] @ (sets.precisions[sets.of, part] @ apart)).squeeze(-1)
-        return torch.where(observed, known, moved)
+        unconditional = self._means[cell, part] + (self._scales[cell, part] @ normal).squeeze(-1)
+        standardised = self._standardised(x)
+        deviation = (standardised - unconditional).masked_fill(~observed, 0.0).unsqueeze(-1)
+        shift = (self._covariances[cell, part] @ (sets.precisions[sets.of, part] @ deviation)).squeeze(-1)
+        return torch.where(observed, standardised, unconditional + shift)
 
     def _complete(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """log π_k N(z; μ_k, Σ_k) of standardised data `z` `[..., row, dim]`, and Σ_k⁻¹ (z − μ_k)."""
-        apart = z.unsqueeze(-2) - self._means.unsqueeze(-3)
-        pull = torch.einsum("crki,ckij->crkj", apart, self._precisions)
+        deviation = z.unsqueeze(-2) - self._means.unsqueeze(-3)
+        weighted = torch.einsum("crki,ckij->crkj", deviation, self._precisions)
         log_scales = _log_diagonal(self._scales) + 0.5 * LOG_2PI * self.dims
-        return (self._log_weights - log_scales).unsqueeze(-2) - 0.5 * (apart * pull).sum(-1), pull
+        return (self._log_weights - log_scales).unsqueeze(-2) - 0.5 * (deviation * weighted).sum(-1), weighted
 
-    def _told(self, z: Tensor, predictive: Predictive) -> Tensor:
-        """What z_d told of the component beyond x_O, less what it told beyond z_∖d: `[cell, row, dim]` of `z`.
+    def _information_of_component(self, z: Tensor, predictive: Predictive) -> Tensor:
+        """The information of z_d on the component beyond x_O, less that beyond z_∖d: `[cell, row, dim]` of `z`.
 
         Both are KL(p(k | z_d, ·) ‖ p(k | ·)) = Σ_k p(k | z_d, ·) log p(z_d | k, ·) / p(z_d | ·).
         """
-        known = predictive.log_densities(self._mean + self._std * z)  # log p(z_d | k, x_O)
-        joint = predictive.weights.log().unsqueeze(-1) + known
-        learnt = (joint.softmax(-2) * known).sum(-2) - joint.logsumexp(-2)
-        complete, pull = self._complete(z)
-        alone = _diagonal(self._precisions).unsqueeze(-3)
-        rest = 0.5 * (alone.log() - pull.square() / alone)  # log p(z_d | k, z_∖d), but for a constant that cancels
+        log_densities = predictive.log_densities(self._mean + self._std * z)  # log p(z_d | k, x_O)
+        joint = predictive.weights.log().unsqueeze(-1) + log_densities
+        gain = (joint.softmax(-2) * log_densities).sum(-2) - joint.logsumexp(-2)
+        complete, weighted = self._complete(z)
+        precision = _diagonal(self._precisions).unsqueeze(-3)
+        # log p(z_d | k, z_∖d), but for a constant that cancels
+        log_conditional = 0.5 * (precision.log() - weighted.square() / precision)
         posterior = complete.log_softmax(-1)
-        evidence = -(posterior.unsqueeze(-1) - rest).logsumexp(-2)  # log p(z_d | z_∖d), Σ_k p(k | z) / p(z_d | k, z_∖d)
-        return learnt - torch.einsum("crk,crkd->crd", posterior.exp(), rest) + evidence
+        # log p(z_d | z_∖d), Σ_k p(k | z) / p(z_d | k, z_∖d)
+        evidence = -(posterior.unsqueeze(-1) - log_conditional).logsumexp(-2)
+        return gain - torch.einsum("crk,crkd->crd", posterior.exp(), log_conditional) + evidence
 
 
 def _diagonal(matrices: Tensor) -> Tensor:
@@ -177,13 +181,8 @@ def _diagonal(matrices: Tensor) -> Tensor:
 
 
 def _log_diagonal(factors: Tensor) -> Tensor:
-    """Half the log determinant of what `factors` `[..., dim, dim]` are the Cholesky factors of."""
+    """Half the log determinant of the matrices whose Cholesky factors are `factors` `[..., dim, dim]`."""
     return _diagonal(factors).log().sum(-1)
-
-
-def fit_mixture(x: np.ndarray, components: int, seed: int) -> MixturePredictor:
-    """Fit one mixture of `components` Gaussians to complete data `x` `[row, dim]` in physical units."""
-    return fit_mixtures(x, components, [seed])
 
 
 def fit_mixtures(x: np.ndarray, components: int, seeds: Sequence[int]) -> MixturePredictor:

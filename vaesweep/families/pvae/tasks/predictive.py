@@ -1,4 +1,4 @@
-"""What a model says of the unobserved dimensions of a partial datum: a mixture of Gaussians in every dimension.
+"""Predictions of the unobserved dimensions of a partial datum: a mixture of Gaussians in every dimension.
 
 Thesis study A, section 3.2, "Predicting full observations from partial data": p(x_U | x_O) = ∫ p(x_U | z) p(z | x_O) dz
 is estimated by samples of z, each of them one part of the mixture. The conditional of a Gaussian mixture has the same
@@ -21,8 +21,8 @@ class Predictive:
     """Predictive distributions of a batch of partial data, by a stack of models.
 
     `weights` `[cell, row, part]` sum to one over the parts; `mean` and `std` `[cell, row, part, dim]` are in physical
-    units (dB, years). `bound` `[cell, row]` is what the model says of the observed part, log p(x_O) or a lower bound of
-    it, in nats of standardised units.
+    units (dB, years). `bound` `[cell, row]` is the model's log density of the observed part, log p(x_O), or a lower
+    bound of it, in nats of standardised units.
     """
 
     weights: Tensor
@@ -38,8 +38,8 @@ class Predictive:
     @property
     def variance(self) -> Tensor:
         """The variance of every dimension, `[cell, row, dim]`: within the parts and between them (thesis eq. 3)."""
-        apart = self.mean - self.expectation.unsqueeze(-2)
-        return self.within + torch.einsum("crs,crsd->crd", self.weights, apart.square())
+        deviation = self.mean - self.expectation.unsqueeze(-2)
+        return self.within + torch.einsum("crs,crsd->crd", self.weights, deviation.square())
 
     @property
     def within(self) -> Tensor:
@@ -49,8 +49,8 @@ class Predictive:
     @property
     def between(self) -> Tensor:
         """The covariance of the parts' means, `[cell, row, dim, dim]`."""
-        apart = self.weights.sqrt().unsqueeze(-1) * (self.mean - self.expectation.unsqueeze(-2))
-        return apart.mT @ apart
+        deviation = self.weights.sqrt().unsqueeze(-1) * (self.mean - self.expectation.unsqueeze(-2))
+        return deviation.mT @ deviation
 
     @property
     def effective_samples(self) -> Tensor:
@@ -58,7 +58,7 @@ class Predictive:
         return 1.0 / self.weights.square().sum(-1)
 
     def complete(self, x: Tensor, observed: Tensor) -> Tensor:
-        """The estimate x̂ `[cell, row, dim]`: what is observed of `x`, and the expectation of the rest."""
+        """The estimate x̂ `[cell, row, dim]`: `x` where it is observed, and the expectation elsewhere."""
         return torch.where(observed, x, self.expectation)
 
     def log_densities(self, x: Tensor) -> Tensor:
@@ -130,28 +130,28 @@ class Predictor(Protocol):
 
     @property
     def rows(self) -> int:
-        """How many data it best predicts at a time."""
+        """The number of data that are best predicted at a time."""
 
     def predict(self, x: Tensor, observed: Tensor) -> Predictive:
         """Predictives of the data `x` `[row, dim]` (physical units) of which `observed` `[cell, row, dim]` is known.
 
-        What `x` holds where nothing is observed is not looked at.
+        Unobserved values of `x` are not used.
         """
 
     def unexplained(self, x: Tensor, observed: Tensor, predictive: Predictive) -> Tensor:
-        """-log p(x_U | x_O) of what turned out to be true, joint over unobserved dimensions: nats `[cell, row]`.
+        """-log p(x_U | x_O) of the true values, joint over unobserved dimensions: nats `[cell, row]`.
 
         In physical units; zero where all is observed.
         """
 
     def covariance(self, observed: Tensor, predictive: Predictive) -> Tensor:
-        """Cov(x_U | x_O) in physical units, `[cell, row, dim, dim]`; zero in the rows and columns of what is observed.
+        """Cov(x_U | x_O) in physical units, `[cell, row, dim, dim]`; zero in rows and columns of observed dimensions.
 
         Its diagonal is the predictive's variance where nothing is observed.
         """
 
     def information(self, x: Tensor, observed: Tensor, predictive: Predictive, draws: RandomNumbers) -> Tensor:
-        """What observing one dimension is expected to tell of all other unobserved ones: nats `[cell, row, dim]`.
+        """The expected information of observing one dimension on all other unobserved ones: nats `[cell, row, dim]`.
 
         The expected information reward of Ma et al. (2019) with every other unobserved dimension as the target, the
         mutual information I(x_d; x_U∖d | x_O), estimated with the `draws` of each datum.

@@ -1,4 +1,4 @@
-"""When to stop measuring: a linear estimate of the error from what a model says of its own uncertainty.
+"""Stopping criteria: a linear estimate of the error from the model's own uncertainty says when to stop measuring.
 
 Thesis study A, section 3.3, "Uncertainty quantification for stopping" and "Absolute offset error". At every m:
 
@@ -28,7 +28,7 @@ def state_features(variance: Tensor, bound: Tensor, measurements: Tensor | int) 
     """Features of partial data, float64 `[..., dim + 2]`: the variance of every dimension, the bound and m.
 
     `variance` `[..., dim]` is the predictive variance in dB² (years² of the age), zero where observed, `bound` `[...]`
-    is in nats, and `measurements` (broadcastable to `[...]`) counts what was measured beside what is given.
+    is in nats, and `measurements` (broadcastable to `[...]`) counts measurements beside the given dimensions.
     """
     count = torch.as_tensor(measurements, device=bound.device).expand(bound.shape)
     return torch.cat([variance.double(), bound.double().unsqueeze(-1), count.double().unsqueeze(-1)], dim=-1)
@@ -67,9 +67,9 @@ class StoppingModel:
 
     @classmethod
     def _fit(cls, validation: Trace, used: Tensor) -> "StoppingModel":
-        seen = _features(validation)[:, :, 1:].flatten(1, 2).cpu()
+        features = _features(validation)[:, :, 1:].flatten(1, 2).cpu()
         errors = validation.rmse[:, :, 1:].flatten(1, 2).double().cpu()
-        fits = [_ridge(x, e, used) for x, e in zip(seen, errors, strict=True)]
+        fits = [_ridge(x, e, used) for x, e in zip(features, errors, strict=True)]
         joined = {name: torch.stack([fit[name] for fit in fits]) for name in fits[0]}
         return cls.from_tensors({name: tensor.to(validation.rmse.device) for name, tensor in joined.items()})
 
@@ -101,19 +101,19 @@ def _features(trace: Trace) -> Tensor:
     return state_features(trace.variance, trace.bound, torch.arange(trace.bound.shape[-1], device=trace.bound.device))
 
 
-def _ridge(seen: Tensor, errors: Tensor, used: Tensor) -> dict[str, Tensor]:
-    """The regression of one cell: `seen` `[state, feature]`, `errors` `[state]`, and which features are `used`."""
-    mean, std = seen.mean(0), seen.std(0, correction=0)
-    kept = used & (std > ROUNDING * seen.abs().amax(0))
-    std = std.where(kept, 1.0)
-    standard = (seen - mean) / std * kept
-    ridge = RidgeCV(alphas=len(seen) * np.array(STRENGTHS)).fit(standard.numpy(), errors.numpy())
+def _ridge(features: Tensor, errors: Tensor, used: Tensor) -> dict[str, Tensor]:
+    """The regression of one cell: `features` `[state, feature]`, `errors` `[state]`, and which features are `used`."""
+    mean, std = features.mean(0), features.std(0, correction=0)
+    active = used & (std > ROUNDING * features.abs().amax(0))
+    std = std.where(active, 1.0)
+    standard = (features - mean) / std * active
+    ridge = RidgeCV(alphas=len(features) * np.array(STRENGTHS)).fit(standard.numpy(), errors.numpy())
     return {
-        "coefficients": torch.as_tensor(ridge.coef_) * kept,
+        "coefficients": torch.as_tensor(ridge.coef_) * active,
         "intercept": torch.tensor(ridge.intercept_, dtype=torch.float64),
         "mean": mean,
         "std": std,
-        "strength": torch.tensor(ridge.alpha_ / len(seen), dtype=torch.float64),
+        "strength": torch.tensor(ridge.alpha_ / len(features), dtype=torch.float64),
     }
 
 
@@ -130,24 +130,24 @@ def first_below(errors: Tensor, threshold: float | Tensor) -> Tensor:
 def constant_index(rmse: Tensor, threshold: float) -> Tensor:
     """The one stopping index of every cell with the lowest mean |s − ŝ| on `rmse` `[cell, row, M + 1]`: `[cell]`.
 
-    It is the median of s, the earlier one of two. It knows s of a validation set, where the linear model of m
-    (`StoppingModel.fit_measurements`) knows its mean errors only.
+    It is the median of s, the earlier one of two. It uses s of a validation set, where the linear model of m
+    (`StoppingModel.fit_measurements`) uses mean errors only.
     """
     return first_below(rmse, threshold).median(-1).values
 
 
 class StopOutcome(IntEnum):
-    """Whether a sequence is said to be done at some m, and is: said counts two, true counts one."""
+    """The outcome of a criterion at some m: two where it declares the sequence done, plus one where it is done."""
 
     TRUE_NEGATIVE = 0
-    FALSE_NEGATIVE = 1  # went on though done
+    FALSE_NEGATIVE = 1  # continued though done
     FALSE_POSITIVE = 2  # stopped before it was done
     TRUE_POSITIVE = 3
 
 
 @dataclass(frozen=True)
 class StopResult:
-    """Where sequences of up to `measurements` M were stopped: `true_index` s and `estimated_index` ŝ in 1 … M.
+    """The stops of sequences of up to `measurements` M: `true_index` s and `estimated_index` ŝ in 1 … M.
 
     `rmse` is the true error (dB) at ŝ. These tensors are `[cell, row]`; means over data are `[cell]`, float64.
     """
@@ -174,10 +174,10 @@ class StopResult:
 
     @property
     def outcomes(self) -> Tensor:
-        """The `StopOutcome` at every m = 1 … M, `[cell, row, M]`: done is m ≥ s, said to be done is m ≥ ŝ."""
+        """The `StopOutcome` at every m = 1 … M, `[cell, row, M]`: done is m ≥ s, declared done is m ≥ ŝ."""
         m = torch.arange(1, self.measurements + 1, device=self.true_index.device)
-        said, done = (m >= index.unsqueeze(-1) for index in (self.estimated_index, self.true_index))
-        return 2 * said.long() + done.long()
+        declared, done = (m >= index.unsqueeze(-1) for index in (self.estimated_index, self.true_index))
+        return 2 * declared.long() + done.long()
 
     def share(self, outcome: StopOutcome) -> Tensor:
         """The share of `outcome` among all data and m = 1 … M, `[cell]`."""
@@ -192,11 +192,6 @@ class StopResult:
     def mean_offset(self) -> Tensor:
         """Mean ŝ − s, measurements."""
         return self.offset.double().mean(-1)
-
-    @property
-    def mean_true_index(self) -> Tensor:
-        """Mean s."""
-        return self.true_index.double().mean(-1)
 
     @property
     def mean_estimated_index(self) -> Tensor:
@@ -236,7 +231,7 @@ def shifted_threshold(estimated: Tensor, rmse: Tensor, threshold: float, early_c
 
 
 def _count(mask: Tensor) -> Tensor:
-    """How many of the first k are true, k = 0 … n: `[..., n]` to `[..., n + 1]`."""
+    """The number of true values among the first k, k = 0 … n: `[..., n]` to `[..., n + 1]`."""
     return torch.nn.functional.pad(mask.cumsum(-1, dtype=torch.float64), (1, 0))
 
 
@@ -260,9 +255,9 @@ class Correlations:
         return cls(*(pearson(predictor[..., 1:], trace.rmse[..., 1:]) for predictor in predictors))
 
 
-def pearson(one: Tensor, other: Tensor) -> Tensor:
-    """The correlation `[cell]` of two `[cell, ...]` over all that is behind the cell; zero where one is constant."""
-    a, b = (values.double().flatten(1) for values in (one, other))
+def pearson(x: Tensor, y: Tensor) -> Tensor:
+    """Pearson correlation `[cell]` of `x` and `y`, `[cell, ...]` both, within each cell; zero where one is constant."""
+    a, b = (values.double().flatten(1) for values in (x, y))
     a, b = a - a.mean(-1, keepdim=True), b - b.mean(-1, keepdim=True)
     scale = a.norm(dim=-1) * b.norm(dim=-1)
     return (a * b).sum(-1) / scale.where(scale > 0, 1.0)

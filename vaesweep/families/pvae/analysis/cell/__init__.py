@@ -1,1 +1,1 @@
-"""Pictures of one trained cell at work (thesis study A, Figures 1 to 5)."""
+"""Figures of one trained cell (thesis study A, Figures 1 to 5)."""

@@ -1,4 +1,4 @@
-"""The thesis' Figure 2 for one cell: how one listener is acquired, stage by stage.
+"""The thesis' Figure 2 for one cell: the acquisition of one listener, stage by stage.
 
 The columns are the estimate beside the truth, the acquisition function (eq. 3, as a standard deviation), and the
 latent space with the posterior of what is observed beside that of all.
@@ -65,7 +65,7 @@ class PosteriorPoint:
 
 @dataclass(frozen=True)
 class Stage:
-    """What a cell makes of a listener of whom `observed` is known. Arrays are `[dim]`, in dB HL and years.
+    """A cell's prediction of a listener of whom `observed` is known. Arrays are `[dim]`, in dB HL and years.
 
     `bands` are the ends of each of `BANDS`, `std` is the acquisition function (a standard deviation, of all
     dimensions), and `following` the dimension that is measured next, where one is.
@@ -96,7 +96,7 @@ class Acquisition:
 
     @classmethod
     def of(cls, cell: TrainedCell, listener: int, measurements: Sequence[int] = MEASUREMENTS) -> "Acquisition":
-        """Nothing known of a listener, the age known, then after each of `measurements`."""
+        """The stages of a listener: nothing known, the age known, then after each of `measurements`."""
         if any(not 0 < m <= THRESHOLDS for m in measurements):
             raise UserError(f"measurements {', '.join(map(str, measurements))}: each must be in 1..{THRESHOLDS}")
         x, order = cell.test.x[listener], cell.test_trace.order[0, listener].tolist()
@@ -128,66 +128,66 @@ def _stage(cell: TrainedCell, x: torch.Tensor, known: Sequence[int], following: 
     )
 
 
-def draw_acquisition(found: Acquisition, title: str, path: Path) -> Path:
+def draw_acquisition(acquisition: Acquisition, title: str, path: Path) -> Path:
     """Draw the figure."""
-    count = len(found.stages)
+    count = len(acquisition.stages)
     figure = page(15.5, 2.75 * count + 1.8, title)
     grid = figure.add_gridspec(count, 3, width_ratios=(6, 6, 3.4))
-    ends = [*found.stages[0].bands[1], *(end for stage in found.stages[1:] for end in stage.bands[0])]
-    limits = AudiogramRange.of(found.x, *ends)
-    ellipses = [ellipse(stage.latent.mean, stage.latent.covariance, 2.0).T for stage in found.stages]
-    plane = box(np.concatenate([found.encoded, *ellipses]))
+    ends = [*acquisition.stages[0].bands[1], *(end for stage in acquisition.stages[1:] for end in stage.bands[0])]
+    limits = AudiogramRange.of(acquisition.x, *ends)
+    ellipses = [ellipse(stage.latent.mean, stage.latent.covariance, 2.0).T for stage in acquisition.stages]
+    plane = box(np.concatenate([acquisition.encoded, *ellipses]))
     rows = []
-    for row, stage in enumerate(found.stages):
-        estimate = _draw_estimate(audiogram_axes(figure, grid[row, 0], limits), found.x, stage)
-        scores = _draw_scores(audiogram_axes(figure, grid[row, 1], limits), found, stage)
+    for row, stage in enumerate(acquisition.stages):
+        estimate = _draw_estimate(audiogram_axes(figure, grid[row, 0], limits), acquisition.x, stage)
+        scores = _draw_scores(audiogram_axes(figure, grid[row, 1], limits), acquisition, stage)
         axis = figure.add_subplot(grid[row, 2])
         axis.set(xlim=plane[0], ylim=plane[1])
-        rows.append((estimate, scores, _draw_latent(axis, found, stage)))
-    _head(found, *rows[0])
+        rows.append((estimate, scores, _draw_latent(axis, acquisition, stage)))
+    _set_titles(acquisition, *rows[0])
     for axes in rows[-1][:2]:
         label_frequencies(axes)
-    rows[-1][2].set_xlabel(latent_name(found.plane[0]), fontsize=LABEL)
-    figure.legend(handles=_marks(), loc="outside lower center", ncols=4, fontsize=NOTE)
+    rows[-1][2].set_xlabel(latent_name(acquisition.plane[0]), fontsize=LABEL)
+    figure.legend(handles=_legend_handles(), loc="outside lower center", ncols=4, fontsize=NOTE)
     return save(figure, path)
 
 
-def _head(found: Acquisition, estimate: dict[str, Axes], scores: dict[str, Axes], latent: Axes) -> None:
-    """Titles above the columns."""
+def _set_titles(acquisition: Acquisition, estimate: dict[str, Axes], scores: dict[str, Axes], latent: Axes) -> None:
+    """Set the titles above the columns."""
     estimate["right"].set_title("Estimate", fontsize=LABEL, loc="left")
     scores["right"].set_title("Acquisition function", fontsize=LABEL, loc="left")
     for axes in (estimate, scores):
         axes["age"].set_title("age\n[years]", fontsize=TICK)
-    plane = "Latent space" if found.latents == 2 else f"2 of {found.latents} latents, of highest rate"
+    plane = "Latent space" if acquisition.latents == 2 else f"2 of {acquisition.latents} latents, of highest rate"
     latent.set_title(plane, fontsize=LABEL, loc="left")
 
 
 def _draw_estimate(axes: dict[str, Axes], x: np.ndarray, stage: Stage) -> dict[str, Axes]:
     for name, dims in PARTS.items():
-        at, axis, seen = places(name), axes[name], stage.observed[dims]
+        positions, axis, observed = places(name), axes[name], stage.observed[dims]
         for (low, high), shade in zip(stage.bands, SHADES, strict=True):
-            _band(axis, at, low[dims], high[dims], shade)
-        axis.plot(at, stage.mean[dims], color=GREEN, lw=2.6, marker="_" if name == "age" else "", ms=22, mew=2.6)
-        axis.plot(at[seen], x[dims][seen], linestyle="none", zorder=2.5, **STAR)
-        axis.plot(at, x[dims], linestyle="none", markersize=9, markeredgewidth=2, **SIDES[name])
+            _band(axis, positions, low[dims], high[dims], shade)
+        axis.plot(positions, stage.mean[dims], color=GREEN, lw=2.6, marker="_" if name == "age" else "", ms=22, mew=2.6)
+        axis.plot(positions[observed], x[dims][observed], linestyle="none", zorder=2.5, **STAR)
+        axis.plot(positions, x[dims], linestyle="none", markersize=9, markeredgewidth=2, **SIDES[name])
     axes["right"].set_ylabel(f"{stage.label}\n[dB HL]", fontsize=LABEL)
     return axes
 
 
-def _band(axis: Axes, at: np.ndarray, low: np.ndarray, high: np.ndarray, shade: str) -> None:
-    if len(at) > 1:
-        axis.fill_between(at, low, high, color=shade, linewidth=0)
+def _band(axis: Axes, positions: np.ndarray, low: np.ndarray, high: np.ndarray, shade: str) -> None:
+    if len(positions) > 1:
+        axis.fill_between(positions, low, high, color=shade, linewidth=0)
     else:
-        axis.bar(at, high - low, 0.7, low, color=shade)
+        axis.bar(positions, high - low, 0.7, low, color=shade)
 
 
-def _draw_scores(axes: dict[str, Axes], found: Acquisition, stage: Stage) -> dict[str, Axes]:
-    highest = 1.12 * np.stack([one.std for one in found.stages]).max(0)
+def _draw_scores(axes: dict[str, Axes], acquisition: Acquisition, stage: Stage) -> dict[str, Axes]:
+    highest = 1.12 * np.stack([shown.std for shown in acquisition.stages]).max(0)
     for name, dims in PARTS.items():
         axis, colour = axes[name], SIDES[name]["color"]
-        for at, value, known in zip(places(name), stage.std[dims], stage.observed[dims], strict=True):
-            face = {"facecolor": "white", "hatch": "///"} if known else {"facecolor": colour}
-            axis.bar(at, value, 0.72, edgecolor=colour, **face)
+        for position, value, observed in zip(places(name), stage.std[dims], stage.observed[dims], strict=True):
+            face = {"facecolor": "white", "hatch": "///"} if observed else {"facecolor": colour}
+            axis.bar(position, value, 0.72, edgecolor=colour, **face)
         axis.set_ylim(0, highest[:THRESHOLDS].max() if name in EARS else highest[THRESHOLDS])
     if stage.following is not None:
         ear = COLUMNS[stage.following].partition("_")[0]
@@ -197,18 +197,18 @@ def _draw_scores(axes: dict[str, Axes], found: Acquisition, stage: Stage) -> dic
     return axes
 
 
-def _draw_latent(axis: Axes, found: Acquisition, stage: Stage) -> Axes:
-    axis.scatter(found.encoded[:, 0], found.encoded[:, 1], s=6, color=PALE, linewidths=0, alpha=0.7)
-    for latent, colour, width in ((found.full, BLACK, 2.0), (stage.latent, GREEN, 2.6)):
+def _draw_latent(axis: Axes, acquisition: Acquisition, stage: Stage) -> Axes:
+    axis.scatter(acquisition.encoded[:, 0], acquisition.encoded[:, 1], s=6, color=PALE, linewidths=0, alpha=0.7)
+    for latent, colour, width in ((acquisition.full, BLACK, 2.0), (stage.latent, GREEN, 2.6)):
         for reach, line in ((1.0, "-"), (2.0, (0, (3, 1.5)))):
             axis.plot(*ellipse(latent.mean, latent.covariance, reach), color=colour, lw=width, ls=line)
-    axis.set_ylabel(latent_name(found.plane[1]), fontsize=LABEL)
+    axis.set_ylabel(latent_name(acquisition.plane[1]), fontsize=LABEL)
     axis.tick_params(labelsize=TICK)
     return axis
 
 
-def _marks() -> list[Line2D | Patch]:
-    """One legend for all three columns."""
+def _legend_handles() -> list[Line2D | Patch]:
+    """The entries of one legend for all three columns."""
     bare: dict[str, Any] = {"linestyle": "none", "markersize": 10, "markeredgewidth": 2}
     names = {"right": "truth, right ear", "left": "truth, left ear", "age": "truth, age"}
     return [

@@ -16,7 +16,7 @@ SIDES: dict[str, dict[str, Any]] = {
     "left": {"color": BLUE, "marker": "x"},
     "age": {"color": PINK, "marker": "*"},
 }
-PARTS = {  # dimensions of a datum by axis, and where they stand on it
+PARTS = {  # dimensions of a datum by axis
     EARS[0]: slice(0, len(FREQUENCIES)),
     EARS[1]: slice(len(FREQUENCIES), THRESHOLDS),
     "age": slice(THRESHOLDS, THRESHOLDS + 1),
@@ -63,18 +63,18 @@ def audiogram_axes(figure: Figure, place: SubplotSpec, limits: AudiogramRange) -
 
 
 def label_audiogram(axes: dict[str, Axes], *, level: str = "Hearing level [dB HL]", age: str = "Age [years]") -> None:
-    """Units on the axes of `audiogram_axes`."""
+    """Label the axes of `audiogram_axes` with their units."""
     axes["right"].set_ylabel(level, fontsize=LABEL)
     axes["age"].set_ylabel(age, fontsize=LABEL)
     axes["age"].yaxis.set_label_position("right")
 
 
 def label_frequencies(axes: dict[str, Axes]) -> None:
-    """The ears' frequency axes."""
+    """Label the ears' frequency axes."""
     for ear in EARS:
         axes[ear].set_xlabel(f"{ear} ear [kHz]", fontsize=LABEL)
 
 
 def places(part: str) -> np.ndarray:
-    """Where the dimensions of `part` stand on its axis."""
+    """The positions of the dimensions of `part` on its axis."""
     return PLACES if part in EARS else np.zeros(1)

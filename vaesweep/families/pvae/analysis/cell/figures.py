@@ -3,8 +3,8 @@
 representation.png        Figure 1  archetypes, encodings, decoded grid
 acquisition_sequence.png  Figure 2  one listener: estimate, acquisition function, latent space
 information_curves.png    Figure 3  error against measurements, this listener's and all test listeners'
-error_predictors.png      Figure 4  what tells the error of an estimate
-stopping.png              Figure 5  when that says stop
+error_predictors.png      Figure 4  quantities that predict the error of an estimate
+stopping.png              Figure 5  stopping by these predictions
 """
 
 from collections.abc import Iterator, Sequence
@@ -46,13 +46,16 @@ def write(
     acquisition = Acquisition.of(cell, chosen, measurements)
     curves, errors, stopping = InformationCurves.of(cell, chosen), ErrorPredictors.of(cell), Stopping.of(cell)
     out.mkdir(parents=True, exist_ok=True)
-    one, threshold = f"{about}: test listener {chosen}", f"{about}: done below {stopping.threshold:g} dB"
+    listener_title, stopping_title = (
+        f"{about}: test listener {chosen}",
+        f"{about}: done below {stopping.threshold:g} dB",
+    )
     paths = (
         draw_representation(Representation.of(cell), f"{about}: representation", out / "representation.png"),
-        draw_acquisition(acquisition, one, out / "acquisition_sequence.png"),
-        draw_information_curves(curves, one, out / "information_curves.png"),
+        draw_acquisition(acquisition, listener_title, out / "acquisition_sequence.png"),
+        draw_information_curves(curves, listener_title, out / "information_curves.png"),
         draw_error_predictors(errors, f"{about}: {count} test sequences", out / "error_predictors.png"),
-        draw_stopping(stopping, threshold, out / "stopping.png"),
+        draw_stopping(stopping, stopping_title, out / "stopping.png"),
     )
     return Report(paths, tuple(_summary(cell, chosen, curves, errors, stopping)))
 
@@ -72,8 +75,10 @@ def _summary(
             f"{curve.std_area:.4g} of {curves.listeners} listeners [measurement·{curve.unit}]"
         )
     names = ("m", "mean variance", "bound", "linear estimate")
-    told = (f"{name} {one.correlation:+.2f}" for name, one in zip(names, errors.predictors, strict=True))
-    yield f"correlation with the RMSE: {', '.join(told)}"
+    correlations = (
+        f"{name} {predictor.correlation:+.2f}" for name, predictor in zip(names, errors.predictors, strict=True)
+    )
+    yield f"correlation with the RMSE: {', '.join(correlations)}"
     for stops in stopping.rows:
         offset = float(stops.result.mean_absolute_offset[0])
         yield f"stop at {stopping.threshold:g} dB by {' '.join(stops.label.split())}: mean |offset| {offset:.3g}"

@@ -45,7 +45,7 @@ class InformationCurves:
 
     @classmethod
     def of(cls, cell: TrainedCell, listener: int) -> "InformationCurves":
-        """Of the cell's test listeners, acquired by the largest variance."""
+        """The curves of the cell's test listeners, acquired by the largest variance."""
         trace = cell.test_trace
         kinds = (("NLL", "nats", INDIGO, trace.nll[0]), ("RMSE", "dB", TEAL, trace.rmse[0]))
         return cls(tuple(_curve(*kind, listener) for kind in kinds), len(cell.test.x))
@@ -66,16 +66,18 @@ def _curve(name: str, unit: str, colour: str, errors: torch.Tensor, listener: in
     )
 
 
-def draw_information_curves(found: InformationCurves, title: str, path: Path) -> Path:
+def draw_information_curves(information: InformationCurves, title: str, path: Path) -> Path:
     """Draw the figure: a) one listener's curves with their areas, b) mean and standard deviation over listeners."""
     figure = page(12, 8.4, title)
     axes = figure.subplots(2, 2, sharex=True)
-    for column, curve in enumerate(found.curves):
+    for column, curve in enumerate(information.curves):
         upper, lower = axes[0, column], axes[1, column]
         _draw_area(upper, curve)
         _draw_spread(lower, curve)
         upper.set_title(f"a) one listener, {curve.name}", fontsize=LABEL, loc="left")
-        lower.set_title(f"b) {found.listeners} test listeners, {curve.name}: mean and sd", fontsize=LABEL, loc="left")
+        lower.set_title(
+            f"b) {information.listeners} test listeners, {curve.name}: mean and sd", fontsize=LABEL, loc="left"
+        )
         lower.set_xlabel("Measurements m, beside the age", fontsize=LABEL)
         for axis in (upper, lower):
             axis.set_ylabel(f"{curve.name} [{curve.unit}]", fontsize=LABEL)
@@ -91,15 +93,15 @@ def _draw_area(axis: Axes, curve: Curve) -> None:
     m = np.arange(len(curve.one))
     axis.bar(m[1:], curve.one[1:], 1.0, color=curve.colour, alpha=0.3, linewidth=0)
     axis.plot(m, curve.one, color=curve.colour, lw=2.4, marker="o", ms=6)
-    _say(axis, f"area {curve.area:.0f} measurement·{curve.unit}")
+    _annotate(axis, f"area {curve.area:.0f} measurement·{curve.unit}")
 
 
 def _draw_spread(axis: Axes, curve: Curve) -> None:
     m = np.arange(len(curve.mean))
     axis.fill_between(m, curve.mean - curve.std, curve.mean + curve.std, color=curve.colour, alpha=0.3, linewidth=0)
     axis.plot(m, curve.mean, color=curve.colour, lw=2.4, marker="o", ms=6)
-    _say(axis, f"area {curve.mean_area:.0f} ± {curve.std_area:.0f} measurement·{curve.unit}")
+    _annotate(axis, f"area {curve.mean_area:.0f} ± {curve.std_area:.0f} measurement·{curve.unit}")
 
 
-def _say(axis: Axes, text: str) -> None:
+def _annotate(axis: Axes, text: str) -> None:
     axis.text(0.97, 0.95, text, transform=axis.transAxes, ha="right", va="top", fontsize=NOTE)

@@ -1,4 +1,4 @@
-"""The thesis' Figure 1 for one cell: what lies where in the latent space that it has learnt.
+"""The thesis' Figure 1 for one cell: the latent space that it has learnt.
 
 a) the archetypes that synthetic audiograms are mixed from, b) the posterior means of all data and of the archetypes,
 c) audiograms decoded from a grid in latent space. Real data have no archetypes: their encodings are coloured by mean
@@ -79,18 +79,20 @@ class Representation:
 
     @classmethod
     def of(cls, cell: TrainedCell) -> "Representation":
-        """What `cell` has learnt of its training population (all three partitions)."""
+        """The representation that `cell` has learnt of its training population (all three partitions)."""
         roles = (Role.TRAIN, Role.VALID, Role.TEST)
         x = np.concatenate([cell.data.domain(role).arrays["x"] for role in roles])
         encoded = _encoded(cell, x)
-        known = cell.archetypes
-        corners = _encoded(cell, known) if known is not None else None
-        limits = box(encoded) if corners is None else _around(box(encoded), corners)
+        archetypes = cell.archetypes
+        archetypes_encoded = _encoded(cell, archetypes) if archetypes is not None else None
+        limits = box(encoded) if archetypes_encoded is None else _around(box(encoded), archetypes_encoded)
         z1, z2 = (cells_between(ends, GRID) for ends in limits)
         model = cell.config.model
         grid = _decoded(cell, z1, z2) if model.latents == 2 else None
         standard = model.prior == "standard"
-        return cls(cell.plane, x, encoded, known, corners, limits, z1, z2, grid, model.latents, standard)
+        return cls(
+            cell.plane, x, encoded, archetypes, archetypes_encoded, limits, z1, z2, grid, model.latents, standard
+        )
 
 
 def _encoded(cell: TrainedCell, x: np.ndarray) -> np.ndarray:
@@ -113,19 +115,19 @@ def _decoded(cell: TrainedCell, z1: np.ndarray, z2: np.ndarray) -> np.ndarray:
     return cell.decode(torch.tensor(np.stack([across, up], axis=-1), dtype=torch.float32)).numpy()
 
 
-def draw_representation(found: Representation, title: str, path: Path) -> Path:
+def draw_representation(representation: Representation, title: str, path: Path) -> Path:
     """Draw the figure."""
-    panels = 1 if found.grid is None else 2
-    heights = (6.6,) if found.archetypes is None else (3.6, 6.6)  # inches
+    panels = 1 if representation.grid is None else 2
+    heights = (6.6,) if representation.archetypes is None else (3.6, 6.6)  # inches
     figure = page(6.7 * panels, sum(heights) + 0.5, title)
     rows = figure.add_gridspec(len(heights), 1, height_ratios=heights)
     letters = iter("abc")
-    if found.archetypes is not None:
-        _draw_archetypes(figure, rows[0], found.archetypes, next(letters))
+    if representation.archetypes is not None:
+        _draw_archetypes(figure, rows[0], representation.archetypes, next(letters))
     planes = rows[len(heights) - 1].subgridspec(1, panels)
-    _draw_encodings(figure.add_subplot(planes[0]), found, next(letters))
-    if found.grid is not None:
-        _draw_grid(figure.add_subplot(planes[1]), found, found.grid, next(letters))
+    _draw_encodings(figure.add_subplot(planes[0]), representation, next(letters))
+    if representation.grid is not None:
+        _draw_grid(figure.add_subplot(planes[1]), representation, representation.grid, next(letters))
     return save(figure, path)
 
 
@@ -141,28 +143,41 @@ def _draw_archetypes(figure: Figure, place: SubplotSpec, archetypes: np.ndarray,
     label_frequencies(axes)
 
 
-def _draw_encodings(axis: Axes, found: Representation, letter: str) -> None:
+def _draw_encodings(axis: Axes, representation: Representation, letter: str) -> None:
     style: dict[str, Any] = {"linewidths": 0, "alpha": 0.7, "zorder": 1}
-    if found.standard_prior:
+    if representation.standard_prior:
         prior_circles(axis)
-    if found.archetypes_encoded is None:
-        levels = found.x[:, :THRESHOLDS].mean(1)
+    if representation.archetypes_encoded is None:
+        levels = representation.x[:, :THRESHOLDS].mean(1)
         low, high = np.percentile(levels, [0.5, 99.5])
         dots = axis.scatter(
-            found.encoded[:, 0], found.encoded[:, 1], s=7, c=levels, cmap="viridis", vmin=low, vmax=high, **style
+            representation.encoded[:, 0],
+            representation.encoded[:, 1],
+            s=7,
+            c=levels,
+            cmap="viridis",
+            vmin=low,
+            vmax=high,
+            **style,
         )
         bar = axis.figure.colorbar(dots, ax=axis, location="bottom", shrink=0.8, extend="both", aspect=35)
         bar.set_label("Mean hearing level of both ears [dB HL]", fontsize=LABEL)
-        what = "posterior means of all data"
+        content = "posterior means of all data"
     else:
-        axis.scatter(found.encoded[:, 0], found.encoded[:, 1], s=9, color=PALE, label="all data", **style)
-        _number_archetypes(axis, found.archetypes_encoded)
-        what = "posterior means of all data and archetypes"
-    note = "" if found.latents == 2 else f":\nthe 2 of {found.latents} latents of highest rate (so no decoded grid)"
-    axis.set_title(f"{letter}) {what}{note}", fontsize=LABEL, loc="left", pad=TITLE_PAD)
-    axis.set(xlim=found.limits[0], ylim=found.limits[1])
+        axis.scatter(
+            representation.encoded[:, 0], representation.encoded[:, 1], s=9, color=PALE, label="all data", **style
+        )
+        _number_archetypes(axis, representation.archetypes_encoded)
+        content = "posterior means of all data and archetypes"
+    note = (
+        ""
+        if representation.latents == 2
+        else f":\nthe 2 of {representation.latents} latents of highest rate (so no decoded grid)"
+    )
+    axis.set_title(f"{letter}) {content}{note}", fontsize=LABEL, loc="left", pad=TITLE_PAD)
+    axis.set(xlim=representation.limits[0], ylim=representation.limits[1])
     legend(axis)
-    latent_labels(axis, found.plane)
+    latent_labels(axis, representation.plane)
 
 
 def _number_archetypes(axis: Axes, points: np.ndarray) -> None:
@@ -172,13 +187,13 @@ def _number_archetypes(axis: Axes, points: np.ndarray) -> None:
         axis.text(point[0], point[1], str(number), fontsize=NOTE, zorder=5, **style)
 
 
-def _draw_grid(axis: Axes, found: Representation, grid: np.ndarray, letter: str) -> None:
+def _draw_grid(axis: Axes, representation: Representation, grid: np.ndarray, letter: str) -> None:
     """Each decoded audiogram in its own small box, around the latent point that it is decoded from."""
     levels = grid[..., :THRESHOLDS]
     low, high = min(0.0, float(levels.min())), float(levels.max())
-    wide, tall = float(np.diff(found.z1[:2])[0]), float(np.diff(found.z2[:2])[0])
+    wide, tall = float(np.diff(representation.z1[:2])[0]), float(np.diff(representation.z2[:2])[0])
     along = np.linspace(-0.4, 0.4, len(FREQUENCIES)) * wide
-    for (row, column), up, across in _boxes(found):
+    for (row, column), up, across in _boxes(representation):
         datum = grid[row, column]
         for ear in EARS:
             height = up + tall * (0.42 - 0.84 * (datum[PARTS[ear]] - low) / (high - low))
@@ -186,19 +201,22 @@ def _draw_grid(axis: Axes, found: Representation, grid: np.ndarray, letter: str)
             axis.plot(across + along, height, color=SIDES[ear]["color"], lw=2, ls=line)
         place = across - 0.44 * wide, up - 0.44 * tall
         axis.text(*place, f"{datum[THRESHOLDS]:.0f}", fontsize=10, color="#555555")
-    for edges, draw in ((found.z1[1:] - wide / 2, axis.axvline), (found.z2[1:] - tall / 2, axis.axhline)):
+    for edges, draw in (
+        (representation.z1[1:] - wide / 2, axis.axvline),
+        (representation.z2[1:] - tall / 2, axis.axhline),
+    ):
         for edge in edges:
             draw(edge, color=PALE, lw=0.8)
-    axis.set(xlim=found.limits[0], ylim=found.limits[1])
+    axis.set(xlim=representation.limits[0], ylim=representation.limits[1])
     down = f"{low:.0f} to {high:.0f} dB HL down".replace("-", "−")
     text = f"{letter}) decoded grid, each box 0.5 to 8 kHz across,\n{down}, age in years"
     axis.set_title(text, fontsize=LABEL, loc="left", pad=TITLE_PAD)
     lines = [Line2D([], [], color=RED, label="right ear"), Line2D([], [], color=BLUE, ls="--", label="left ear")]
     legend(axis, handles=lines)
-    latent_labels(axis, found.plane)
+    latent_labels(axis, representation.plane)
 
 
-def _boxes(found: Representation) -> Iterator[tuple[tuple[int, int], float, float]]:
-    for row, up in enumerate(found.z2):
-        for column, across in enumerate(found.z1):
+def _boxes(representation: Representation) -> Iterator[tuple[tuple[int, int], float, float]]:
+    for row, up in enumerate(representation.z2):
+        for column, across in enumerate(representation.z1):
             yield (row, column), float(up), float(across)

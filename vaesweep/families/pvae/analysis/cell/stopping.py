@@ -1,7 +1,7 @@
-"""The thesis' Figures 4 and 5 for one cell: how well its uncertainty tells its error, and when that says stop.
+"""The thesis' Figures 4 and 5 for one cell: how well its uncertainty predicts its error, and stopping by it.
 
-Figure 4 holds the true error against what might tell it, over all test sequences and m = 1 … M. Figure 5 judges, as
-`Criteria.judge` does, where each criterion stops these sequences: too early, rightly or too late.
+Figure 4 plots the true error against quantities that may predict it, over all test sequences and m = 1 … M. Figure 5
+judges, as `Criteria.judge` does, where each criterion stops these sequences: too early, rightly or too late.
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ SHOWN = (0.1, 99.9)  # percentiles that an axis of Figure 4 reaches to; dots bey
 
 @dataclass(frozen=True)
 class ErrorPredictor:
-    """One panel of Figure 4: `values` `[state]` of what might tell the error, and its correlation with it."""
+    """One panel of Figure 4: `values` `[state]` of a quantity and its correlation with the error."""
 
     label: str
     values: np.ndarray
@@ -49,17 +49,17 @@ class ErrorPredictors:
 
     @classmethod
     def of(cls, cell: TrainedCell) -> "ErrorPredictors":
-        """Of the cell's test sequences, with the linear model refitted on its validation data."""
+        """The predictors of the cell's test sequences, with the linear model refitted on its validation data."""
         trace, model = cell.test_trace, cell.criteria.uncertainty
         m = torch.arange(trace.rmse.shape[-1]).expand(trace.rmse.shape)
         weighted = cell.config.acquisition.weighted
         bound = "Importance-weighted partial bound [nats]" if weighted else "Partial ELBO [nats]"
-        known = Correlations.of(trace, model)
+        correlations = Correlations.of(trace, model)
         predictors = (
-            _predictor("Measurements m", m, known.measurements),
-            _predictor("Mean acquisition function [dB²]", trace.variance.mean(-1), known.variance),
-            _predictor(bound, trace.bound, known.bound),
-            _predictor("Linear estimate of the RMSE [dB]", model.estimate(trace), known.estimate),
+            _predictor("Measurements m", m, correlations.measurements),
+            _predictor("Mean acquisition function [dB²]", trace.variance.mean(-1), correlations.variance),
+            _predictor(bound, trace.bound, correlations.bound),
+            _predictor("Linear estimate of the RMSE [dB]", model.estimate(trace), correlations.estimate),
         )
         return cls(_states(trace.rmse), _states(m), predictors)
 
@@ -69,17 +69,17 @@ def _predictor(label: str, values: torch.Tensor, correlation: torch.Tensor) -> E
 
 
 def _states(values: torch.Tensor) -> np.ndarray:
-    """Of the one cell's `[1, row, M + 1]`, the states m = 1 … M in one line."""
+    """The states m = 1 … M of one cell's `values` `[1, row, M + 1]`, flattened."""
     return values[0, :, 1:].flatten().numpy()
 
 
-def draw_error_predictors(found: ErrorPredictors, title: str, path: Path) -> Path:
+def draw_error_predictors(errors: ErrorPredictors, title: str, path: Path) -> Path:
     """Draw Figure 4."""
     figure = page(17, 5.3, title)
-    axes = figure.subplots(1, len(found.predictors), sharey=True)
-    highest = 1.03 * float(np.percentile(found.rmse, SHOWN[1]))
-    for axis, predictor in zip(axes, found.predictors, strict=True):
-        dots = _draw_predictor(axis, found, predictor, highest)
+    axes = figure.subplots(1, len(errors.predictors), sharey=True)
+    highest = 1.03 * float(np.percentile(errors.rmse, SHOWN[1]))
+    for axis, predictor in zip(axes, errors.predictors, strict=True):
+        dots = _draw_predictor(axis, errors, predictor, highest)
     axes[-1].plot([0, highest], [0, highest], color=BLACK, lw=1.4, ls="--", label="estimate = error")
     axes[-1].legend(fontsize=TICK, loc="upper left", frameon=False)
     axes[0].set_ylabel("RMSE of the estimate [dB]", fontsize=LABEL)
@@ -88,17 +88,17 @@ def draw_error_predictors(found: ErrorPredictors, title: str, path: Path) -> Pat
     return save(figure, path)
 
 
-def _draw_predictor(axis: Axes, found: ErrorPredictors, predictor: ErrorPredictor, highest: float) -> Any:
-    """The dots, the early measurements on top of the many late ones."""
-    order = np.argsort(-found.measurements, kind="stable")
+def _draw_predictor(axis: Axes, errors: ErrorPredictors, predictor: ErrorPredictor, highest: float) -> Any:
+    """Draw the dots and return them, the early measurements on top of the many late ones."""
+    order = np.argsort(-errors.measurements, kind="stable")
     style: dict[str, Any] = {"s": 9, "alpha": 0.6, "linewidths": 0, "cmap": "viridis"}
     dots = axis.scatter(
-        predictor.values[order], found.rmse[order], c=found.measurements[order], rasterized=True, **style
+        predictor.values[order], errors.rmse[order], c=errors.measurements[order], rasterized=True, **style
     )
     low, high = np.percentile(predictor.values, SHOWN)
     margin = 0.04 * (high - low)
     axis.set(xlim=(low - margin, high + margin), ylim=(-0.02 * highest, highest))
-    hidden = (predictor.values < low - margin) | (predictor.values > high + margin) | (found.rmse > highest)
+    hidden = (predictor.values < low - margin) | (predictor.values > high + margin) | (errors.rmse > highest)
     outside = f" ({int(hidden.sum())} dots outside)" if hidden.any() else ""
     axis.set_title(f"Pearson's r = {predictor.correlation:.2f}{outside}".replace("-", "−"), fontsize=LABEL)
     axis.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
@@ -110,7 +110,7 @@ def _draw_predictor(axis: Axes, found: ErrorPredictors, predictor: ErrorPredicto
 
 @dataclass(frozen=True)
 class Stops:
-    """One row of Figure 5: a criterion, and where it stopped the test sequences (one cell)."""
+    """One row of Figure 5: a criterion, and its stops of the test sequences (one cell)."""
 
     label: str
     result: StopResult
@@ -138,25 +138,25 @@ class Stopping:
         return cls(threshold, tuple(stops))
 
 
-def draw_stopping(found: Stopping, title: str, path: Path) -> Path:
+def draw_stopping(stopping: Stopping, title: str, path: Path) -> Path:
     """Draw Figure 5."""
-    count = len(found.rows)
+    count = len(stopping.rows)
     figure = page(15, 2.6 * count + 1.4, title)
     axes = figure.subplots(count, 3, sharex="col", width_ratios=(1.1, 1.5, 1.5))
-    order = _sorted(found.rows)
-    highest = _highest(found.rows)
-    for stops, (shares, raster, offsets) in zip(found.rows, axes, strict=True):
+    order = _sorted(stopping.rows)
+    highest = _highest(stopping.rows)
+    for stops, (shares, raster, offsets) in zip(stopping.rows, axes, strict=True):
         _draw_shares(shares, stops)
         _draw_raster(raster, stops, order)
         _draw_offsets(offsets, stops, highest)
         for axis in (shares, raster, offsets):
             axis.tick_params(labelsize=TICK)
-    _head(figure, axes, found)
+    _set_titles(figure, axes, stopping)
     return save(figure, path)
 
 
-def _head(figure: Figure, axes: np.ndarray, found: Stopping) -> None:
-    """Titles above the columns, units below them, and the legend."""
+def _set_titles(figure: Figure, axes: np.ndarray, stopping: Stopping) -> None:
+    """Set the titles above the columns, the units below them, and the legend."""
     names = ("Outcomes of all sequences and m", "Sequences, sorted by where they are done", "Offsets")
     units = ("Share [%]", "Measurements m", "Measurements too early (−), too late (+)")
     for column, (name, unit) in enumerate(zip(names, units, strict=True)):
@@ -195,14 +195,14 @@ def _draw_raster(axis: Axes, stops: Stops, order: np.ndarray) -> None:
     outcomes = stops.result.outcomes[0].numpy()[order]
     colours = ListedColormap([OUTCOMES[outcome][0] for outcome in StopOutcome])
     rows, steps = outcomes.shape
-    where = (0.5, steps + 0.5, rows, 0)
-    axis.imshow(outcomes, cmap=colours, vmin=0, vmax=3, aspect="auto", interpolation="nearest", extent=where)
+    extent = (0.5, steps + 0.5, rows, 0)
+    axis.imshow(outcomes, cmap=colours, vmin=0, vmax=3, aspect="auto", interpolation="nearest", extent=extent)
     axis.set_xticks(range(2, steps + 1, 2))
     axis.set_ylabel("sequence", fontsize=LABEL)
 
 
 def _draw_offsets(axis: Axes, stops: Stops, highest: float) -> None:
-    """The histogram; a bar that is cut off has a dashed edge and says its count."""
+    """Draw the histogram; a bar that is cut off has a dashed edge and its count beside it."""
     offsets, counts = np.unique(stops.result.offset[0].numpy(), return_counts=True)
     for offset, count in zip(offsets, counts, strict=True):
         side = (

@@ -1,6 +1,6 @@
-"""A finished cell put back together: its weights as a pack of one, its data, and what it makes of them.
+"""A finished cell restored with its data: its weights as a pack of one, and the traces of its acquisitions.
 
-What the figures of a single cell show (`cell_figures`) is computed anew from the weights, with the cell's own
+The numbers in the figures of a single cell (`figures`) are computed again from the weights, with the cell's own
 acquisition configuration, on the same rows as its metrics in use. So the figures and the tracked numbers agree.
 """
 
@@ -17,7 +17,7 @@ from vaesweep.elbo import Elbo
 from vaesweep.errors import UserError
 from vaesweep.families.pvae.data.archetypes import archetypes_of
 from vaesweep.families.pvae.data.audiograms import COLUMNS
-from vaesweep.families.pvae.evaluation import AGE, Criteria, Population, Scale, acquired
+from vaesweep.families.pvae.evaluation import AGE, Criteria, Population, Scale, select_populations
 from vaesweep.families.pvae.family import PartialVaeCell
 from vaesweep.families.pvae.models.partial import RATE, PartialVae
 from vaesweep.families.pvae.restore import TrainedPartialVae
@@ -48,8 +48,8 @@ class Latents:
 class TrainedCell:
     """A trained partial VAE with its data.
 
-    `valid` and `test` are the data that it acquires, evenly spread over their
-    domains as its metrics' were. `archetypes` `[k, 15]` (dB HL, years) are known of synthetic data only.
+    `valid` and `test` are the data that it acquires, evenly spread over their domains as those of its metrics.
+    `archetypes` `[k, 15]` (dB HL, years) are known of synthetic data only.
     """
 
     name: str
@@ -76,7 +76,7 @@ class TrainedCell:
 
     @property
     def predictor(self) -> LatentPredictor:
-        """Its predictions as its acquisition configuration has them."""
+        """The predictor that its acquisition configuration describes."""
         return self.trained.predictor
 
     @cached_property
@@ -113,8 +113,8 @@ class TrainedCell:
     def posterior(self, x: Tensor, observed: Tensor | None = None) -> Latents:
         """q(z | x_O) of `x` `[row, dim]` in physical units, known where `observed` `[row, dim]`, all by default."""
         mask = torch.ones_like(x, dtype=torch.bool) if observed is None else observed
-        known = self._standardised(x).masked_fill(~mask, 0.0)
-        mean, factor = self.stack.call(_posterior, known[None], mask[None])
+        standardised = self._standardised(x).masked_fill(~mask, 0.0)
+        mean, factor = self.stack.call(_posterior, standardised[None], mask[None])
         return Latents(mean[0], factor[0])
 
     @torch.no_grad()
@@ -143,19 +143,21 @@ def restore_cell(cell: FinishedCell, spec: str) -> TrainedCell:
 def with_data(cell: FinishedCell, data: DataSet, archetypes: np.ndarray | None = None) -> TrainedCell:
     """The cell with data that are loaded already."""
     trained = TrainedPartialVae.restore(cell)
-    everyone = [Population(d.name, torch.tensor(d.arrays["x"], dtype=torch.float32), d.role) for d in data.domains]
-    by_role = {population.role: population for population in acquired(everyone, trained.config.acquisition.rows)}
+    populations = [Population(d.name, torch.tensor(d.arrays["x"], dtype=torch.float32), d.role) for d in data.domains]
+    by_role = {
+        population.role: population for population in select_populations(populations, trained.config.acquisition.rows)
+    }
     valid, test = by_role[Role.VALID], by_role[Role.TEST]
     return TrainedCell(cell.cell, trained, data, valid, test, archetypes)
 
 
 def _check_data(cell: FinishedCell, data: DataSet, spec: str) -> None:
-    """Its standardisation, kept with the weights, tells the training data it was fitted on."""
+    """Refuse data whose standardisation is not the one kept with the weights: other data than it was trained on."""
     if data.columns != COLUMNS:
         raise UserError(f"--data {spec} has other columns than audiograms")
     for name in ("mean", "std"):
-        kept, found = cell.kept.get(f"standardisation/{name}"), getattr(data.standardisation, name)
-        if kept is not None and not np.allclose(kept.numpy(), found, rtol=1e-4):
+        trained_on, loaded = cell.kept.get(f"standardisation/{name}"), getattr(data.standardisation, name)
+        if trained_on is not None and not np.allclose(trained_on.numpy(), loaded, rtol=1e-4):
             raise UserError(f"--data {spec} is not what cell {cell.cell} was trained on: name the data of its sweep")
 
 
