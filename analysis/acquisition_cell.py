@@ -14,14 +14,14 @@ from vaesweep.families.pvae.analysis.cell.trained import restore_cell
 
 
 def main() -> int:
-    parser = analysis_script.parser(__doc__, out="folder for the figures")
+    parser = analysis_script.make_parser(__doc__, out="folder for the figures")
     analysis_script.add_run(parser)
     add = parser.add_argument
     add("--data", metavar="SPEC", help=analysis_script.DATA)
     add("--listener", type=int, metavar="N", help="test listener of Figures 2 and 3, from 0 (of median area)")
     stages = "number of measurements after which Figure 2 shows the listener"
     add("--measurements", type=int, nargs="+", default=MEASUREMENTS, metavar="M", help=stages)
-    return analysis_script.say(parser, draw)
+    return analysis_script.run_script(parser, draw)
 
 
 def draw(options: argparse.Namespace, store: str) -> list[str]:

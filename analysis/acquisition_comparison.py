@@ -16,14 +16,14 @@ from vaesweep.families.pvae.evaluation import ADAPTIVE, STOPPING_RULE
 
 
 def main() -> int:
-    parser = analysis_script.parser(__doc__, out="folder of comparison.csv")
+    parser = analysis_script.make_parser(__doc__, out="folder of comparison.csv")
     analysis_script.add_sweep(parser, "acquisition_pvae")
     chosen = "cells that differ in their seed only; by default validation's choice"
     parser.add_argument("--run", nargs="+", metavar="CELL", help=chosen)
     parser.add_argument("--samples", type=int, default=400, help="posterior samples of a prediction (%(default)s)")
     parser.add_argument("--prior-samples", type=int, metavar="N", help="of the prior beside them; as configured")
     parser.add_argument("--rule", choices=ADAPTIVE, default=STOPPING_RULE, help="what is measured next (%(default)s)")
-    return analysis_script.say(parser, compare)
+    return analysis_script.run_script(parser, compare)
 
 
 def compare(options: argparse.Namespace, store: str) -> list[str]:

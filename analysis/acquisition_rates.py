@@ -10,7 +10,7 @@ from vaesweep.families.pvae.analysis.report import report
 
 
 def main() -> int:
-    return analysis_script.report_again(__doc__, "acquisition_pvae", report)
+    return analysis_script.redraw_report(__doc__, "acquisition_pvae", report)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from vaesweep.families.hvae.analysis.trained import TrainedHierarchy, restore_hi
 
 
 def main() -> int:
-    parser = analysis_script.parser(__doc__, out="folder for the pictures")
+    parser = analysis_script.make_parser(__doc__, out="folder for the pictures")
     analysis_script.add_run(parser)
     add = parser.add_argument
     add("--data", metavar="SPEC", help=analysis_script.DATA)
@@ -23,7 +23,7 @@ def main() -> int:
     add("--rows", type=int, default=4, metavar="N", help="how many images are shown (%(default)s)")
     add("--steps", type=int, metavar="N", help="steps a level; as in training by default")
     add("--tolerance", type=float, metavar="T", help="also say the images' ELBO with adaptive steps of this tolerance")
-    return analysis_script.say(parser, draw)
+    return analysis_script.run_script(parser, draw)
 
 
 def draw(options: argparse.Namespace, store: str) -> list[str]:

@@ -10,7 +10,7 @@ from vaesweep.families.hvae.analysis.report import report
 
 
 def main() -> int:
-    return analysis_script.report_again(__doc__, "continuity_cdvae", report)
+    return analysis_script.redraw_report(__doc__, "continuity_cdvae", report)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ from vaesweep.cli import analysis_script
 
 
 def main() -> int:
-    parser = analysis_script.parser(__doc__, out="folder for the files")
+    parser = analysis_script.make_parser(__doc__, out="folder for the files")
     analysis_script.add_sweep(parser)
     parser.add_argument("--window", type=int, metavar="N", help="neighbouring cells of one seed in a moving average")
-    return analysis_script.say(parser, redraw)
+    return analysis_script.run_script(parser, redraw)
 
 
 def redraw(options: argparse.Namespace, store: str) -> list[str]:

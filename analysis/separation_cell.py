@@ -13,13 +13,13 @@ from vaesweep.families.emd.analysis.report import write_example
 
 
 def main() -> int:
-    parser = analysis_script.parser(__doc__, out="folder for the picture and the audio files")
+    parser = analysis_script.make_parser(__doc__, out="folder for the picture and the audio files")
     analysis_script.add_run(parser)
     add = parser.add_argument
     add("--data", metavar="SPEC", help=analysis_script.DATA)
     add("--domain", metavar="NAME", help="where the mixture is from, such as noise_1; the test domain by default")
     add("--row", type=int, default=0, metavar="N", help="which mixture of the domain, from 0 (%(default)s)")
-    return analysis_script.say(parser, draw)
+    return analysis_script.run_script(parser, draw)
 
 
 def draw(options: argparse.Namespace, store: str) -> list[str]:

@@ -10,7 +10,7 @@ from vaesweep.families.emd.analysis.report import report
 
 
 def main() -> int:
-    return analysis_script.report_again(__doc__, "rd_curve_vitasnet", report)
+    return analysis_script.redraw_report(__doc__, "rd_curve_vitasnet", report)
 
 
 if __name__ == "__main__":

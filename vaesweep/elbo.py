@@ -18,7 +18,7 @@ class Elbo:
     axes, so that free nats can apply to a dimension or to the group as a whole.
 
     A model that draws its latent variables several times gives means over the draws, and every draw's own parts as
-    `draws`, with one more axis after the batch: what an importance-weighted bound is made of.
+    `draws`, with one more axis after the batch: an importance-weighted bound needs them.
     """
 
     distortion: Tensor
@@ -27,7 +27,7 @@ class Elbo:
 
     @classmethod
     def drawn(cls, draws: "Elbo") -> "Elbo":
-        """The bound of several draws, from each one's parts: `[..., batch, draw]`, `[..., batch, draw, *latent]`."""
+        """The bound of several draws, from each draw's parts: `[..., batch, draw]`, `[..., batch, draw, *latent]`."""
         axis = draws.distortion.dim() - 1
         return cls(draws.distortion.mean(axis), {n: rate.mean(axis) for n, rate in draws.rates.items()}, draws)
 

@@ -1,4 +1,4 @@
-"""The one error a user is meant to read: bad input, refused in one line before any cluster time is spent."""
+"""The error of bad input, which is refused in one line before any cluster time is spent."""
 
 
 class UserError(ValueError):

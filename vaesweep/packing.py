@@ -1,4 +1,4 @@
-"""Frozen configurations, and which of their numbers may differ between cells that train as one pack.
+"""Frozen configurations, and the marker of numbers that may differ between cells that train as one pack.
 
 A field annotated with `Packed()` is a number that enters training as a tensor with one entry a cell; every other field
 shapes the computation and must agree over the pack.
@@ -39,7 +39,7 @@ def structure(config: Any) -> Any:
 
 
 def leaves(values: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values of nested dictionaries: what MLflow shows as parameters."""
+    """Dotted keys and values of nested dictionaries, which MLflow shows as parameters."""
     if isinstance(values, dict) and values:
         for key, value in values.items():
             yield from leaves(value, f"{prefix}{key}.")

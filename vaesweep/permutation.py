@@ -1,4 +1,4 @@
-"""Which estimate belongs to which source: utterance-level permutation invariance (Kolbæk et al. 2017; thesis, study B).
+"""Assignment of estimates to sources: utterance-level permutation invariance (Kolbæk et al. 2017; thesis, study B).
 
 Exact: every assignment of N ≤ 4 sources is compared; more are matched by the Hungarian method.
 """
@@ -54,12 +54,12 @@ def _enumerated(losses: Tensor) -> Tensor:
 
 
 class _Hungarian(torch.autograd.Function):
-    """The best order by scipy: a function of its own, since `torch.func.vmap` cannot look into it."""
+    """The best order by scipy, as an autograd function, since `torch.func.vmap` cannot trace scipy."""
 
     @staticmethod
     def forward(losses: Tensor) -> Tensor:
         flat = losses.nan_to_num().flatten(0, -3) if losses.dim() > 2 else losses.nan_to_num().unsqueeze(0)
-        orders = [torch.from_numpy(linear_sum_assignment(one)[1]) for one in flat.cpu().numpy()]
+        orders = [torch.from_numpy(linear_sum_assignment(matrix)[1]) for matrix in flat.cpu().numpy()]
         return torch.stack(orders).reshape(losses.shape[:-1]).to(losses.device)
 
     @staticmethod

@@ -1,7 +1,7 @@
 """Every name that MLflow shows, in one place: tags, metrics, artifacts (docs/tracking.md lists them with units).
 
-The writer (`vaesweep.sweep`) and the reader (`vaesweep.analysis`) share this page and nothing else: the names, where
-the store is, and which of several runs is a cell's.
+The writer (`vaesweep.sweep`) and the reader (`vaesweep.analysis`) share this module and nothing else: the names, the
+store's URI, and the choice of a cell's run among several.
 """
 
 import os
@@ -27,14 +27,14 @@ class Tag(StrEnum):
 
 
 class RunKind(StrEnum):
-    """A run is the sweep as a whole or one of its cells."""
+    """The kind of a run: the sweep as a whole or one of its cells."""
 
     SWEEP = "sweep"
     CELL = "cell"
 
 
 class Outcome(StrEnum):
-    """How a cell ended. Finished and diverged cells are not run again; a failed one is."""
+    """The end of a cell. Finished and diverged cells are not run again; a failed one is."""
 
     FINISHED = "finished"
     DIVERGED = "diverged"
@@ -56,7 +56,7 @@ class _Info(Protocol):
 
 
 class TaggedRun(Protocol):
-    """An MLflow run, as far as it says whose it is."""
+    """The parts of an MLflow run that tell its cell, its outcome and its start."""
 
     @property
     def data(self) -> _Data: ...
@@ -69,7 +69,7 @@ Run = TypeVar("Run", bound=TaggedRun)
 
 
 def outcome_of(run: TaggedRun) -> Outcome | None:
-    """How the cell of a run ended; `None` where it has not, or where the tag is none of `Outcome`'s."""
+    """The outcome of a run's cell; `None` where it has not ended, or where the tag is none of `Outcome`'s."""
     tag = run.data.tags.get(Tag.OUTCOME)
     return Outcome(tag) if tag in set(Outcome) else None
 
@@ -97,7 +97,7 @@ CONFIG_FILE = "config.json"  # artifact of a cell run: its canonical configurati
 
 
 def store_uri() -> str:
-    """Where runs are tracked: `MLFLOW_TRACKING_URI`, or an SQLite file below the working directory."""
+    """URI of the tracking store: `MLFLOW_TRACKING_URI`, or an SQLite file below the working directory."""
     return os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///results/mlflow.db"
 
 
@@ -108,6 +108,6 @@ def final(domain: str, metric: str) -> str:
 
 def split_final(name: str) -> tuple[str, str] | None:
     """`(domain, metric)` of a final number's name, `None` for any other metric."""
-    room, _, rest = name.partition("/")
+    prefix, _, rest = name.partition("/")
     domain, _, metric = rest.rpartition("/")
-    return (domain, metric) if room == "test" and domain and metric else None
+    return (domain, metric) if prefix == "test" and domain and metric else None

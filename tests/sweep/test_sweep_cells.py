@@ -11,7 +11,7 @@ import pytest
 from vaesweep.errors import UserError
 from vaesweep.families.pvae.family import PartialVaeCell
 from vaesweep.family import family
-from vaesweep.sweep.cells import Cell, Pack, Preset, Sweep, axes_and_single, digest, expand, pack
+from vaesweep.sweep.cells import Cell, Pack, Preset, Sweep, axes_and_single, digest, expand, make_packs
 from vaesweep.sweep.settings import build
 
 TARGET = "rates.total.target"
@@ -187,7 +187,7 @@ def test_an_unknown_preset_is_refused_with_those_that_exist() -> None:
 @pytest.mark.parametrize("size", [1, 2, 4, 5, 6, 100])
 def test_packs_hold_every_cell_once_and_are_as_even_as_they_come(size: int) -> None:
     found = cells_of({"seed": list(range(7))})
-    packs = pack(found, size)
+    packs = make_packs(found, size)
     held = [one.identity for group in packs for one in group.cells]
     assert sorted(held) == sorted(one.identity for one in found)
     sizes = [len(group.cells) for group in packs]
@@ -197,24 +197,24 @@ def test_packs_hold_every_cell_once_and_are_as_even_as_they_come(size: int) -> N
 
 
 def test_cells_of_different_structure_never_share_a_pack() -> None:
-    packs = pack(cells_of({"model.latents": [2, 4], "seed": [0, 1, 2]}), 100)
+    packs = make_packs(cells_of({"model.latents": [2, 4], "seed": [0, 1, 2]}), 100)
     assert len(packs) == 2
     assert all(len({one.config.model.latents for one in group.cells}) == 1 for group in packs)
 
 
 def test_cells_that_differ_in_packed_numbers_share_a_pack() -> None:
-    (whole,) = pack(cells_of({"training.learning_rate": [1e-3, 1e30]}), 100)
+    (whole,) = make_packs(cells_of({"training.learning_rate": [1e-3, 1e30]}), 100)
     assert len(whole.cells) == 12
 
 
 def test_limits_of_skipping_share_a_pack_and_cells_without_skipping_have_their_own() -> None:
-    (whole,) = pack(cells_of({"training.skip.norm": [200.0, 400.0]}), 100)
+    (whole,) = make_packs(cells_of({"training.skip.norm": [200.0, 400.0]}), 100)
     assert len(whole.cells) == 12
-    assert len(pack(cells_of({"training.skip": [None, {"norm": 400.0}]}), 100)) == 2
+    assert len(make_packs(cells_of({"training.skip": [None, {"norm": 400.0}]}), 100)) == 2
 
 
 def test_cells_of_one_seed_stand_together() -> None:
-    packs = pack(cells_of({}), 3)
+    packs = make_packs(cells_of({}), 3)
     assert [{one.config.seed for one in group.cells} for group in packs] == [{0}, {1}]
 
 
@@ -225,4 +225,4 @@ def test_a_packs_identity_is_that_of_its_cells() -> None:
 
 
 def test_no_cells_make_no_packs() -> None:
-    assert pack([], 4) == []
+    assert make_packs([], 4) == []

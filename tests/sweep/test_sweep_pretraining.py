@@ -13,7 +13,7 @@ from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
 from vaesweep.families.pvae.family import PartialVaeCell
 from vaesweep.family import family
-from vaesweep.sweep.cells import Cell, Preset, Sweep, canonical, expand, pack, parameters
+from vaesweep.sweep.cells import Cell, Preset, Sweep, canonical, expand, make_packs, parameters
 from vaesweep.sweep.session import Options, Session
 from vaesweep.sweep.settings import build, combine
 from vaesweep.sweep.storage import Storage
@@ -221,6 +221,6 @@ def test_parameters_name_what_pretraining_has_otherwise_and_no_more(small_cell: 
 
 def test_packs_keep_cells_of_different_pretraining_apart(small_cell: Callable[..., Cell]) -> None:
     made = [small_cell(FIRST | {"pretraining.training.steps": n, "seed": s}) for n in (6, 9) for s in (0, 1)]
-    packs = pack([*made, small_cell()], 8)
+    packs = make_packs([*made, small_cell()], 8)
     assert sorted(len(one.cells) for one in packs) == [1, 2, 2]
     assert not any(math.isnan(one.cells[0].config.all_steps) for one in packs)

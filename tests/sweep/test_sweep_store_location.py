@@ -10,7 +10,7 @@ from filelock import FileLock
 
 from vaesweep.errors import UserError
 from vaesweep.sweep import store_location as store_place
-from vaesweep.sweep.store_location import local_artifacts, made_alone
+from vaesweep.sweep.store_location import creation_lock, local_artifacts
 
 OPEN = """
 import sys, time
@@ -39,16 +39,16 @@ def test_a_store_that_another_command_holds_is_waited_for_and_then_refused(
 ) -> None:
     monkeypatch.setattr(store_place, "PATIENCE", 0.05)
     uri = f"sqlite:///{tmp_path}/new/mlflow.db"
-    with made_alone(uri):
+    with creation_lock(uri):
         assert (tmp_path / "new").is_dir()
-        with pytest.raises(UserError, match="another command has been opening"), made_alone(uri):
+        with pytest.raises(UserError, match="another command has been opening"), creation_lock(uri):
             pass
-    with made_alone(uri):
+    with creation_lock(uri):
         pass
     with FileLock(tmp_path / "new" / "mlflow.db.lock").acquire(timeout=0):
         pass
 
 
 def test_a_server_has_no_lock_and_knows_its_artifacts_itself() -> None:
-    with made_alone("http://nowhere:5000"):
+    with creation_lock("http://nowhere:5000"):
         assert local_artifacts("http://nowhere:5000", "one") is None

@@ -199,7 +199,7 @@ print(meter.peak())
 
 
 def test_the_room_is_a_share_of_what_is_free() -> None:
-    whole, half = memory.room(CPU, 1.0), memory.room(CPU, 0.5)
+    whole, half = memory.available_bytes(CPU, 1.0), memory.available_bytes(CPU, 0.5)
     assert 0 < half < whole
     assert half == pytest.approx(whole / 2, rel=0.1)  # others take and free memory between the two
 
@@ -208,19 +208,19 @@ def test_a_containers_limit_counts(tmp_path: Any, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "memory.max").write_text(f"{300 * MIB}\n")
     (tmp_path / "memory.current").write_text(f"{200 * MIB}\n")
     monkeypatch.setattr(memory, "CONTROL_GROUP", tmp_path)
-    assert memory.room(CPU, 1.0) == pytest.approx(memory.HEADROOM * 100 * MIB)
+    assert memory.available_bytes(CPU, 1.0) == pytest.approx(memory.HEADROOM * 100 * MIB)
     (tmp_path / "memory.max").write_text("max\n")
-    assert memory.room(CPU, 1.0) > 100 * MIB
+    assert memory.available_bytes(CPU, 1.0) > 100 * MIB
 
 
 def test_running_out_of_memory_is_known_from_other_errors() -> None:
     with pytest.raises(RuntimeError) as refused:
         torch.empty(2**60)
-    assert memory.ran_out(refused.value)
-    assert memory.ran_out(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
-    assert memory.ran_out(MemoryError())
-    assert not memory.ran_out(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
-    assert not memory.ran_out(ValueError("out of memory"))
+    assert memory.is_out_of_memory(refused.value)
+    assert memory.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    assert memory.is_out_of_memory(MemoryError())
+    assert not memory.is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+    assert not memory.is_out_of_memory(ValueError("out of memory"))
 
 
 # --- compiled ---------------------------------------------------------------------------------------------------

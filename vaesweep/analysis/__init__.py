@@ -1,1 +1,1 @@
-"""Curves, intervals, gaps, figures and the report: reads tracked runs, never trains, knows nothing of Ray."""
+"""Curves, intervals, gaps, figures and the report, from tracked runs alone: no training, no Ray."""

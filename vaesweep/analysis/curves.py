@@ -27,7 +27,7 @@ RANGE = ["rate_low", "rate_high"]
 
 @dataclass(frozen=True)
 class Loss:
-    """A column whose optimum is sought: where `sign` times its value is lowest or, with an `aim`, nearest to that."""
+    """A column with an optimum: where `sign` times its value is lowest or, with an `aim`, nearest to that."""
 
     column: str
     sign: int = 1
@@ -50,9 +50,9 @@ class _SeedCurve:
     average: pd.DataFrame
 
     def at(self, column: str, rates: np.ndarray, first: np.ndarray, last: np.ndarray) -> np.ndarray:
-        """The average interpolated at `rates`; NaN where the seed has no say.
+        """The average interpolated at `rates`; NaN where the seed does not count.
 
-        A seed has a say at a point when it has cells on both sides of the point or inside its window, from
+        A seed counts at a point when it has cells on both sides of the point or inside its window, from
         rate `first` to rate `last`: seeds trained towards one target end at slightly different rates, and
         all count at the end.
         """
@@ -95,8 +95,8 @@ def loss_curve(
     seeds = list(_seed_curves(points, window, columns).values())
     average = moving_average(points, window * len(seeds), columns)
     curve = _with_intervals(average, seeds, losses).assign(kind=CURVE, at_edge=False)
-    found = [_optimum(curve, seeds, kind, loss) for kind, loss in optima.items()]
-    return pd.concat([curve, pd.DataFrame(found).astype(dict.fromkeys(RANGE, float))], ignore_index=True)
+    optimum_rows = [_optimum(curve, seeds, kind, loss) for kind, loss in optima.items()]
+    return pd.concat([curve, pd.DataFrame(optimum_rows).astype(dict.fromkeys(RANGE, float))], ignore_index=True)
 
 
 def seed_optima(points: pd.DataFrame, loss: Loss, window: int | None = None) -> pd.Series:
@@ -152,8 +152,8 @@ def hidden_by_interval(curve: pd.DataFrame, domain: str) -> bool:
 
 def optimum(curve: pd.DataFrame, domain: str, kind: str) -> pd.Series | None:
     """The row of one optimum of one domain, `None` where the domain has no finished cell."""
-    found = curve[(curve["domain"] == domain) & (curve["kind"] == kind)]
-    return found.iloc[0] if len(found) else None
+    rows = curve[(curve["domain"] == domain) & (curve["kind"] == kind)]
+    return rows.iloc[0] if len(rows) else None
 
 
 def _check_window(window: int | None) -> None:
@@ -181,7 +181,7 @@ def _seed_curve(points: pd.DataFrame, window: int, columns: Sequence[str]) -> _S
 
 
 def _with_intervals(average: pd.DataFrame, seeds: list[_SeedCurve], losses: Sequence[str]) -> pd.DataFrame:
-    """The average with the seeds' interval around it, and how many seeds have a say at each of its points."""
+    """The average with the seeds' interval around it, and the number of seeds that count at each of its points."""
     place = [average[name].to_numpy(float) for name in ("rate", "first", "last")]
     columns: dict[str, np.ndarray] = {}
     for column in losses:
@@ -202,5 +202,5 @@ def _optimum(curve: pd.DataFrame, seeds: list[_SeedCurve], kind: str, loss: Loss
     rates = [row["rate"], *(seed.optimal_rate(loss) for seed in seeds)]
     span = (min(rates), max(rates)) if len(seeds) > 1 else (np.nan, np.nan)
     edge = best in (0, len(curve) - 1)
-    found = {"kind": kind, "rate_low": span[0], "rate_high": span[1], "at_edge": edge}
-    return row.to_dict() | found
+    spans = {"kind": kind, "rate_low": span[0], "rate_high": span[1], "at_edge": edge}
+    return row.to_dict() | spans

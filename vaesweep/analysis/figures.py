@@ -28,7 +28,7 @@ UNSEEN = ("#D55E00", "#CC79A7", "#E69F00", BLACK)
 GREY = "#888888"
 HOME = {Role.TRAIN: (GREEN, "--"), Role.VALID: (SKY, ":"), Role.TEST: (BLUE, "-")}
 SQUASH = 2.5  # cut the panel when the rest makes it this many times taller than home alone
-MONSTER = 10  # a dot this many times farther out than the next is left out of the range, and counted
+OUTLIER = 10  # a dot this many times farther out than the next is left out of the range, and counted
 MANY_DECADES = 200  # rates are on a logarithmic axis where the highest is so many times the lowest
 RATE = "Rate [nats per datum]"
 REFERENCE = (0, (1, 2.2))  # dots
@@ -36,7 +36,7 @@ REFERENCE = (0, (1, 2.2))  # dots
 
 @dataclass(frozen=True)
 class Style:
-    """How one domain is drawn; a `faint` one as a thin line alone, which no axis is made for."""
+    """The style of one domain; a `faint` one is a thin line alone, which does not count for the axes' limits."""
 
     colour: str
     line: str
@@ -123,14 +123,14 @@ def panel_limits(points: pd.DataFrame, quantity: Quantity) -> Limits:
 
 
 def ordinary_range(values: np.ndarray) -> tuple[float, float]:
-    """Lowest and highest of one domain's dots, without monsters: at most 5 %, beyond a `MONSTER`-fold jump.
+    """Lowest and highest of one domain's dots, without outliers: at most 5 %, beyond an `OUTLIER`-fold jump.
 
     A jump, not a quantile, decides: a curve may well rise over decades, but it does so step by step.
     """
     quartiles = np.quantile(values, [0.25, 0.75])
     distance = np.abs(values - np.median(values)) / max(quartiles[1] - quartiles[0], 1e-9)
     order = np.argsort(distance)
-    jumps = np.flatnonzero(distance[order][1:] > MONSTER * np.maximum(distance[order][:-1], 1)) + 1
+    jumps = np.flatnonzero(distance[order][1:] > OUTLIER * np.maximum(distance[order][:-1], 1)) + 1
     late = jumps[jumps >= 0.95 * len(values)]
     kept = values[order][: late[0] if len(late) else None]
     return float(kept.min()), float(kept.max())
@@ -147,7 +147,7 @@ def draw_panel(
 ) -> list[Axes]:
     """One quantity against rate, on one axis or, cut, on two, the upper one first.
 
-    `references` are horizontal lines, of domains: what something else reaches there, whatever the rate.
+    `references` are horizontal lines by domain: values of other models there, whatever the rate.
     """
     references = references or {}
     faint = [domain for domain, style in styles.items() if style.faint]
@@ -212,9 +212,9 @@ def _note_outside(axis: Axes, values: np.ndarray, limits: Limits) -> None:
 def draw_dots(axis: Axes, cells: pd.DataFrame, values: np.ndarray, colour: str) -> None:
     """A dot a cell at its `rate`, hollow where its target was out of reach."""
     for hollow in (False, True):
-        mine = (cells["saturated"] != "").to_numpy() == hollow
+        shown = (cells["saturated"] != "").to_numpy() == hollow
         face = "none" if hollow else colour
-        dots = axis.scatter(cells["rate"][mine], values[mine], s=26, facecolors=face, edgecolors=colour)
+        dots = axis.scatter(cells["rate"][shown], values[shown], s=26, facecolors=face, edgecolors=colour)
         dots.set(alpha=0.75 if hollow else 0.35, linewidths=1.1 if hollow else 0, zorder=1)
 
 
@@ -243,7 +243,7 @@ def _draw_domain(
 
 
 def marked(colour: str, size: float = 13) -> dict[str, Any]:
-    """How the marker of an optimum is drawn."""
+    """Keyword arguments of the marker of an optimum."""
     return {
         "linestyle": "none",
         "color": colour,
@@ -256,7 +256,7 @@ def marked(colour: str, size: float = 13) -> dict[str, Any]:
 def legend_entries(
     points: pd.DataFrame, curve: pd.DataFrame, styles: Mapping[str, Style], marks: Mapping[str, Quantity]
 ) -> Iterator[Line2D]:
-    """Domains, the `marks` by what they say, and what hollow dots and bands are where there are any."""
+    """Entries of domains, of the `marks` by their labels, and of hollow dots and bands where there are any."""
     roles = dict(zip(points["domain"], points["role"], strict=True))
     for domain, style in styles.items():
         if domain in roles and not style.faint:

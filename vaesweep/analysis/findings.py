@@ -1,9 +1,9 @@
-"""Findings: a statement and what seeds say of it, confirmed, refuted or undecided.
+"""Findings: statements with the seeds' verdict, confirmed, refuted or undecided.
 
 A difference is taken within cells or seeds and has a t-interval over seeds: a statement is confirmed where the interval
 lies on its side of zero, refuted where it lies on the other. Optima on the rate axis are compared seed by seed, each
-with its own curve: confirmed where every seed says so, refuted where every seed says the opposite. All else, and
-whatever one seed says, is undecided.
+with its own curve: confirmed where it holds for every seed, refuted where the opposite does. All else is undecided,
+as is any statement on one seed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ from vaesweep.data.domains import Role
 
 
 class Verdict(StrEnum):
-    """What the seeds say of a statement."""
+    """The seeds' verdict on a statement."""
 
     CONFIRMED = "confirmed"
     REFUTED = "refuted"
@@ -40,7 +40,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class DomainFinding:
-    """A finding about a group of cells on one domain: `about` says which group by column, `label` to people."""
+    """A finding about a group of cells on one domain: `about` names the group by column, `label` for users."""
 
     finding: Finding
     about: Mapping[str, str]
@@ -58,20 +58,20 @@ class DomainFinding:
 
 
 def findings_table(findings: Sequence[DomainFinding], about: Sequence[str]) -> pd.DataFrame:
-    """A row a finding; `about` are the columns that say which group it is about, which an empty table has too."""
+    """A row a finding; `about` are the columns that name the group, which an empty table has too."""
     columns = ["statement", *about, "domain", "role", "verdict", "numbers"]
     return pd.DataFrame([finding.row for finding in findings], columns=columns)
 
 
 def summarise(findings: Sequence[DomainFinding]) -> Iterator[str]:
-    """Statement by statement: the test domain in full, then the verdicts on every other domain."""
+    """Lines by statement: the test domain in full, then the verdicts on every other domain."""
     groups: dict[tuple[str, str], list[DomainFinding]] = {}
-    for one in findings:
-        groups.setdefault((one.finding.statement, one.label), []).append(one)
-    for (statement, label), mine in groups.items():
-        yield from (str(one.finding) for one in mine if one.role == Role.TEST)
+    for entry in findings:
+        groups.setdefault((entry.finding.statement, entry.label), []).append(entry)
+    for (statement, label), group in groups.items():
+        yield from (str(entry.finding) for entry in group if entry.role == Role.TEST)
         by_verdict = {
-            verdict: [one.domain for one in mine if one.finding.verdict == verdict and one.role != Role.TEST]
+            verdict: [entry.domain for entry in group if entry.finding.verdict == verdict and entry.role != Role.TEST]
             for verdict in Verdict
         }
         others = "; ".join(f"{verdict} on {', '.join(domains)}" for verdict, domains in by_verdict.items() if domains)
@@ -90,32 +90,32 @@ def above(statement: str, where: str, differences: pd.Series, unit: str, more: s
 
 
 def _beyond_zero(side: int, statement: str, where: str, differences: pd.Series, unit: str, more: str) -> Finding:
-    found = t_interval(differences.to_numpy(float))
+    interval = t_interval(differences.to_numpy(float))
     verdict = Verdict.UNDECIDED
-    if found.high < 0 or found.low > 0:
-        verdict = Verdict.CONFIRMED if side * found.mean > 0 else Verdict.REFUTED
-    ends = f"95 % {found.low:+.3g} to {found.high:+.3g}, {found.n} seeds" if found.n > 1 else "one seed"
-    return Finding(verdict, statement, where, f"{found.mean:+.3g} {unit} ({ends}){more}")
+    if interval.high < 0 or interval.low > 0:
+        verdict = Verdict.CONFIRMED if side * interval.mean > 0 else Verdict.REFUTED
+    ends = f"95 % {interval.low:+.3g} to {interval.high:+.3g}, {interval.n} seeds" if interval.n > 1 else "one seed"
+    return Finding(verdict, statement, where, f"{interval.mean:+.3g} {unit} ({ends}){more}")
 
 
-def lower_rate(statement: str, where: str, one: pd.Series, other: pd.Series) -> Finding:
-    """A statement that optima `one` lie at lower rates than `other`, both by seed."""
-    seeds = one.index.intersection(other.index)
-    difference = one[seeds] - other[seeds]
+def lower_rate(statement: str, where: str, lower: pd.Series, higher: pd.Series) -> Finding:
+    """A statement that optima `lower` lie at lower rates than `higher`, both by seed."""
+    seeds = lower.index.intersection(higher.index)
+    difference = lower[seeds] - higher[seeds]
     verdict = Verdict.UNDECIDED
     if len(seeds) > 1 and (difference < 0).all():
         verdict = Verdict.CONFIRMED
     elif len(seeds) > 1 and (difference > 0).all():
         verdict = Verdict.REFUTED
-    means = f"{one[seeds].mean():.3g} against {other[seeds].mean():.3g} {NATS}"
+    means = f"{lower[seeds].mean():.3g} against {higher[seeds].mean():.3g} {NATS}"
     span = f"differences of {len(seeds)} seeds {difference.min():+.3g} to {difference.max():+.3g}"
     return Finding(verdict, statement, where, f"{means}, {span if len(seeds) > 1 else 'one seed'}")
 
 
 def chosen_by_others(losses: pd.DataFrame) -> pd.Series:
-    """For every seed the column of `losses` `[seed, choice]` with the lowest mean over the other seeds.
+    """The column of `losses` `[seed, choice]` with the lowest mean over the other seeds, for every seed.
 
     The best of noisy numbers looks better than it is; chosen by others, it is judged fairly by the seed left out.
     """
     others = {seed: losses.drop(index=seed) if len(losses) > 1 else losses for seed in losses.index}
-    return pd.Series({seed: left.mean().idxmin() for seed, left in others.items() if left.notna().any(axis=None)})
+    return pd.Series({seed: rest.mean().idxmin() for seed, rest in others.items() if rest.notna().any(axis=None)})

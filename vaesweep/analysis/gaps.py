@@ -1,4 +1,4 @@
-"""Generalisation gaps: how much worse a cell is on one domain than on another (gap.csv).
+"""Generalisation gaps: differences of a cell's metrics between two domains (gap.csv).
 
 Differences are taken within a cell, so whatever makes one training run better than another drops out; the
 interval is over seeds.
@@ -22,7 +22,7 @@ def gap_table(table: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     """Mean gap `to` − `from` of every metric, by target rate and `axes`, then averaged over the whole sweep.
 
     `table` is `cells_table`'s, `axes` its other axes. Columns: target_rate, axes…, metric, from, to, gap,
-    low, high, n_seeds, rate (the mean rate that the cells really have on `from`). The whole sweep's rows have
+    low, high, n_seeds, rate (the measured mean rate of the cells on `from`). The whole sweep's rows have
     no target and no axes; there each seed counts once, with its mean over cells.
     """
     keys = ["target_rate", *axes]

@@ -1,10 +1,10 @@
-"""How cells are grouped: into regimes, each with curves of its own, and within a regime into points of the rate axis.
+"""Groups of cells: regimes, each with curves of its own, and within a regime points of the rate axis.
 
 An axis of the sweep that sets rates (a target, a β, free nats) moves cells along a curve; any other but the seed splits
 them into regimes, such as the thesis' static and dynamic missingness. The cells of one point differ in their seed only.
 
-Everything here is set against one rate: the one that a cell has on the *test domain of the training population*. One
-cell then stands at one place whatever it is judged by, so that optima of different metrics, and of seen and unseen
+Everything here is set against one rate: the one that a cell has on the *test domain of the training population*. A
+cell then has one place whatever it is judged by, so that optima of different metrics, and of seen and unseen
 domains, can be compared as "which model is best". (`curve.csv` has each domain's own rate, which is higher on unusual
 data without any model being another.)
 """
@@ -21,7 +21,7 @@ from vaesweep.data.domains import Role
 OF_RATES = ("rates.", "free_nats.")  # settings whose axes move cells along a curve
 REGIME, POINT = "regime", "point"
 OWN_RATE = "own_rate"
-VARIANT = "variant"  # an axis whose values are names, which need no other
+VARIANT = "variant"  # an axis whose values are names, and labels themselves
 
 
 def regime_axes(runs: Runs) -> list[str]:
@@ -30,7 +30,7 @@ def regime_axes(runs: Runs) -> list[str]:
 
 
 def point_axes(runs: Runs) -> list[str]:
-    """The columns of `grouped_table` that tell points apart: the target rate, then axes of single rates."""
+    """The columns of `grouped_table` that distinguish points: the target rate, then axes of single rates."""
     return ["target_rate", *(axis for axis in other_axes(runs) if axis.startswith(OF_RATES))]
 
 
@@ -38,7 +38,7 @@ def grouped_table(runs: Runs) -> pd.DataFrame:
     """The finished cells of `cells_table` on every domain, grouped and placed on the rate axis.
 
     `rate` is the one on the test domain, nats per datum, and `own_rate` the domain's; `regime` and `point` are labels
-    for people, empty where the sweep has but one; `negative_elbo` is −ELBO. Regimes are in the record's order, and
+    for users, empty where the sweep has but one; `negative_elbo` is −ELBO. Regimes are in the record's order, and
     within each rows are sorted as in `cells_table`.
     """
     points = finished(cells_table(runs))
@@ -54,12 +54,12 @@ def grouped_table(runs: Runs) -> pd.DataFrame:
         }
     )
     listed = {cell: place for place, cell in enumerate(runs.record.cells)}
-    first = points["cell"].map(listed).groupby(points[REGIME]).transform("min")
-    return points.iloc[first.argsort(kind="stable")]
+    regime_places = points["cell"].map(listed).groupby(points[REGIME]).transform("min")
+    return points.iloc[regime_places.argsort(kind="stable")]
 
 
 def named(*labels: str) -> str:
-    """Labels of a group in a sentence: `dynamic, target 3`."""
+    """The name of a group from its labels: `dynamic, target 3`."""
     return ", ".join(label for label in labels if label) or "all cells"
 
 
@@ -69,14 +69,14 @@ def single(points: pd.DataFrame) -> bool:
 
 
 def _labels(points: pd.DataFrame, axes: Sequence[str]) -> pd.Series:
-    """One label a row, of those axes that differ anywhere (and of the target, which people know cells by)."""
-    found = pd.Series("", index=points.index)
+    """One label a row, of those axes that differ anywhere (and of the target, by which users name cells)."""
+    labels = pd.Series("", index=points.index)
     for axis in axes:
-        given = points[axis]
-        if given.isna().all() or (axis != "target_rate" and given.astype(str).nunique() < 2):
+        values = points[axis]
+        if values.isna().all() or (axis != "target_rate" and values.astype(str).nunique() < 2):
             continue
-        found = found.where(found == "", found + ", ") + given.map(lambda value, axis=axis: _label(axis, value))
-    return found
+        labels = labels.where(labels == "", labels + ", ") + values.map(lambda value, axis=axis: _label(axis, value))
+    return labels
 
 
 def _label(axis: str, value: object) -> str:

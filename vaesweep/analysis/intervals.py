@@ -1,4 +1,4 @@
-"""Two-sided 95 % intervals over seeds by Student's t: what a sweep with few seeds can honestly say.
+"""Two-sided 95 % intervals over seeds by Student's t.
 
 A seed is one replicate. Cells of one seed share data order and noise, so they are not independent, and no
 interval here ever counts cells.
@@ -31,7 +31,7 @@ def t_interval(values: np.ndarray) -> Interval:
 
 
 def half_width(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Half the width of the t-interval of each column's mean, and the column's number of replicates.
+    """Half-widths of the t-intervals of the columns' means, and the columns' numbers of replicates.
 
     `values` is `[replicate, column]`. NaN are left out; a column with fewer than two replicates has width
     NaN.

@@ -18,7 +18,7 @@ from vaesweep.training import finished
 from vaesweep.training.finished import FinishedCell
 from vaesweep.vocabulary import MODEL_FILE, Outcome, RunKind, Tag, runs_by_cell
 
-MANY = 100  # experiments looked through for a cell
+MANY = 100  # experiments that are searched for a cell
 
 
 def load_cell(run: str, tracking_uri: str | None = None) -> FinishedCell:
@@ -65,11 +65,11 @@ def download_cell(client: MlflowClient, run_id: str) -> FinishedCell:
 def load_data(runs: Runs, tracking_uri: str, spec: str | None = None) -> DataSet:
     """The data that a sweep was trained on, loaded again as `spec`, or its record, and one of its cells name them."""
     cell = next((cell for cell in finished_cells(runs) if cell in runs.run_ids), None)
-    named = spec or runs.record.data
-    if cell is None or not named:
+    data_name = spec or runs.record.data
+    if cell is None or not data_name:
         lack = "has no finished cell" if cell is None else "does not say what it was trained on"
         raise UserError(f"sweep {runs.record.sweep} {lack}: its data cannot be loaded again")
-    return load_cell_data(download_cell(client_of(tracking_uri), runs.run_ids[cell]), named)
+    return load_cell_data(download_cell(client_of(tracking_uri), runs.run_ids[cell]), data_name)
 
 
 def load_cell_data(cell: FinishedCell, spec: str) -> DataSet:
@@ -86,9 +86,9 @@ def load_cell_data(cell: FinishedCell, spec: str) -> DataSet:
 
 
 def data_spec(run: str, tracking_uri: str | None = None, given: str | None = None) -> str:
-    """What names the data of the cell of `run` (as of `load_cell`): `given`, else what its first sweep was given.
+    """The name of the data of the cell of `run` (as of `load_cell`): `given`, else that of its first sweep.
 
-    Raises `UserError` where neither says anything.
+    Raises `UserError` where there is neither.
     """
     spec = given or _recorded_spec(run, tracking_uri)
     if not spec:
@@ -122,6 +122,6 @@ def _run_by_id(client: MlflowClient, run_id: str) -> Run | None:
 
 def _run_by_cell(client: MlflowClient, cell: str) -> Run | None:
     experiments = [experiment.experiment_id for experiment in client.search_experiments(max_results=MANY)]
-    wanted = f"tags.`{Tag.KIND}` = '{RunKind.CELL}' and tags.`{Tag.CELL}` = '{cell}'"
-    runs = client.search_runs(experiments, wanted) if cell.isalnum() else []
+    query = f"tags.`{Tag.KIND}` = '{RunKind.CELL}' and tags.`{Tag.CELL}` = '{cell}'"
+    runs = client.search_runs(experiments, query) if cell.isalnum() else []
     return runs_by_cell(runs).get(cell)

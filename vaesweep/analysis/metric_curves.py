@@ -25,7 +25,7 @@ COLUMNS = [
 class Metric:
     """A column of `grouped_table`, of which less is better, or to be near its `aim` where it has one.
 
-    A `sign` of -1 says that more is better.
+    With a `sign` of -1 more is better.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Metric:
 
     @property
     def optimum(self) -> Loss:
-        """What the best value is, of the column `value`."""
+        """The loss that defines the best value, of the column `value`."""
         return Loss(VALUE, self.sign, self.aim)
 
     def points(self, cells: pd.DataFrame) -> pd.DataFrame:
@@ -73,7 +73,7 @@ def _curves(points: pd.DataFrame, axes: list[str], metrics: list[Metric], window
         place = {axis: cells[axis].iloc[0] for axis in axes}
         for metric in metrics:
             for domain, group in metric.points(cells).groupby("domain", sort=False):
-                found = loss_curve(group, {OPTIMUM: metric.optimum}, window, [OWN_RATE])
+                curve = loss_curve(group, {OPTIMUM: metric.optimum}, window, [OWN_RATE])
                 about = {REGIME: regime, "metric": metric.name, "unit": metric.unit, "domain": domain}
-                found = found.rename(columns={"value_low": "low", "value_high": "high"})
-                yield found.assign(**place, **about, role=group["role"].iloc[0])
+                curve = curve.rename(columns={"value_low": "low", "value_high": "high"})
+                yield curve.assign(**place, **about, role=group["role"].iloc[0])

@@ -1,4 +1,4 @@
-"""The sweep's answer: three tables, one figure and a few lines for people, made from tracked runs alone."""
+"""The report of a sweep: three tables, one figure and a summary in a few lines, from tracked runs alone."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -76,7 +76,7 @@ def summarise(runs: Runs, table: pd.DataFrame, curve: pd.DataFrame) -> Iterator[
 
 
 def replace_file(path: Path, write_to: Callable[[Path], object]) -> Path:
-    """Write a file beside `path`, then put it in place, so that no reader ever sees half of it."""
+    """Write a file beside `path`, then put it in place, so that no reader sees an incomplete file."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write_to(draft)

@@ -40,7 +40,7 @@ class DomainRecord:
 
 @dataclass(frozen=True)
 class SweepRecord:
-    """What the parent run says about a sweep. `cells` maps a cell's hash to its value on every axis."""
+    """The record of a sweep in its parent run. `cells` maps a cell's hash to its value on every axis."""
 
     sweep: str
     name: str
@@ -94,14 +94,14 @@ def read(experiment: str, tracking_uri: str | None = None, sweep: str | None = N
     experiment_id = _experiment_id(client, experiment)
     parent = _parent(client, experiment, experiment_id, sweep)
     record = SweepRecord.from_json(_artifact_text(client, parent.info.run_id, SWEEP_FILE))
-    found = _cell_runs(client, experiment_id, set(record.cells))
-    if not found:
+    cell_runs = _cell_runs(client, experiment_id, set(record.cells))
+    if not cell_runs:
         raise UserError(
             f"experiment {experiment!r} holds none of the {len(record.cells)} cells of sweep {record.sweep}; "
             "run the sweep first, or wait for its first cell"
         )
-    ids = {cell: run.info.run_id for cell, run in found.items()}
-    return Runs(record, parent.info.run_id, _cells_frame(record, found), _finals_frame(found), ids)
+    ids = {cell: run.info.run_id for cell, run in cell_runs.items()}
+    return Runs(record, parent.info.run_id, _cells_frame(record, cell_runs), _finals_frame(cell_runs), ids)
 
 
 def log_files(run_id: str, paths: Iterable[Path], tracking_uri: str | None = None, folder: str | None = None) -> None:
@@ -112,7 +112,7 @@ def log_files(run_id: str, paths: Iterable[Path], tracking_uri: str | None = Non
 
 
 def client_of(tracking_uri: str | None) -> MlflowClient:
-    """A quiet client. A SQLite file that is not there is refused, since MLflow would make an empty one."""
+    """An MLflow client that logs warnings only. A missing SQLite file is refused, since MLflow would create one."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     file = (tracking_uri or "").removeprefix("sqlite:///")
@@ -122,7 +122,7 @@ def client_of(tracking_uri: str | None) -> MlflowClient:
 
 
 class _Page(Protocol):
-    """One page of MLflow's answers: a list that knows where the next page begins."""
+    """One page of MLflow's answers: a list with the token of the next page."""
 
     token: str | None
 
@@ -130,7 +130,7 @@ class _Page(Protocol):
 
 
 def _paged(search: Callable[[str | None], _Page]) -> Iterator[Any]:
-    """Everything that `search(page_token)` finds, page after page."""
+    """All results of `search(page_token)`, page after page."""
     token: str | None = None
     while True:
         page = search(token)
@@ -155,17 +155,17 @@ def _search_runs(client: MlflowClient, experiment_id: str, kind: RunKind) -> Ite
 
 def _experiment_id(client: MlflowClient, name: str) -> str:
     experiments = _paged(lambda token: client.search_experiments(max_results=PAGE, page_token=token))
-    known = {experiment.name: experiment.experiment_id for experiment in experiments}
-    if name not in known:
-        raise UserError(f"there is no experiment {name!r} in this tracking store; {_suggestion(name, list(known))}")
-    return known[name]
+    ids = {experiment.name: experiment.experiment_id for experiment in experiments}
+    if name not in ids:
+        raise UserError(f"there is no experiment {name!r} in this tracking store; {_suggestion(name, list(ids))}")
+    return ids[name]
 
 
-def _suggestion(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+def _suggestion(name: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
-    return f"it has {', '.join(sorted(known)[:10]) or 'none'}"
+    return f"it has {', '.join(sorted(names)[:10]) or 'none'}"
 
 
 def _parent(client: MlflowClient, experiment: str, experiment_id: str, sweep: str | None) -> Run:
@@ -175,8 +175,8 @@ def _parent(client: MlflowClient, experiment: str, experiment_id: str, sweep: st
         return wanted[0]
     if not parents:
         raise UserError(f"experiment {experiment!r} holds no sweep; run one with this experiment's name first")
-    known = list(dict.fromkeys(run.data.tags.get(Tag.SWEEP, "") for run in parents))
-    raise UserError(f"experiment {experiment!r} holds no sweep {sweep!r}; {_suggestion(str(sweep), known)}")
+    sweeps = list(dict.fromkeys(run.data.tags.get(Tag.SWEEP, "") for run in parents))
+    raise UserError(f"experiment {experiment!r} holds no sweep {sweep!r}; {_suggestion(str(sweep), sweeps)}")
 
 
 def _artifact_text(client: MlflowClient, run_id: str, name: str) -> str:
@@ -196,8 +196,8 @@ def _cell_runs(client: MlflowClient, experiment_id: str, wanted: set[str]) -> di
     return {cell: run for cell, run in runs.items() if cell in wanted}
 
 
-def _cells_frame(record: SweepRecord, found: dict[str, Run]) -> pd.DataFrame:
-    return pd.DataFrame([_cell_row(cell, values, found.get(cell)) for cell, values in record.cells.items()])
+def _cells_frame(record: SweepRecord, cell_runs: dict[str, Run]) -> pd.DataFrame:
+    return pd.DataFrame([_cell_row(cell, values, cell_runs.get(cell)) for cell, values in record.cells.items()])
 
 
 def _cell_row(cell: str, values: dict[str, Any], run: Run | None) -> dict[str, Any]:
@@ -214,10 +214,10 @@ def _cell_row(cell: str, values: dict[str, Any], run: Run | None) -> dict[str, A
     }
 
 
-def _finals_frame(found: dict[str, Run]) -> pd.DataFrame:
+def _finals_frame(cell_runs: dict[str, Run]) -> pd.DataFrame:
     rows = [
         (cell, *place, float("inf") * (1 if value > 0 else -1) if abs(value) > INFINITE else value)
-        for cell, run in found.items()
+        for cell, run in cell_runs.items()
         for name, value in run.data.metrics.items()
         if (place := split_final(name))
     ]

@@ -81,8 +81,8 @@ def cells_between(ends: tuple[float, float], count: int) -> np.ndarray:
 
 def legend(axis: Axes, *, title: str = "", columns: int = 2, handles: Sequence[Line2D] | None = None) -> None:
     """A legend in one line just above an axis, at its right; `title` stands before its entries."""
-    named = list(handles) if handles is not None else axis.get_legend_handles_labels()[0]
+    entries = list(handles) if handles is not None else axis.get_legend_handles_labels()[0]
     if title:
-        named = [Line2D([], [], linestyle="none", label=title), *named]
+        entries = [Line2D([], [], linestyle="none", label=title), *entries]
     place = {"loc": "lower right", "bbox_to_anchor": (1.0, 0.995), "borderaxespad": 0.0, "borderpad": 0.2}
-    axis.legend(handles=named, ncols=columns + bool(title), fontsize=TICK, frameon=False, columnspacing=1.2, **place)
+    axis.legend(handles=entries, ncols=columns + bool(title), fontsize=TICK, frameon=False, columnspacing=1.2, **place)

@@ -1,4 +1,4 @@
-"""The sweep as one tidy table, a row for every cell and domain (cells.csv), that all else is made from."""
+"""The sweep as one tidy table, a row for every cell and domain (cells.csv), from which all else is computed."""
 
 import pandas as pd
 
@@ -26,13 +26,13 @@ def cells_table(runs: Runs) -> pd.DataFrame:
     wide = cells[["cell", "seed", "target_rate", *STATUS, *axes]].merge(_domains(runs), how="cross")
     table = wide.merge(_metrics(runs), how="left", on=["cell", "domain"])
     table = table.sort_values(["order", "target_rate", "seed", "cell"], kind="stable", ignore_index=True)
-    known = [*IDENTITY, *ELBO_PARTS, *STATUS, *axes]
-    rest = sorted(set(table.columns) - set(known) - {"order"})
-    return table.reindex(columns=[*known, *rest])
+    leading = [*IDENTITY, *ELBO_PARTS, *STATUS, *axes]
+    rest = sorted(set(table.columns) - set(leading) - {"order"})
+    return table.reindex(columns=[*leading, *rest])
 
 
 def finished(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that curves and gaps are made of: of finished cells, with finite rate, distortion and ELBO."""
+    """The rows of curves and gaps: those of finished cells, with finite rate, distortion and ELBO."""
     finite = table[ELBO_PARTS].astype(float).abs().lt(float("inf")).all(axis=1)
     return table[finite & (table["outcome"] == Outcome.FINISHED)]
 
@@ -46,19 +46,19 @@ def on_curve(table: pd.DataFrame) -> pd.DataFrame:
 
 def own_metrics(table: pd.DataFrame, axes: list[str]) -> list[str]:
     """The metrics of `table` beside total rate, distortion and ELBO: single rates and the family's own."""
-    known = {*IDENTITY, *ELBO_PARTS, *STATUS, *axes}
-    return [name for name in table.columns if name not in known]
+    other_columns = {*IDENTITY, *ELBO_PARTS, *STATUS, *axes}
+    return [name for name in table.columns if name not in other_columns]
 
 
 def target_axis(runs: Runs) -> str | None:
     """Dotted name of the target rate: an axis before a constant, the total's before any other.
 
     `None` without targets, and when several rates have their own and none is the total's: then no one
-    number is it.
+    number is the target rate.
     """
     constants = [name for name in runs.cells.columns if TARGET.fullmatch(name) and name not in runs.record.axes]
-    given = [name for name in constants if _numbers(runs.cells, name).notna().any()]
-    for names in ([axis for axis in runs.record.axes if TARGET.fullmatch(axis)], given):
+    set_constants = [name for name in constants if _numbers(runs.cells, name).notna().any()]
+    for names in ([axis for axis in runs.record.axes if TARGET.fullmatch(axis)], set_constants):
         total = [name for name in names if target_name(name) == "total"]
         if len(names) == 1 or total:
             return (total or names)[0]

@@ -1,1 +1,1 @@
-"""The command line: what every sweep script shares, and the `vaesweep` command."""
+"""The command line: the parts that scripts share, and the `vaesweep` command."""

@@ -1,4 +1,4 @@
-"""What the scripts of `analysis/` share: options that name a sweep or a cell of the store, and how a script ends.
+"""Shared parts of the scripts of `analysis/`: options that name a sweep or a cell of the store, and the run.
 
 Exit codes: 0 all is well, 2 bad input (one line on standard error).
 """
@@ -20,39 +20,39 @@ if TYPE_CHECKING:
 DATA = "what it was trained on, see docs/data.md; by default as its sweep named it"
 
 
-def parser(about: str | None, *, out: str) -> argparse.ArgumentParser:
-    """The options of every script; `out` says what the folder is for, `about` is the script's own docstring."""
-    made = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help=f"{out} (%(default)s)")
-    add_store(made)
-    return made
+def make_parser(about: str | None, *, out: str) -> argparse.ArgumentParser:
+    """A parser of the options of every script; `out` describes the output folder, `about` is the script's docstring."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help=f"{out} (%(default)s)")
+    add_store(parser)
+    return parser
 
 
-def add_store(made: argparse.ArgumentParser) -> None:
-    """Which store is read."""
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names the store."""
     store = "MLflow store; MLFLOW_TRACKING_URI or results/mlflow.db by default"
-    made.add_argument("--tracking-uri", metavar="URI", help=store)
+    parser.add_argument("--tracking-uri", metavar="URI", help=store)
 
 
-def add_sweep(made: argparse.ArgumentParser, experiment: str | None = None) -> None:
-    """Which sweep is read; `experiment` is the one by default, without which it must be named."""
+def add_sweep(parser: argparse.ArgumentParser, experiment: str | None = None) -> None:
+    """Add the options that name a sweep; without a default `experiment` it must be named."""
     about = "name of the MLflow experiment" + (" (%(default)s)" if experiment else "")
-    made.add_argument("--experiment", default=experiment, required=experiment is None, metavar="NAME", help=about)
-    made.add_argument("--sweep", metavar="ID", help="identity of the sweep; the newest by default")
+    parser.add_argument("--experiment", default=experiment, required=experiment is None, metavar="NAME", help=about)
+    parser.add_argument("--sweep", metavar="ID", help="identity of the sweep; the newest by default")
 
 
-def add_run(made: argparse.ArgumentParser) -> None:
-    """Which trained cell is read."""
-    made.add_argument("--run", required=True, help="trained cell: its MLflow run, or its name in cells.csv")
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names a trained cell."""
+    parser.add_argument("--run", required=True, help="trained cell: its MLflow run, or its name in cells.csv")
 
 
-def say(
-    made: argparse.ArgumentParser,
+def run_script(
+    parser: argparse.ArgumentParser,
     act: Callable[[argparse.Namespace, str], Iterable[object]],
     words: Sequence[str] | None = None,
 ) -> int:
-    """Print the lines of `act(options, store)`; the process's exit code."""
-    options = made.parse_args(words)
+    """Print the lines of `act(options, store)` and return the process's exit code."""
+    options = parser.parse_args(words)
     try:
         lines = list(act(options, options.tracking_uri or store_uri()))
     except UserError as error:
@@ -62,22 +62,22 @@ def say(
     return 0
 
 
-def report_again(about: str | None, experiment: str, report: "Callable[[Runs, DataSet, Path, str], Report]") -> int:
-    """A whole script: write what a family's `report` says of a tracked sweep, its data loaded again."""
+def redraw_report(about: str | None, experiment: str, report: "Callable[[Runs, DataSet, Path, str], Report]") -> int:
+    """Run a whole script that writes a family's `report` of a tracked sweep, whose data are loaded again."""
     from vaesweep.analysis import load, runs
 
-    made = parser(about, out="folder for the files")
-    add_sweep(made, experiment)
-    made.add_argument("--data", metavar="SPEC", help=DATA)
+    parser = make_parser(about, out="folder for the files")
+    add_sweep(parser, experiment)
+    parser.add_argument("--data", metavar="SPEC", help=DATA)
 
     def redraw(options: argparse.Namespace, store: str) -> list[str]:
-        found = runs.read(options.experiment, store, options.sweep)
-        written = report(found, load.load_data(found, store, options.data), options.out, store)
+        sweep_runs = runs.read(options.experiment, store, options.sweep)
+        written = report(sweep_runs, load.load_data(sweep_runs, store, options.data), options.out, store)
         return lines_of(written.summary, written.paths)
 
-    return say(made, redraw)
+    return run_script(parser, redraw)
 
 
 def lines_of(summary: Iterable[str], paths: Iterable[Path]) -> list[str]:
-    """A report in lines: what it found, and where it is."""
+    """The lines of a report: its summary, and the paths of its files."""
     return [*summary, *(f"wrote {path}" for path in paths)]

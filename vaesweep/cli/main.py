@@ -14,7 +14,7 @@ from vaesweep.vocabulary import store_uri
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the command; the process's exit code."""
+    """Run the command and return the process's exit code."""
     arguments = _parser().parse_args(words)
     try:
         return int(arguments.act(arguments))
@@ -23,22 +23,22 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # who reads it has enough, such as `head`; Python would complain again when it ends
+    except BrokenPipeError:  # the reader has closed the pipe, as `head` does; Python would complain again when it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="vaesweep", description="Rate sweeps of variational autoencoders.")
-    made.add_argument("--version", action="version", version=f"vaesweep {vaesweep.__version__}")
-    commands = made.add_subparsers(required=True, metavar="COMMAND")
+    parser = argparse.ArgumentParser(prog="vaesweep", description="Rate sweeps of variational autoencoders.")
+    parser.add_argument("--version", action="version", version=f"vaesweep {vaesweep.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
     ui = commands.add_parser("ui", help="open the MLflow UI on the store that sweeps write to")
     ui.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     ui.add_argument("--port", type=int, default=5000, help="port to listen on (%(default)s)")
     ui.set_defaults(act=_ui)
     for module in command_modules():
         module.register(commands)
-    return made
+    return parser
 
 
 def _ui(arguments: argparse.Namespace) -> int:

@@ -41,10 +41,10 @@ FamilyReport = Callable[[Runs, DataSet, Path], Report]  # written beside the rat
 def main(
     sweep: Sweep, about: str | None = None, words: Sequence[str] | None = None, report: FamilyReport | None = None
 ) -> int:
-    """Run a sweep as its command line says; the process's exit code."""
+    """Run a sweep with the options of its command line and return the process's exit code."""
     console = Console()
     try:
-        arguments = parser(sweep, about).parse_args(words)
+        arguments = make_parser(sweep, about).parse_args(words)
         options = options_from(sweep, arguments, words)
         return _run(sweep, options, console, report, plan_only=arguments.plan)
     except UserError as error:
@@ -58,10 +58,10 @@ def main(
         return INTERRUPTED
 
 
-def parser(sweep: Sweep, about: str | None) -> argparse.ArgumentParser:
-    """The options, which mean the same in every sweep script."""
-    options = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = options.add_argument
+def make_parser(sweep: Sweep, about: str | None) -> argparse.ArgumentParser:
+    """A parser of the options, which mean the same in every sweep script."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
     presets = ", ".join(sweep.presets(sweep.default_data))
     add("--preset", default=sweep.default_preset, metavar="NAME", help=f"size of the sweep: {presets} (%(default)s)")
     forms = ", ".join(family(sweep.family).data_forms)
@@ -107,7 +107,7 @@ def parser(sweep: Sweep, about: str | None) -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="a process that dies costs at most what it did since, and one evaluation interval (%(default)s)",
     )
-    return options
+    return parser
 
 
 def options_from(sweep: Sweep, arguments: argparse.Namespace, words: Sequence[str] | None) -> Options:
@@ -136,30 +136,30 @@ def _run(sweep: Sweep, options: Options, console: Console, report: FamilyReport 
     from vaesweep.sweep.runner import Resources, connected, local_cpus  # Ray takes seconds to import: after the checks
 
     resources = Resources(workers=options.workers, gpus=options.gpus, address=options.address)
-    here = {"CPU": float(local_cpus(options.workers)), "GPU": options.gpus * options.workers}
-    plan = session.plan(resources.slots(here))
+    machine = {"CPU": float(local_cpus(options.workers)), "GPU": options.gpus * options.workers}
+    plan = session.plan(resources.slots(machine))
     if plan_only or not plan.packs:
         describe(session, plan, console)
     if plan_only:
-        _print_plan(session, plan, resources.slots(here), console)
+        _print_plan(session, plan, resources.slots(machine), console)
         return OK
     check_writable(options.out)
     if session.storage.folder:
         check_writable(session.storage.folder)
     if not plan.packs:
-        return _tracked(session, plan, resources, 0, console, report)
+        return _run_tracked(session, plan, resources, 0, console, report)
     drop_spent_checkpoints(session.storage)  # which also refuses a damaged one before Ray starts
     with connected(resources) as available:
         slots = resources.slots(available)
         plan = session.plan(slots)  # packs for the cluster that there is
         describe(session, plan, console)
-        return _tracked(session, plan, resources, slots, console, report)
+        return _run_tracked(session, plan, resources, slots, console, report)
 
 
-def _tracked(
+def _run_tracked(
     session: Session, plan: Plan, resources: "Resources", slots: int, console: Console, report: FamilyReport | None
 ) -> int:
-    """Train what is left, track it, and draw the curve; the parent run says how it ended."""
+    """Train the cells that are left, track them, draw the curve, and set the status of the parent run."""
     tracker, parent = session.tracker(plan)
     try:
         with tracker:
@@ -179,7 +179,7 @@ def _tracked(
 def _train(
     session: Session, plan: Plan, resources: "Resources", slots: int, tracker: Tracker, console: Console
 ) -> Mapping[str, str]:
-    """Train the packs of a plan; causes of cells that failed."""
+    """Train the packs of a plan and return the causes of cells that failed."""
     from vaesweep.sweep.runner import job_of, run_packs
 
     share = resources.share(min(slots, len(plan.packs)))
@@ -209,21 +209,21 @@ def _print_plan(session: Session, plan: Plan, slots: int, console: Console) -> N
 def _finish(
     session: Session, plan: Plan, failed: Mapping[str, str], console: Console, report: FamilyReport | None
 ) -> int:
-    """Draw the curve from what MLflow has now, and say how it went."""
+    """Draw the curve from MLflow's runs, print the summary and return the process's exit code."""
     for cell, cause in failed.items():
         print(f"cell {cell} failed: {cause}", file=sys.stderr)
     drop_spent_checkpoints(session.storage)
-    found = runs.read(session.sweep.name, store_uri(), plan.sweep_identity(session.sweep.name))
-    say = partial(console.print, highlight=False, soft_wrap=True)
-    print_report(write(found, session.options.out), found, say)
+    sweep_runs = runs.read(session.sweep.name, store_uri(), plan.sweep_identity(session.sweep.name))
+    print_line = partial(console.print, highlight=False, soft_wrap=True)
+    print_report(write(sweep_runs, session.options.out), sweep_runs, print_line)
     if report:
-        print_report(report(found, session.data, session.options.out), found, say)
+        print_report(report(sweep_runs, session.data, session.options.out), sweep_runs, print_line)
     return FAILED if failed else OK
 
 
-def print_report(written: Report, found: Runs, say: Callable[[str], None]) -> None:
+def print_report(report: Report, sweep_runs: Runs, print_line: Callable[[str], None]) -> None:
     """Log a report's files with the sweep's parent run, and print its summary."""
-    log(written, found, store_uri())
-    for line in written.summary:
-        say(line)
-    say(f"written: {', '.join(str(path) for path in written.paths)}")
+    log(report, sweep_runs, store_uri())
+    for line in report.summary:
+        print_line(line)
+    print_line(f"written: {', '.join(str(path) for path in report.paths)}")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 class Stream(IntEnum):
-    """What numbers are drawn for; the same index gives independent numbers in each stream."""
+    """The purpose that numbers are drawn for; the same index gives independent numbers in each stream."""
 
     PARAMETERS = 0
     NOISE = 1

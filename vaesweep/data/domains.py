@@ -18,7 +18,7 @@ from vaesweep.packing import Frozen
 
 
 class Role(StrEnum):
-    """What a domain is for. Exactly one domain each has the first three roles; any number are unseen."""
+    """The purpose of a domain. Exactly one domain each has the first three roles; any number are unseen."""
 
     TRAIN = "train"
     VALID = "valid"
@@ -30,8 +30,8 @@ class Role(StrEnum):
 class Domain:
     """One population or partition: `arrays` share their first axis, the datum.
 
-    `name` is what MLflow and the tables show, e.g. `nhanes.train` or `nhanes_2017_2020`. `condition` is what turns the
-    arrays into data, where they are not the data themselves.
+    `name` is what MLflow and the tables show, e.g. `nhanes.train` or `nhanes_2017_2020`. `condition` configures how
+    the arrays become data, where they are not the data themselves.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Standardisation:
 
     @classmethod
     def none(cls) -> "Standardisation":
-        """For data of which no dimension is standardised."""
+        """The empty standardisation, of data of which no dimension is standardised."""
         return cls(np.empty(0), np.empty(0))
 
 
@@ -71,7 +71,7 @@ class Standardisation:
 class DataSet:
     """All domains of one experiment, with what is needed to read them.
 
-    `columns` names the dimensions; `summary` is for people (one line each: rows kept, rows dropped and why).
+    `columns` names the dimensions; `summary` is for users (one line each: rows kept, rows dropped and why).
     """
 
     domains: tuple[Domain, ...]
@@ -86,8 +86,8 @@ class DataSet:
 
     def domain(self, role: Role) -> Domain:
         """The one domain with `role`, which may not be `UNSEEN`."""
-        (found,) = [domain for domain in self.domains if domain.role is role]
-        return found
+        (domain,) = [d for d in self.domains if d.role is role]
+        return domain
 
     def fingerprint(self) -> str:
         """Sixteen hex digits that change whenever a value, a name, a role or a condition in any domain changes."""
@@ -102,7 +102,7 @@ class DataSet:
 
 
 def partition(rows: int, seed: int, shares: tuple[float, float, float] = (0.8, 0.1, 0.1)) -> dict[Role, np.ndarray]:
-    """Split `rows` row numbers at random, but always the same way, into train, valid and test.
+    """Split `rows` row numbers into train, valid and test, at random by `seed` and so always the same way.
 
     Returns sorted row numbers by role. Each part gets at least one row; fewer than 10 rows are refused.
     """

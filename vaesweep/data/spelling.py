@@ -1,4 +1,4 @@
-"""Names that people type: a hint for a misspelt one, and a domain's name made from a file's."""
+"""Names that users type: a hint for a misspelt one, and a domain's name made from a file's."""
 
 import re
 import unicodedata
@@ -23,12 +23,12 @@ def slug(name: str) -> str:
 
 
 def existing(path: str | Path) -> Path:
-    """Expand `~` in `path` and refuse it where nothing can be read there, with a hint at what is next to it."""
+    """The path with `~` expanded; refused where nothing can be read there, with a hint at similar names beside it."""
     try:
-        found = Path(path).expanduser()
-        if found.exists():
-            return found
-        neighbours = [entry.name for entry in found.parent.iterdir()] if found.parent.is_dir() else []
+        location = Path(path).expanduser()
+        if location.exists():
+            return location
+        neighbours = [entry.name for entry in location.parent.iterdir()] if location.parent.is_dir() else []
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
-    raise UserError(f"{found}: no such file or folder{did_you_mean(found.name, neighbours)}")
+    raise UserError(f"{location}: no such file or folder{did_you_mean(location.name, neighbours)}")

@@ -1,4 +1,4 @@
-"""What every elementwise distribution of a latent variable offers, so that models need not know which one they have."""
+"""Interface of elementwise distributions of a latent variable, so that models need not know which one they have."""
 
 from typing import ClassVar, Protocol, Self
 

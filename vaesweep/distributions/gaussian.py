@@ -20,7 +20,7 @@ class Gaussian:
     log_std: Tensor
 
     def sample(self, noise: Tensor) -> Tensor:
-        """Reparameterised: `noise` is standard normal, of the same shape (any leading sample axes broadcast)."""
+        """A reparameterised sample; `noise` is standard normal, of the same shape (leading sample axes broadcast)."""
         return self.mean + self.log_std.exp() * noise
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ class Gaussian:
         return Gaussian(self.mean + other.mean, 0.5 * torch.logaddexp(2 * self.log_std, 2 * other.log_std))
 
     def kl(self, other: "Gaussian") -> Tensor:
-        """`gaussian_kl(self, other)`: what distributions have in common is asked of them by one name."""
+        """Analytic KL(self || other) in nats, elementwise: `gaussian_kl` as a method of `Distribution`."""
         return gaussian_kl(self, other)
 
 
@@ -53,7 +53,7 @@ class TriangularGaussian:
     below: Tensor
 
     def draw(self, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """As `Gaussian.draw`: the sample and log q(z_i | z_1 … z_i-1) of every dimension i."""
+        """A sample and, as `Gaussian.draw`, log q(z_i | z_1 … z_i-1) of every dimension i."""
         z = self.mean + self.log_std.exp() * noise + torch.einsum("...ij,...j->...i", self.below, noise)
         return z, -0.5 * (noise.square() + LOG_TWO_PI) - self.log_std
 
@@ -77,11 +77,11 @@ def samples(q: Gaussian | TriangularGaussian, noise: Tensor) -> tuple[Tensor, Te
 
 def log_density(q: Gaussian | TriangularGaussian, z: Tensor) -> Tensor:
     """log q(z) of samples `[..., sample, dim]` under each of the Gaussians `[..., dim]`: `[..., sample]`, nats."""
-    apart = z - q.mean.unsqueeze(-2)
+    difference = z - q.mean.unsqueeze(-2)
     if isinstance(q, TriangularGaussian):
-        scaled = torch.linalg.solve_triangular(q.factor, apart.mT, upper=False).mT
+        scaled = torch.linalg.solve_triangular(q.factor, difference.mT, upper=False).mT
     else:
-        scaled = apart * (-q.log_std).exp().unsqueeze(-2)
+        scaled = difference * (-q.log_std).exp().unsqueeze(-2)
     return -0.5 * (scaled.square() + LOG_TWO_PI).sum(-1) - q.log_std.sum(-1, keepdim=True)
 
 

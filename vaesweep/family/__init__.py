@@ -1,4 +1,4 @@
-"""What a family of models is, where families are found by name, and how a finished cell becomes a model again."""
+"""Families of models: their base class, their registry by name, and models restored from finished cells."""
 
 from vaesweep.family.base import CellConfig, Family
 from vaesweep.family.registry import family, family_names

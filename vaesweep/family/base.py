@@ -32,12 +32,12 @@ class Family(ABC):
         """Read the data that `--data` names; bad data is refused with a `UserError` of one line."""
 
     def loading(self, config: CellConfig) -> Hashable:
-        """What `load` reads of a configuration; the cells of one sweep must agree on it."""
+        """The part of a configuration that `load` reads; the cells of one sweep must agree on it."""
         return None
 
     @abstractmethod
     def example(self) -> DataSet:
-        """A small data set made on the spot, for tests and calibration."""
+        """A small synthetic data set, for tests and calibration."""
 
     def small(self) -> CellConfig:
         """A cell that trains on `example` within seconds, for tests."""
@@ -53,7 +53,7 @@ class Family(ABC):
 
     @abstractmethod
     def model(self, config: CellConfig) -> nn.Module:
-        """A freshly initialised model of `config`, as `Problem.build` makes it: what a finished cell's weights fit."""
+        """A freshly initialised model of `config`, as `Problem.build` makes it; a finished cell's weights fit it."""
 
     @abstractmethod
     def problem(self, config: CellConfig, data: DataSet, device: torch.device) -> Problem:
@@ -69,15 +69,15 @@ class Family(ABC):
         if config.pretraining is not None:
             self._check_pretraining(config.pretraining, config)
 
-    def _check_pretraining(self, first: CellConfig, config: CellConfig) -> None:
-        if first.training.early_stopping is not None:
+    def _check_pretraining(self, pretraining: CellConfig, config: CellConfig) -> None:
+        if pretraining.training.early_stopping is not None:
             raise UserError(
                 "pretraining.training.early_stopping: pretraining ends after its steps; set it to null and "
                 "training.early_stopping for the training that follows"
             )
-        if self.loading(first) != self.loading(config):
+        if self.loading(pretraining) != self.loading(config):
             raise UserError("pretraining.data: pretraining is on the cell's own data; set what is loaded for both")
         try:
-            self.check(first)
+            self.check(pretraining)
         except UserError as error:
             raise UserError(f"pretraining: {error}") from None

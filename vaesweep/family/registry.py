@@ -1,8 +1,8 @@
-"""The families by name, each imported when it is asked for.
+"""The families by name, each imported on first use.
 
-A family comes in by an entry point of the group `vaesweep.families`, `name = "package.family:FAMILY"`, in this package
-or in anybody's. The built-in ones are found in `vaesweep/families/` too, where the package only lies on the path, as in
-a job's working directory, and has no entry points there.
+A family is registered by an entry point of the group `vaesweep.families`, `name = "package.family:FAMILY"`, of this
+package or any other. The built-in ones are found in `vaesweep/families/` too, since the package has no entry points
+where it only lies on the path, as in a job's working directory.
 """
 
 import importlib
@@ -24,14 +24,18 @@ OBJECT = "FAMILY"  # what a built-in family's module `family` calls it
 
 @cache
 def _references() -> dict[str, str]:
-    """Where each family is, as `module:object`; two packages may not bring different families of one name."""
+    """References `module:object` of the families by name; two packages may not have different families of one name."""
     package = importlib.import_module(GROUP)
-    found = {module.name: f"{GROUP}.{module.name}.family:{OBJECT}" for module in pkgutil.iter_modules(package.__path__)}
+    references = {
+        module.name: f"{GROUP}.{module.name}.family:{OBJECT}" for module in pkgutil.iter_modules(package.__path__)
+    }
     for point in entry_points(group=GROUP):
-        known = found.setdefault(point.name, point.value)
-        if known != point.value:
-            raise UserError(f"two families are called {point.name!r}: {known} and {point.value}; uninstall one of them")
-    return found
+        reference = references.setdefault(point.name, point.value)
+        if reference != point.value:
+            raise UserError(
+                f"two families are called {point.name!r}: {reference} and {point.value}; uninstall one of them"
+            )
+    return references
 
 
 def family_names() -> tuple[str, ...]:
@@ -48,19 +52,19 @@ def family(name: str) -> Family:
         raise UserError(f"there is no family {name!r}{hint}")
     module, _, attribute = references[name].partition(":")
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        family_object = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UserError(f"family {name!r} cannot be imported from {references[name]}: {error}") from error
-    if not isinstance(found, Family) or found.name != name:
+    if not isinstance(family_object, Family) or family_object.name != name:
         raise UserError(f"family {name!r}: {references[name]} is not a Family of that name")
-    return found
+    return family_object
 
 
 def command_modules() -> Iterator[ModuleType]:
     """The modules `cli` beside families, each with `register(commands)` that adds subcommands of `vaesweep`.
 
-    They are imported to print a help page, so they import what takes seconds within their functions. One that cannot be
-    imported is named in a warning, and the others are there.
+    They are imported to print a help page, so they import slow modules within their functions. One that cannot be
+    imported is named in a warning and left out.
     """
     for reference in _references().values():
         package = reference.partition(":")[0].rpartition(".")[0]

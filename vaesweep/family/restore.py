@@ -1,4 +1,4 @@
-"""From the file of a finished cell to its configuration and its trained model, whatever the family."""
+"""Restoring of a finished cell of any family: its configuration and its trained model, from its file."""
 
 from typing import TypeVar
 

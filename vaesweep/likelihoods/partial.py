@@ -13,7 +13,7 @@ def gaussian_nll(x: Tensor, observation: Gaussian) -> Tensor:
 def partial_distortion(x: Tensor, observed: Tensor, observation: Gaussian) -> Tensor:
     """-log p(x_O | z) over observed dimensions only (thesis eqs. 2.6 and 1 of study A): `[..., dim]` to `[...]`.
 
-    What is unobserved contributes exactly nothing, neither to the value nor to any gradient, whatever `x` holds there.
+    Unobserved dimensions contribute exactly nothing, neither to the value nor to a gradient, whatever `x` holds there.
     `x` is replaced before the density and not only its term after it: a zero gradient times NaN is NaN.
     """
     nll = gaussian_nll(x.masked_fill(~observed, 0.0), observation)

@@ -1,4 +1,4 @@
-"""How far an estimated signal is from the true one: `[..., time]` and `[..., time]` to `[...]`, any axes broadcast.
+"""Distances of an estimated signal from the true one: `[..., time]` and `[..., time]` to `[...]`, any axes broadcast.
 
 Negative log-likelihoods in nats a signal (thesis, study B, sections H and I), and measures in dB (section G). All have
 finite values and gradients for silent signals and for perfect estimates.
@@ -60,11 +60,11 @@ def cauchy_nll(s: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
     return constant + log_volume + 0.5 * (1 + time) * distance.log1p()
 
 
-def si_sdr(s: Tensor, estimate: Tensor, *, zero_mean: bool = False) -> Tensor:
+def si_sdr(s: Tensor, estimate: Tensor) -> Tensor:
     """Scale-invariant signal-to-distortion ratio in dB, larger is better: the negative of eqs. 43 and 48.
 
     Both signals are scaled to unit energy first, so that the value depends on neither scale. It lies between -120 and
-    120 dB; a silent signal or a silent estimate has -120. `zero_mean` subtracts each signal's mean over time first.
+    120 dB; a silent signal or a silent estimate has -120.
     """
     if zero_mean:
         s, estimate = s - s.mean(-1, keepdim=True), estimate - estimate.mean(-1, keepdim=True)
@@ -76,9 +76,9 @@ def si_sdr(s: Tensor, estimate: Tensor, *, zero_mean: bool = False) -> Tensor:
     return 10 * ((cosine.square() + LEAST_RATIO).log10() - (distortion + LEAST_RATIO).log10())
 
 
-def si_sdr_improvement(s: Tensor, estimate: Tensor, mixture: Tensor, *, zero_mean: bool = False) -> Tensor:
-    """By how many dB the estimate's SI-SDR exceeds that of the unprocessed `mixture` (SI-SDRi)."""
-    return si_sdr(s, estimate, zero_mean=zero_mean) - si_sdr(s, mixture, zero_mean=zero_mean)
+def si_sdr_improvement(s: Tensor, estimate: Tensor, mixture: Tensor) -> Tensor:
+    """The estimate's SI-SDR less that of the unprocessed `mixture`, in dB (SI-SDRi)."""
+    return si_sdr(s, estimate) - si_sdr(s, mixture)
 
 
 def log_mse(s: Tensor, estimate: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Rate control: how much each rate weighs in what is optimised, and how that weight moves.
+"""Rate control: the weight of each rate in the training objective, and its course over training.
 
 The only place where an ELBO is re-weighted (thesis eq. 2 of study A, eq. 37 and section E.2 of study B).
 `controls` holds one class a kind of control, `objective` applies their weights.

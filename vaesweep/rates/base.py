@@ -1,4 +1,4 @@
-"""What every rate control is: a frozen configuration and pure functions of an explicit state.
+"""Base of rate controls: a frozen configuration and pure functions of an explicit state.
 
 `state = advance(numbers, state, rate, step, pace)`, `beta(numbers, state, step)`; every tensor has one entry a cell. A
 control holds nothing between steps: the state is the caller's, to keep in a checkpoint. Nothing here synchronises with
@@ -14,7 +14,7 @@ from torch import Tensor
 from vaesweep.packing import Frozen, packed_names
 
 Numbers = Mapping[str, Tensor]  # a control's packed fields, each [cell]
-State = dict[str, Tensor]  # what a control remembers, each [cell]
+State = dict[str, Tensor]  # what a control carries between steps, each [cell]
 
 
 class RateControl(Frozen, ABC):
@@ -25,7 +25,7 @@ class RateControl(Frozen, ABC):
 
     @classmethod
     def start(cls, numbers: Numbers) -> State:
-        """The state before the first step; a control that follows a timetable remembers nothing."""
+        """The state before the first step; empty for a control that follows a fixed schedule."""
         return {}
 
     @classmethod
@@ -44,11 +44,11 @@ class RateControl(Frozen, ABC):
     @classmethod
     @abstractmethod
     def settled(cls, numbers: Numbers, state: State, step: Tensor) -> Tensor:
-        """`[cell]`, true once β has done its moving: before that no plateau may be judged."""
+        """`[cell]`, true once β has settled: before that no plateau may be judged."""
 
     @classmethod
     def saturated(cls, numbers: Numbers, state: State) -> Tensor:
-        """`[cell]`, true where the control asks for what the model cannot give."""
+        """`[cell]`, true where the control asks for a rate that the model cannot reach."""
         return torch.zeros_like(next(iter(numbers.values())), dtype=torch.bool)
 
 

@@ -19,7 +19,7 @@ PackedPositive = Annotated[float, Packed(), Field(gt=0)]
 
 
 class FixedBeta(RateControl):
-    """β stays what it is; β = 1 optimises the ELBO itself."""
+    """A constant β; β = 1 optimises the ELBO itself."""
 
     kind: Literal["fixed"] = "fixed"
     value: PackedNonNegative = 1.0
@@ -43,12 +43,12 @@ class Warmup(RateControl):
     @classmethod
     @abstractmethod
     def rise(cls, numbers: Numbers, share: Tensor) -> Tensor:
-        """How much of the rise is done after the `share` of the steps, both `[cell]`, from 0 at 0 to 1 at 1."""
+        """The share of the rise after the `share` of the steps, both `[cell]`, from 0 at 0 to 1 at 1."""
 
     @classmethod
     def beta(cls, numbers: Numbers, state: State, step: Tensor) -> Tensor:
-        done = cls.rise(numbers, (step / numbers["steps"]).clamp(max=1.0))
-        return numbers["start_value"] + done * (numbers["value"] - numbers["start_value"])
+        rise = cls.rise(numbers, (step / numbers["steps"]).clamp(max=1.0))
+        return numbers["start_value"] + rise * (numbers["value"] - numbers["start_value"])
 
     @classmethod
     def settled(cls, numbers: Numbers, state: State, step: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class Warmup(RateControl):
 
 
 class LinearWarmup(Warmup):
-    """β rises in a straight line."""
+    """β rises linearly."""
 
     kind: Literal["linear"] = "linear"
 
@@ -126,7 +126,7 @@ class TargetRate(RateControl):
 
     @classmethod
     def advance(cls, numbers: Numbers, state: State, rate: Tensor, step: Tensor, pace: Tensor) -> State:
-        """See `RateControl`: the law of the class, one step of it."""
+        """One step of the class's law; arguments as of `RateControl.advance`."""
         memory, target, band = numbers["smoothing"], numbers["target"], 1 + numbers["dead_band"]
         average = memory * state["average"] + (1 - memory) * rate
         weight = memory * state["weight"] + (1 - memory)

@@ -1,4 +1,4 @@
-"""From rates to what is optimised: distortion + Σ β · max(free nats, rate), vectorised over the cells of a pack.
+"""The training objective of named rates: distortion + Σ β · max(free nats, rate), vectorised over a pack's cells.
 
 The one place where an ELBO is re-weighted (thesis eq. 2 of study A and eq. 37 of study B). `RatePolicy` is frozen; the
 state of its controls is the caller's.
@@ -23,7 +23,7 @@ TOTAL = "total"  # the name under which one control acts on the sum of all rates
 
 
 class FreeNats(Frozen):
-    """Nats that cost no more than nothing: a rate below `nats` is counted as `nats` (eq. 37, per datum).
+    """An allowance of nats without penalty: a rate below `nats` is counted as `nats` (eq. 37, per datum).
 
     `per` dimension: each entry of the unreduced rate has the allowance; `per` group: their sum has it.
     """
@@ -33,7 +33,7 @@ class FreeNats(Frozen):
 
 
 class RateConfig(Frozen):
-    """How the rates of one cell are weighted.
+    """The controls and free nats of the rates of one cell.
 
     `rates` maps rate names, or `total`, to a control; with `total` alone one β is shared by all rates. A rate without
     a control keeps β = 1. `free_nats` maps rate names to their allowance.
@@ -44,22 +44,22 @@ class RateConfig(Frozen):
 
     def check_names(self, names: Sequence[str]) -> None:
         """Refuse controls of rates that the model does not have, and `total` beside single rates."""
-        known = ", ".join(names)
+        rate_names = ", ".join(names)
         for key in [*self.rates, *self.free_nats]:
             if key not in names and not (key == TOTAL and key in self.rates):
                 raise UserError(
-                    f"rates: this model has no rate named {key!r}; it has {known}, and {TOTAL} is their sum"
+                    f"rates: this model has no rate named {key!r}; it has {rate_names}, and {TOTAL} is their sum"
                 )
         if TOTAL in self.rates and len(self.rates) > 1:
-            others = ", ".join(key for key in self.rates if key != TOTAL)
-            raise UserError(f"rates: {TOTAL} and {others} would both weigh the same rate; keep one of them")
+            single_rates = ", ".join(key for key in self.rates if key != TOTAL)
+            raise UserError(f"rates: {TOTAL} and {single_rates} would both weigh the same rate; keep one of them")
         if TOTAL in self.free_nats:
-            raise UserError(f"free_nats: free nats belong to a rate, not to the {TOTAL}; name one of {known}")
+            raise UserError(f"free_nats: free nats belong to a rate, not to the {TOTAL}; name one of {rate_names}")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What re-weights the rates in one step: β and free nats by rate name, each `[cell]`."""
+    """The weights of the rates in one step: β and free nats by rate name, each `[cell]`."""
 
     beta: Mapping[str, Tensor]
     free_nats: Mapping[str, tuple[Tensor, str]]
@@ -71,19 +71,19 @@ class Weights:
         β = 1 and no free nats a tighter bound of the log-likelihood than their mean.
         """
         if elbo.draws is not None:
-            each = -self.objective(elbo.draws)
-            return math.log(each.shape[-1]) - torch.logsumexp(each, dim=-1)
+            log_weights = -self.objective(elbo.draws)
+            return math.log(log_weights.shape[-1]) - torch.logsumexp(log_weights, dim=-1)
         loss = elbo.distortion
         for name in elbo.rates:
             beta = self.beta[name].to(loss.dtype).reshape(-1, *[1] * (loss.dim() - 1))
-            loss = loss + beta * self._counted(name, elbo)
+            loss = loss + beta * self._rate_with_free_nats(name, elbo)
         return loss
 
     def tensors(self) -> list[Tensor]:
         """Every tensor of the weights, each `[cell]`."""
         return [*self.beta.values(), *(nats for nats, _ in self.free_nats.values())]
 
-    def _counted(self, name: str, elbo: Elbo) -> Tensor:
+    def _rate_with_free_nats(self, name: str, elbo: Elbo) -> Tensor:
         if name not in self.free_nats:
             return elbo.rate(name)
         nats, per = self.free_nats[name]
@@ -96,18 +96,18 @@ class RatePolicy:
     """The controls of a pack: the same kinds for every cell, their numbers stacked over cells."""
 
     def __init__(self, configs: Sequence[RateConfig], names: Sequence[str], device: torch.device | None = None) -> None:
-        first = configs[0]
-        first.check_names(names)
+        config = configs[0]
+        config.check_names(names)
         self.names = tuple(names)
         self._controls: dict[str, tuple[type[RateControl], Numbers]] = {
             key: (type(control), stack_numbers([c.rates[key] for c in configs], device))
-            for key, control in first.rates.items()
+            for key, control in config.rates.items()
         }
         self._free_nats = {
             name: (stack_numbers([c.free_nats[name] for c in configs], device)["nats"], free.per)
-            for name, free in first.free_nats.items()
+            for name, free in config.free_nats.items()
         }
-        self._one = torch.ones(len(configs), dtype=torch.float64, device=device)
+        self._ones = torch.ones(len(configs), dtype=torch.float64, device=device)
 
     def start(self) -> State:
         """The state of all controls before the first step, by `control.name`, each `[cell]`."""
@@ -117,7 +117,7 @@ class RatePolicy:
         """The weights that step number `step` uses."""
         parts = _split(state)
         betas = {k: kind.beta(numbers, parts.get(k, {}), step) for k, (kind, numbers) in self._controls.items()}
-        shared = betas.get(TOTAL, self._one)
+        shared = betas.get(TOTAL, self._ones)
         return Weights({name: betas.get(name, shared) for name in self.names}, self._free_nats)
 
     def advance(self, state: State, measured: Mapping[str, Tensor], step: Tensor, pace: Tensor) -> State:
@@ -127,25 +127,25 @@ class RatePolicy:
         slower too.
         """
         parts = _split(state)
-        total = sum(measured.values(), start=torch.zeros_like(self._one))
-        moved = {
+        total = sum(measured.values(), start=torch.zeros_like(self._ones))
+        states = {
             key: kind.advance(
                 numbers, parts.get(key, {}), (total if key == TOTAL else measured[key]).double(), step, pace
             )
             for key, (kind, numbers) in self._controls.items()
         }
-        return _join(moved)
+        return _join(states)
 
     def settled(self, state: State, step: Tensor) -> Tensor:
-        """`[cell]`, true where every β has done its moving."""
+        """`[cell]`, true where every β has settled."""
         parts = _split(state)
-        done = torch.ones_like(self._one, dtype=torch.bool)
+        settled = torch.ones_like(self._ones, dtype=torch.bool)
         for key, (kind, numbers) in self._controls.items():
-            done = done & kind.settled(numbers, parts.get(key, {}), step)
-        return done
+            settled = settled & kind.settled(numbers, parts.get(key, {}), step)
+        return settled
 
     def saturated(self, state: State) -> dict[str, Tensor]:
-        """By control, `[cell]`: true where the control asks for a rate that the model cannot give."""
+        """Flags by control, `[cell]`: true where the control asks for a rate that the model cannot reach."""
         parts = _split(state)
         return {key: kind.saturated(numbers, parts.get(key, {})) for key, (kind, numbers) in self._controls.items()}
 
@@ -156,7 +156,7 @@ def _join(parts: Mapping[str, State]) -> State:
 
 def _split(state: State) -> dict[str, State]:
     parts: dict[str, State] = {}
-    for joined, value in state.items():
-        key, _, name = joined.rpartition(".")
+    for full_name, value in state.items():
+        key, _, name = full_name.rpartition(".")
         parts.setdefault(key, {})[name] = value
     return parts

@@ -1,7 +1,7 @@
 """Stochastic differential equations over unit depth: Brownian paths, solvers, latent pairs, memory, adaptive steps.
 
-Tensors in, tensors out, nothing here draws. Fields are pure functions of explicit tensors (`terms`); `solve` walks them
-with a solver of `SOLVERS`, and `adaptive` does with steps as small as a tolerance asks for.
+All are functions of tensors; random numbers come from outside. Fields are pure functions of explicit tensors (`terms`);
+`solve` integrates them with a solver of `SOLVERS`, and `adaptive` with steps as small as a tolerance asks for.
 """
 
 from vaesweep.sde.adaptive import AdaptiveSolution, adaptive, path_increments

@@ -1,4 +1,4 @@
-"""Steps as small as a tolerance asks for, and the stochastic adjoint (Li et al. 2020): through torchsde.
+"""Steps as small as a tolerance asks for, and the stochastic adjoint (Li et al. 2020), by torchsde.
 
 The augmented state goes through torchsde as one flat vector, state and path rate, of which the state alone is driven
 by the Brownian motion. Solutions are Stratonovich, by the midpoint rule; where the diffusion does not depend on the
@@ -21,7 +21,7 @@ METHOD = "midpoint"
 
 
 class AdaptiveSolution(NamedTuple):
-    """State and integral beside it at depth 1, `[batch, *latent]`, and how often the field was evaluated for them."""
+    """State and integral beside it at depth 1, `[batch, *latent]`, and the number of evaluations of the field."""
 
     state: Tensor
     running: Tensor | None
@@ -29,29 +29,28 @@ class AdaptiveSolution(NamedTuple):
 
 
 def adaptive(sde: Sde, start: Tensor, entropy: int, *, tolerance: float, adjoint: bool = False) -> AdaptiveSolution:
-    """From `start` `[batch, *latent]` along the Brownian path of `entropy`, which is the same at every tolerance.
+    """The solution from `start` `[batch, *latent]` along the Brownian path of `entropy`, the same at every tolerance.
 
     A step is as large as keeps the difference to two half steps, in root mean square over the batch of the augmented
     state, below `tolerance` (absolute, and relative to the state). With `adjoint` gradients are those of the adjoint
     SDE, solved backwards at the same tolerance: their memory does not grow with the steps, and they are approximate.
-    `start` and the tensors of the `sde` are what gradients flow to. UserError of a
-    tolerance that is not positive.
+    Gradients flow to `start` and to the tensors of the `sde`. UserError of a tolerance that is not positive.
     """
     if not tolerance > 0:
         raise UserError(f"tolerance of the adaptive solver must be above 0, not {tolerance}")
     flat = _Flat(sde, start)
-    asked: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "bm": _path(start, entropy), "method": METHOD, "dt": FIRST_STEP, "dt_min": SMALLEST_STEP,
         "adaptive": True, "rtol": tolerance, "atol": tolerance,
     }  # fmt: skip
     depths = torch.tensor([0.0, 1.0], dtype=torch.float64, device=start.device)
     if adjoint:
-        asked |= {"adjoint_params": sde.tensors, "adjoint_adaptive": True}
-        asked |= {"adjoint_method": METHOD, "adjoint_rtol": tolerance, "adjoint_atol": tolerance}
-        ends = torchsde.sdeint_adjoint(flat, flat.begin, depths, **asked)
+        arguments |= {"adjoint_params": sde.tensors, "adjoint_adaptive": True}
+        arguments |= {"adjoint_method": METHOD, "adjoint_rtol": tolerance, "adjoint_atol": tolerance}
+        states = torchsde.sdeint_adjoint(flat, flat.begin, depths, **arguments)
     else:
-        ends = torchsde.sdeint(flat, flat.begin, depths, **asked)
-    state, *running = (part.unflatten(1, start.shape[1:]) for part in ends[-1].split(flat.size, dim=1))
+        states = torchsde.sdeint(flat, flat.begin, depths, **arguments)
+    state, *running = (part.unflatten(1, start.shape[1:]) for part in states[-1].split(flat.size, dim=1))
     return AdaptiveSolution(state, running[0] if running else None, flat.evaluations)
 
 
@@ -66,14 +65,14 @@ def path_increments(start: Tensor, entropy: int, steps: int) -> Tensor:
 
 
 def _path(start: Tensor, entropy: int) -> torchsde.BrownianInterval:
-    """A Brownian path that depends on its `entropy` alone, not on where it is asked for: a tree of halves."""
+    """A Brownian path that depends on its `entropy` alone, not on the points at which it is read: a tree of halves."""
     size = (len(start), start[0].numel())
     tree = {"halfway_tree": True, "tol": RESOLUTION}
     return torchsde.BrownianInterval(0.0, 1.0, size, dtype=start.dtype, device=start.device, entropy=entropy, **tree)
 
 
 class _Flat:
-    """An SDE as torchsde takes it: `[batch, number]`, the state's numbers and then those of what runs beside it."""
+    """An SDE as torchsde takes it: `[batch, number]`, the state's numbers and then those of the integral beside it."""
 
     noise_type, sde_type = "diagonal", "stratonovich"
 

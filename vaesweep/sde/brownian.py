@@ -2,7 +2,7 @@
 
 An increment over a step of 1/n is N(0, 1/n). Halving the step must not draw another path: a finer grid is filled in by
 the Brownian bridge, given the coarse increment, so that its sums are the coarse increments (Kloeden and Platen 1992,
-section 1.8). Nothing here draws: standard normal noise comes from outside.
+section 1.8). Standard normal noise comes from outside.
 """
 
 from math import sqrt
@@ -38,6 +38,6 @@ def refine(increments: Tensor, factor: int, noise: Tensor) -> Tensor:
         raise ValueError(f"{steps} steps in {factor} parts each need noise of {steps * factor}, not {noise.shape[1]}")
     if factor == 1:
         return increments
-    apart = noise.unflatten(1, (steps, factor))
-    bridge = (apart - apart.mean(2, keepdim=True)) / sqrt(steps * factor)
+    parts = noise.unflatten(1, (steps, factor))
+    bridge = (parts - parts.mean(2, keepdim=True)) / sqrt(steps * factor)
     return (increments.unsqueeze(2) / factor + bridge).flatten(1, 2)

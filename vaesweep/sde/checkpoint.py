@@ -1,4 +1,4 @@
-"""Functions whose inside is computed again in the backward pass: memory grows with what goes in and out of them alone.
+"""Functions that are computed again in the backward pass: memory grows with their arguments and results alone.
 
 `torch.utils.checkpoint` keeps tensors by saved-tensor hooks and by reference from a closure; mapped by
 `torch.func.vmap`, those belong to a level of the transform that has ended when the backward pass runs. Here every
@@ -17,10 +17,10 @@ T = TypeVar("T")
 
 
 def recomputed(function: Callable[..., T], *tensors: Tensor) -> T:
-    """`function(*tensors)`, of which the arguments are kept for the backward pass and nothing between.
+    """`function(*tensors)`, of which the arguments are kept for the backward pass and no intermediate tensor.
 
-    `function` is pure: what it gives follows from `tensors` alone, and whatever needs a gradient is among them. It may
-    give any nesting of tuples of tensors, None among them. A compiler sees the function as it is, and decides itself
+    `function` is pure: its result depends on `tensors` alone, and all that needs a gradient is among them. It may
+    return any nesting of tuples of tensors, None among them. A compiler sees the function as it is, and decides itself
     what is kept.
     """
     if torch.compiler.is_compiling():
@@ -30,15 +30,15 @@ def recomputed(function: Callable[..., T], *tensors: Tensor) -> T:
     def flat(*tensors: Tensor) -> tuple[Tensor, ...]:
         leaves, spec = tree_flatten(function(*tensors))
         shape.append((spec, [leaf is not None for leaf in leaves]))
-        return tuple(_own(leaf, tensors) for leaf in leaves if leaf is not None)
+        return tuple(_view_if_argument(leaf, tensors) for leaf in leaves if leaf is not None)
 
     results = iter(_Recomputed.apply(flat, *tensors))
-    spec, there = shape[0]
-    return tree_unflatten([next(results) if one else None for one in there], spec)
+    spec, is_tensor = shape[0]
+    return tree_unflatten([next(results) if present else None for present in is_tensor], spec)
 
 
-def _own(result: Tensor, arguments: tuple[Tensor, ...]) -> Tensor:
-    """An autograd function may not both keep an argument and give it back as it is: a view stands in for it."""
+def _view_if_argument(result: Tensor, arguments: tuple[Tensor, ...]) -> Tensor:
+    """The result, as a view where it is an argument: an autograd function may not both save and return an argument."""
     return result.view_as(result) if any(result is argument for argument in arguments) else result
 
 
@@ -60,14 +60,14 @@ class _Recomputed(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of the tensors that need one, by evaluating the function again; None for the function itself."""
         tensors = list(ctx.saved_tensors)
-        needed = [i for i, one in enumerate(ctx.needs_input_grad[1:]) if one]
+        needed = [i for i, needs_gradient in enumerate(ctx.needs_input_grad[1:]) if needs_gradient]
 
-        def of_needed(*moving: Tensor) -> tuple[Tensor, ...]:
-            whole = tensors.copy()
-            for i, one in zip(needed, moving, strict=True):
-                whole[i] = one
-            return ctx.function(*whole)
+        def of_needed(*variables: Tensor) -> tuple[Tensor, ...]:
+            arguments = tensors.copy()
+            for i, variable in zip(needed, variables, strict=True):
+                arguments[i] = variable
+            return ctx.function(*arguments)
 
         pull = torch.func.vjp(of_needed, *(tensors[i] for i in needed))[1]
-        found = dict(zip(needed, pull(gradients), strict=True))
-        return None, *(found.get(i) for i in range(len(tensors)))
+        by_index = dict(zip(needed, pull(gradients), strict=True))
+        return None, *(by_index.get(i) for i in range(len(tensors)))

@@ -15,7 +15,7 @@ from vaesweep.sde.terms import Sde, Terms
 
 
 class Carry(NamedTuple):
-    """What goes from one step to the next, `[batch, *latent]`; `twin` and last `terms` are reversible Heun's own."""
+    """The state between two steps, `[batch, *latent]`; `twin` and the last `terms` are reversible Heun's own."""
 
     state: Tensor
     running: Tensor | None = None
@@ -25,14 +25,14 @@ class Carry(NamedTuple):
 
 
 class Orders(NamedTuple):
-    """The error falls with the step to this power: of paths (`strong`) and of expectations (`weak`)."""
+    """Orders of convergence, powers of the step in the error: of paths (`strong`) and of expectations (`weak`)."""
 
     strong: float
     weak: float
 
 
 class Solver(ABC):
-    """One step of a scheme: what it solves, how well, and how.
+    """One step of a scheme, with the calculus that it solves and its orders of convergence.
 
     `additive` are the orders where the diffusion does not depend on the state, `diagonal` where that of each component
     depends on this component alone, and `ordinary` is the order without noise.
@@ -45,12 +45,12 @@ class Solver(ABC):
     ordinary: int
 
     def begin(self, sde: Sde, start: Tensor) -> Carry:
-        """What the first step starts from, given the state `[batch, *latent]` at depth 0."""
+        """The carry before the first step, given the state `[batch, *latent]` at depth 0."""
         return Carry(start)
 
     @abstractmethod
     def step(self, sde: Sde, carry: Carry, s: float, end: float, dw: Tensor) -> Carry:
-        """From depth `s` to `end` along the increment `dw` `[batch, *latent]`."""
+        """The carry after a step from depth `s` to `end` along the increment `dw` `[batch, *latent]`."""
 
 
 class EulerMaruyama(Solver):
@@ -71,7 +71,7 @@ class EulerMaruyama(Solver):
 class EulerHeun(Solver):
     """ŷ = y + g(s, y) dW, y' = y + f(s, y) ds + (g(s, y) + g(s', ŷ)) dW / 2.
 
-    Two evaluations a step, one where the noise is additive: ŷ then says nothing new, and this is Euler-Maruyama.
+    Two evaluations a step, one where the noise is additive: ŷ is then not needed, and this is Euler-Maruyama.
     """
 
     name = "euler_heun"
@@ -94,7 +94,7 @@ class ReversibleHeun(Solver):
     """ŷ' = 2y - ŷ + f ds + g dW, y' = y + (f + f') ds / 2 + (g + g') dW / 2, fields at ŷ and ŷ' (Kidger et al. 2021b).
 
     One evaluation a step and one to begin with. Each step can be undone in closed form. Integrals beside the state are
-    taken along ŷ. Strong order 1/2 is what is proven of noise that does not commute; diagonal noise does, and there the
+    taken along ŷ. Strong order 1/2 is proven for noise that does not commute; diagonal noise commutes, and there the
     difference of ŷ and y, of order 1/2, cancels between both ends of a step.
     """
 
@@ -105,7 +105,7 @@ class ReversibleHeun(Solver):
     ordinary = 2
 
     def begin(self, sde: Sde, start: Tensor) -> Carry:
-        """The twin starts at the state."""
+        """The carry before the first step, with the twin at the state."""
         return Carry(start, twin=start, terms=sde.at(0.0, start))
 
     def step(self, sde: Sde, carry: Carry, s: float, end: float, dw: Tensor) -> Carry:
@@ -130,10 +130,10 @@ def _explicit(carry: Carry, terms: Terms, diffusion: Tensor, ds: float, dw: Tens
     return Carry(state, _plus(carry.running, terms.running, ds), _ito(carry.against, terms.against, dw))
 
 
-def _plus(total: Tensor | None, rate: Tensor | None, ds: float) -> Tensor | None:
-    if rate is None:
+def _plus(total: Tensor | None, integrand: Tensor | None, ds: float) -> Tensor | None:
+    if integrand is None:
         return total
-    return rate * ds if total is None else torch.add(total, rate, alpha=ds)
+    return integrand * ds if total is None else torch.add(total, integrand, alpha=ds)
 
 
 def _ito(total: Tensor | None, integrand: Tensor | None, dw: Tensor) -> Tensor | None:

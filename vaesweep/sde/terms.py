@@ -1,4 +1,4 @@
-"""What a stochastic differential equation is to a solver: pure functions of depth, state and explicit tensors.
+"""Stochastic differential equations for solvers: pure functions of depth, state and explicit tensors.
 
     dy = drift(s, y) ds + diffusion(s, y) dW,    diagonal noise, over unit depth s in [0, 1]
 
@@ -18,7 +18,7 @@ class Terms(NamedTuple):
     """The fields at one depth and state, `[batch, *latent]` each or broadcast to it.
 
     `running` is integrated beside the state, without noise: the augmented state of Li et al. (2020), elementwise.
-    Against the Brownian increments goes `against`, as an Ito integral: a log density ratio's martingale part.
+    `against` is integrated against the Brownian increments, as an Ito integral: a log density ratio's martingale part.
     """
 
     drift: Tensor
@@ -33,7 +33,7 @@ Field = Callable[[Tensors, float, Tensor], Terms]  # tensors, depth, state
 class Sde(NamedTuple):
     """A field and all tensors that it depends on beside depth and state: parameters, context.
 
-    Of an `additive` one the diffusion does not depend on the state; Ito and Stratonovich solutions are the same then,
+    Where it is `additive` the diffusion does not depend on the state; Ito and Stratonovich solutions are the same then,
     and no solver evaluates the field twice for the diffusion's sake.
     """
 

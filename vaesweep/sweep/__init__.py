@@ -1,1 +1,1 @@
-"""Cells, packs, Ray trainables, the runner and tracking: the only room that knows both Ray and MLflow."""
+"""Cells, packs, Ray trainables, the runner and tracking: the only package that uses both Ray and MLflow."""

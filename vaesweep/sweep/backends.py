@@ -1,6 +1,7 @@
 """The two ways a pack reaches its devices: a plain Tune function, or Train workers nested in one.
 
-Both run `worker.run_job`; they differ in how many processes share each batch and in the way events take home.
+Both run `worker.run_job`; they differ in the number of processes that share a batch and in the way of events to the
+driver.
 """
 
 import os
@@ -18,19 +19,19 @@ from vaesweep.data.domains import DataSet
 from vaesweep.sweep.jobs import Event, PackJob
 from vaesweep.sweep.worker import run_job
 
-PACK = "pack"  # the one key of a trial's configuration: the pack's job and places
+PACK = "pack"  # the one key of a trial's configuration: the pack's job and resources
 EVENT = "event"  # the one key of a Tune result that is ours
-RETRIES = 3  # how often a pack whose process died is taken up again from its checkpoint
+RETRIES = 3  # times that a pack whose process died is resumed from its checkpoint
 
 
-def alone(config: dict[str, Any], data: DataSet) -> None:
-    """A Tune function: the pack in this process, on the GPU if the trial was given one."""
+def train_alone(config: dict[str, Any], data: DataSet) -> None:
+    """A Tune function that trains the pack in this process, on the GPU if the trial was given one."""
     job = PackJob.from_json(config[PACK]["job"])
     device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
     run_job(job, data, lambda event: tune.report({EVENT: event.to_json()}), device)
 
 
-def together(config: dict[str, Any], data: DataSet) -> None:
+def train_on_workers(config: dict[str, Any], data: DataSet) -> None:
     """A Tune function that trains the pack on several Train workers, each with its share of every batch."""
     config = config[PACK]
     gpus = config["gpus"]
@@ -60,11 +61,11 @@ def _train_worker(config: dict[str, Any]) -> None:
 
 def trainable(workers: int) -> Callable[[dict[str, Any], DataSet], None]:
     """The Tune function for packs on `workers` workers."""
-    return alone if workers == 1 else together
+    return train_alone if workers == 1 else train_on_workers
 
 
 def worker_environment() -> dict[str, str]:
-    """Environment of every worker: one thread a process unless told otherwise, and prompt reports."""
+    """Environment of every worker: one thread a process unless OMP_NUM_THREADS is set, and prompt reports."""
     return {
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         # Train polls its workers at this interval, and a report waits for the poll.

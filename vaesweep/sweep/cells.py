@@ -1,4 +1,4 @@
-"""Cells and packs: what a sweep is made of, and the identity under which each is found again."""
+"""Cells and packs of a sweep, and the identities by which they are found again."""
 
 import hashlib
 import itertools
@@ -20,7 +20,7 @@ class Preset:
     """A size of a sweep: settings of every cell, and axes whose values are all combined. Keys are dotted.
 
     `variants` is one more axis: named bundles of settings, of which a cell has one. `twins` are variants without rates,
-    such as deterministic models: what the preset and its axes say of rates and free nats is not for them.
+    such as deterministic models: settings of rates and free nats, of the preset and of its axes, do not apply to them.
     """
 
     base: Settings = field(default_factory=dict)
@@ -75,7 +75,7 @@ class Pack:
 
 
 def canonical(config: CellConfig) -> dict[str, Any]:
-    """A configuration as JSON values. What a cell is not is not in it, so that a new setting leaves old cells alone."""
+    """A configuration as JSON values, without pretraining where there is none, as in cells older than that setting."""
     values = config.model_dump(mode="json")
     if config.pretraining is None:
         values.pop(PRETRAINING)
@@ -85,11 +85,13 @@ def canonical(config: CellConfig) -> dict[str, Any]:
 
 
 def parameters(config: CellConfig) -> dict[str, Any]:
-    """Settings by dotted key, for people to compare cells by; of pretraining those that are not the cell's own."""
+    """Settings by dotted key, for users to compare cells; of pretraining those that differ from the cell's own."""
     values = canonical(config)
-    first = dict(leaves(values.pop(PRETRAINING, {})))
+    pretraining = dict(leaves(values.pop(PRETRAINING, {})))
     own = dict(leaves(values))
-    return own | {f"{PRETRAINING}.{key}": v for key, v in first.items() if key and (key not in own or own[key] != v)}
+    return own | {
+        f"{PRETRAINING}.{key}": v for key, v in pretraining.items() if key and (key not in own or own[key] != v)
+    }
 
 
 def digest(value: Any) -> str:
@@ -98,7 +100,7 @@ def digest(value: Any) -> str:
 
 
 def axes_and_single(preset: Preset, settings: Settings) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:
-    """The preset's axes with what the user set, and his single values: a list makes its key an axis."""
+    """The preset's axes with the user's lists, which make their keys axes, and the user's single values."""
     variants = [*preset.variants, *preset.twins]
     axes: dict[str, Sequence[Any]] = {VARIANT: variants} if variants else {}
     axes |= {key: list(values) for key, values in preset.axes.items()}
@@ -109,55 +111,55 @@ def axes_and_single(preset: Preset, settings: Settings) -> tuple[dict[str, Seque
     for key, values in axes.items():
         if not values:
             raise UserError(f"axis {key}: an empty list leaves nothing to run; give it at least one value")
-        if any(one == other for one, other in itertools.combinations(values, 2)):
+        if any(value == other for value, other in itertools.combinations(values, 2)):
             raise UserError(f"axis {key}: the same value stands in its list twice; a cell is run once")
     new = [key for key in single if key.endswith(".kind") and preset.base.get(key) != single[key]]
     kinds = [key.removesuffix("kind") for key in new]
-    gone = [key for key in axes if key in single or any(key.startswith(k) and key not in settings for k in kinds)]
-    return {key: values for key, values in axes.items() if key not in gone}, single
+    dropped = [key for key in axes if key in single or any(key.startswith(k) and key not in settings for k in kinds)]
+    return {key: values for key, values in axes.items() if key not in dropped}, single
 
 
 def expand(owner: Family, preset: Preset, settings: Settings) -> list[tuple[CellConfig, dict[str, Any]]]:
     """Configurations of all cells of a preset with the user's settings, with their places on the axes."""
     axes, single = axes_and_single(preset, settings)
-    found: dict[str, tuple[CellConfig, dict[str, Any]]] = {}
+    configs: dict[str, tuple[CellConfig, dict[str, Any]]] = {}
     for values in itertools.product(*axes.values()):
         place = dict(zip(axes, values, strict=True))
         base, own = preset.base, single
         if {**single, **place}.get(VARIANT) in preset.twins:
             base, own, place = (_without_rates(part) for part in (base, own, place))
-            if any(place == known for _, known in found.values()):
+            if any(place == other for _, other in configs.values()):
                 continue
         chosen = combine(own, place)
         bundle = _variant(preset, chosen.pop(VARIANT, None))
         config = build(owner.config, combine(base, bundle, chosen))
         owner.check(config)
-        if (key := config.model_dump_json()) in found:
-            again = " ".join(f"{axis}={value}" for axis, value in place.items())
-            raise UserError(f"two places on the axes make one cell, the second is {again}; name each value once")
-        found[key] = (config, place)
-    return list(found.values())
+        if (key := config.model_dump_json()) in configs:
+            second = " ".join(f"{axis}={value}" for axis, value in place.items())
+            raise UserError(f"two places on the axes make one cell, the second is {second}; name each value once")
+        configs[key] = (config, place)
+    return list(configs.values())
 
 
 def _variant(preset: Preset, name: str | None) -> Settings:
     if name is None:
         return {}
-    known = {**preset.variants, **preset.twins}
-    if name not in known:
-        raise UserError(f"variant {name}: there is no such variant here; there are {', '.join(known) or 'none'}")
-    return known[name]
+    variants = {**preset.variants, **preset.twins}
+    if name not in variants:
+        raise UserError(f"variant {name}: there is no such variant here; there are {', '.join(variants) or 'none'}")
+    return variants[name]
 
 
 def _without_rates(settings: Settings) -> dict[str, Any]:
-    """What `settings` say of anything but rates."""
-    prefixes = tuple(f"{room}{part}." for room in ("", f"{PRETRAINING}.") for part in ("rates", "free_nats"))
+    """The `settings` without those of rates and free nats."""
+    prefixes = tuple(f"{parent}{part}." for parent in ("", f"{PRETRAINING}.") for part in ("rates", "free_nats"))
     return {key: value for key, value in settings.items() if not key.startswith(prefixes)}
 
 
-def pack(cells: Sequence[Cell], size: int) -> list[Pack]:
-    """Group cells into packs of at most `size`, of one structure each, as even as they come.
+def make_packs(cells: Sequence[Cell], size: int) -> list[Pack]:
+    """Group cells into packs of at most `size`, of one structure each and of sizes as even as possible.
 
-    Cells of one seed stand together, since they share their batches' noise.
+    Cells of one seed are neighbours, since they share their batches' noise.
     """
     groups: dict[str, list[Cell]] = {}
     for cell in cells:

@@ -9,9 +9,9 @@ from vaesweep.training.autotune import Compile
 
 @dataclass(frozen=True)
 class PackJob:
-    """A pack as it travels to a worker: configurations as JSON by cell, how often to save, and what was asked for.
+    """A pack as sent to a worker: configurations as JSON by cell, seconds between checkpoints, and the user's options.
 
-    `pack_size` is how many cells train at once, where the user says it; `share` the part of a device that the pack has.
+    `pack_size` is the number of cells that train at once, where the user sets it; `share` the pack's part of a device.
     """
 
     pack: str
@@ -24,21 +24,21 @@ class PackJob:
     share: float = 1.0
 
     def to_json(self) -> str:
-        """The job as one JSON value."""
+        """The job as JSON."""
         return json.dumps(self.__dict__)
 
     @classmethod
     def from_json(cls, text: str) -> "PackJob":
-        """A job read back."""
+        """A job from its JSON."""
         return cls(**json.loads(text))
 
 
 @dataclass
 class Event:
-    """News from a worker: new points of cells, where the pack is, and cells that have ended.
+    """A worker's report: new points of cells, the step of the pack, and cells that have ended.
 
-    `points` are (step, cells, {metric: a value a cell}), `notes` lines for whoever watches. Events are for
-    watching: the finished file is what counts.
+    `points` are (step, cells, {metric: a value a cell}), `notes` lines for the user. Events are for watching
+    a run: results come from the finished files.
     """
 
     pack: str
@@ -49,12 +49,12 @@ class Event:
     notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> str:
-        """The event as one JSON value."""
+        """The event as JSON."""
         return json.dumps(self.__dict__)
 
     @classmethod
     def from_json(cls, text: str) -> "Event":
-        """An event read back."""
+        """An event from its JSON."""
         return cls(**json.loads(text))
 
 

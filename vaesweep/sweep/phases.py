@@ -18,7 +18,7 @@ from vaesweep.training.world import current_world
 
 
 class Phase:
-    """Cells' pretraining, or their training: one configuration a cell, one problem, and what suits the device."""
+    """Cells' pretraining, or their training: one configuration a cell, one problem, and its tuning for the device."""
 
     def __init__(self, job: PackJob, data: DataSet, configs: Mapping[str, CellConfig], device: torch.device) -> None:
         self.configs, self.device = configs, device
@@ -27,12 +27,12 @@ class Phase:
 
     @cached_property
     def problem(self) -> Problem:
-        """Made when it is asked for: data of two phases are in memory one after the other (`free`)."""
-        one = next(iter(self.configs.values()))
-        return family(self._job.family).problem(one, self._data, self.device)
+        """The problem, made on first use: data of two phases are in memory one after the other (`free`)."""
+        config = next(iter(self.configs.values()))
+        return family(self._job.family).problem(config, self._data, self.device)
 
     def free(self) -> None:
-        """Let go of the problem until it is asked for again."""
+        """Drop the problem from memory; its next use makes it again."""
         self.__dict__.pop("problem", None)
 
     def of(self, cells: Sequence[str]) -> list[CellConfig]:
@@ -43,36 +43,36 @@ class Phase:
 def phases_of(
     job: PackJob, data: DataSet, configs: Mapping[str, CellConfig], cells: Sequence[str], device: torch.device
 ) -> list[Phase]:
-    """What `cells` go through, one phase or two; as many of them at once as both have room for."""
+    """The phases of `cells`, one or two."""
     own = {cell: configs[cell] for cell in cells}
-    first = {cell: config.pretraining for cell, config in own.items() if config.pretraining is not None}
+    pretraining = {cell: config.pretraining for cell, config in own.items() if config.pretraining is not None}
     phases: list[Phase] = []
-    for chosen in filter(None, (first, own)):
+    for phase_configs in filter(None, (pretraining, own)):
         if phases:
             phases[-1].free()
-        phases.append(Phase(job, data, chosen, device))
+        phases.append(Phase(job, data, phase_configs, device))
     return phases
 
 
-def autotuned(job: PackJob, problem: Problem, chosen: Sequence[CellConfig]) -> Tuning:
-    """What suits this device; workers that share a pack do as the leading one has found."""
+def autotuned(job: PackJob, problem: Problem, configs: Sequence[CellConfig]) -> Tuning:
+    """The tuning of a phase for this device; workers that share a pack follow the leading one."""
     world = current_world()
     if world.size > 1 and not world.leads:
-        found = Tuning(0, compiled=False)
+        tuning = Tuning(0, compiled=False)
     else:
         # Of packs on a cluster's CPUs, no more share a node than it has CPUs.
         share = job.share if problem.device.type == "cuda" else max(job.share, 1 / (os.cpu_count() or 1))
-        limit = memory.room(problem.device, share)
-        found = autotune(
+        limit = memory.available_bytes(problem.device, share)
+        tuning = autotune(
             problem,
-            chosen,
-            chosen[0].training.steps,
+            configs,
+            configs[0].training.steps,
             limit,
             clock(problem.device),
             size=job.pack_size,
             compiling=job.compiling,
         )
     if world.size == 1:
-        return found
-    agreed = world.sum(torch.tensor([found.cells, int(found.compiled)], device=problem.device)).tolist()
-    return replace(found, cells=agreed[0], compiled=bool(agreed[1]))
+        return tuning
+    agreed = world.sum(torch.tensor([tuning.cells, int(tuning.compiled)], device=problem.device)).tolist()
+    return replace(tuning, cells=agreed[0], compiled=bool(agreed[1]))

@@ -1,4 +1,4 @@
-"""What a command would do: its cells, which of them are done, the packs of the rest, and how long that takes."""
+"""The plan of a command: its cells, those that are done, packs of the rest, and an estimate of their time."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,10 +9,10 @@ import torch
 
 from vaesweep.data.domains import DataSet
 from vaesweep.family import family
-from vaesweep.sweep.cells import Cell, Pack, digest, pack
+from vaesweep.sweep.cells import Cell, Pack, digest, make_packs
 from vaesweep.sweep.settings import PRETRAINING
 from vaesweep.training.loop import start_state
-from vaesweep.training.timing import Measured, clock, measure_pack
+from vaesweep.training.timing import PackSeconds, clock, measure_pack
 from vaesweep.vocabulary import SETTLED, Outcome
 
 LARGEST_PACK = 128  # beyond this a step's time on a CPU grows as fast as the pack
@@ -27,23 +27,23 @@ class Plan:
     packs: tuple[Pack, ...]
 
     def left(self) -> int:
-        """How many cells are to be trained."""
+        """The number of cells to be trained."""
         return len(self.cells) - len(self.done)
 
     def sweep_identity(self, name: str) -> str:
-        """The identity of the whole: the same cells under the same name are the same sweep."""
+        """The identity of the sweep: the same cells under the same name are the same sweep."""
         return digest([name, sorted(cell.identity for cell in self.cells)])
 
 
 def make_plan(cells: Sequence[Cell], outcomes: Mapping[str, Outcome | None], pack_size: int | None, slots: int) -> Plan:
-    """Packs of the cells that are neither finished nor diverged; a failed cell is tried again.
+    """The plan with packs of the cells that are neither finished nor diverged; a failed cell is tried again.
 
-    Without a `pack_size` the cells are spread evenly over `slots` places that work at the same time.
+    Without a `pack_size` the cells are spread evenly over `slots` packs that run at the same time.
     """
     done = frozenset(cell.identity for cell in cells if outcomes.get(cell.identity) in SETTLED)
     left = [cell for cell in cells if cell.identity not in done]
     size = pack_size or min(LARGEST_PACK, max(1, -(-len(left) // max(1, slots))))
-    return Plan(tuple(cells), done, tuple(pack(left, size)))
+    return Plan(tuple(cells), done, tuple(make_packs(left, size)))
 
 
 def estimate_seconds(plan: Plan, data: DataSet, slots: int) -> float:
@@ -54,11 +54,11 @@ def estimate_seconds(plan: Plan, data: DataSet, slots: int) -> float:
     torch.set_num_threads(1)
     measured: dict[str, float] = {}
     seconds = []
-    for one in plan.packs:
-        config = one.cells[0].config
-        key = f"{len(one.cells)} {json.dumps(_shape(config.model_dump(mode='json')), sort_keys=True)}"
+    for pack in plan.packs:
+        config = pack.cells[0].config
+        key = f"{len(pack.cells)} {json.dumps(_shape(config.model_dump(mode='json')), sort_keys=True)}"
         if key not in measured:
-            measured[key] = _pack_seconds(one, data)
+            measured[key] = _pack_seconds(pack, data)
         seconds.append(measured[key])
     busy = [0.0] * max(1, slots)
     for value in sorted(seconds, reverse=True):
@@ -71,15 +71,17 @@ def _shape(config: dict[str, Any]) -> dict[str, Any]:
     return values | {PRETRAINING: _shape(config[PRETRAINING]) if config[PRETRAINING] else None}
 
 
-def _pack_seconds(one: Pack, data: DataSet) -> float:
-    owner, configs = family(one.cells[0].family), [cell.config for cell in one.cells]
-    first = [config.pretraining for config in configs if config.pretraining is not None]
+def _pack_seconds(pack: Pack, data: DataSet) -> float:
+    owner, configs = family(pack.cells[0].family), [cell.config for cell in pack.cells]
+    pretraining = [config.pretraining for config in configs if config.pretraining is not None]
     seconds = 0.0
-    for phase in filter(None, (first, configs)):
+    for phase in filter(None, (pretraining, configs)):
         problem = owner.problem(phase[0], data, torch.device("cpu"))
-        state = start_state(problem, phase, [cell.identity for cell in one.cells])
-        took: Measured = measure_pack(problem, phase, state, clock(problem.device))
+        state = start_state(problem, phase, [cell.identity for cell in pack.cells])
+        timing: PackSeconds = measure_pack(problem, phase, state, clock(problem.device))
         training = phase[0].training
         evaluations = -(-training.steps // training.evaluate_every)
-        seconds += training.steps * took.step + evaluations * took.quick + (took.final if phase is configs else 0.0)
+        seconds += (
+            training.steps * timing.step + evaluations * timing.quick + (timing.final if phase is configs else 0.0)
+        )
     return seconds

@@ -1,4 +1,4 @@
-"""What a person watches while a sweep runs: bars on a terminal, one line now and then in a log."""
+"""Progress of a running sweep: bars on a terminal, or a line at intervals in a log."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class ProgressDisplay:
         self._all_steps = {p.identity: p.cells[0].config.all_steps for p in packs}
         self._numbers = {p.identity: number for number, p in enumerate(packs, 1)}
         self._started = time.monotonic()
-        self._spoken = self._started - LOG_SECONDS
+        self._logged_at = self._started - LOG_SECONDS
         self._latest: dict[str, str] = {}
         self._bars = Progress(
             TextColumn("{task.description:<9}"),
@@ -58,7 +58,7 @@ class ProgressDisplay:
             self._bars.stop()
 
     def event(self, event: Event) -> None:
-        """A worker has told something."""
+        """Show a worker's event."""
         for note in event.notes:
             self._console.print(f"pack {self._numbers.get(event.pack, 0)}: {note}", highlight=False, soft_wrap=True)
         self._steps[event.pack] = max(event.step, self._steps.get(event.pack, 0))
@@ -72,10 +72,10 @@ class ProgressDisplay:
         self._bars.update(
             self._tasks[event.pack], completed=self._steps[event.pack], note=self._latest.get(event.pack, "")
         )
-        self._speak()
+        self._log()
 
     def ended(self, cell: str, cause: str | None = None) -> None:
-        """A cell has ended; it diverged where there is a `cause`, which is said at once."""
+        """Count a cell that has ended; it diverged where there is a `cause`, which is printed at once."""
         self._done += 1
         if cause is not None:
             self._diverged += 1
@@ -86,15 +86,17 @@ class ProgressDisplay:
     def _pause(self, now: float) -> float:
         return max(LOG_SECONDS, LOG_SHARE * (now - self._started))
 
-    def _speak(self) -> None:
+    def _log(self) -> None:
         now = time.monotonic()
-        if self._console.is_terminal or now - self._spoken < self._pause(now):
+        if self._console.is_terminal or now - self._logged_at < self._pause(now):
             return
-        self._spoken = now
+        self._logged_at = now
         steps, all_steps = sum(self._steps.values()), max(1, sum(self._all_steps.values()))
-        share, here = steps / all_steps, steps - sum(self._resumed_at.values())
+        share, own_steps = steps / all_steps, steps - sum(self._resumed_at.values())
         spent = now - self._started
-        left = f", about {duration(spent * (all_steps - steps) / here)} left" if here > 0.02 * all_steps else ""
+        left = (
+            f", about {duration(spent * (all_steps - steps) / own_steps)} left" if own_steps > 0.02 * all_steps else ""
+        )
         notes = "; ".join(f"pack {self._numbers.get(p, 0)}: {text}" for p, text in self._latest.items())
         self._console.print(
             f"{duration(spent)}: {self._done}/{self._total} cells, {share:.0%} of the steps{left} ({notes})",
@@ -104,7 +106,7 @@ class ProgressDisplay:
 
 
 def describe(metrics: Mapping[str, Sequence[float]]) -> str:
-    """The range of rates of a pack's cells and the middle of their negative ELBOs, in one short phrase."""
+    """The range of rates of a pack's cells and the median of their negative ELBOs, in one short phrase."""
     rates, elbos = metrics.get("valid/rate", []), metrics.get("valid/elbo", [])
     if not rates:
         return ""
@@ -114,7 +116,7 @@ def describe(metrics: Mapping[str, Sequence[float]]) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 05 min`."""
+    """Seconds in words: `45 s`, `12 min`, `3 h 05 min`."""
     if seconds < 90:
         return f"{max(0, seconds):.0f} s"
     minutes = round(seconds / 60)

@@ -1,7 +1,7 @@
 """Runs the packs of a plan on Ray and passes their events on to the tracker and the progress display.
 
-Ray keeps nothing that counts: finished files and checkpoints are in the sweep's own storage, so that a driver killed at
-any moment loses at most the steps since the last checkpoint.
+No result depends on Ray's files: finished files and checkpoints are in the sweep's own storage, so that a driver killed
+at any moment loses at most the steps since the last checkpoint.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ from typing import Any
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # ours leaves at once: nothing of Tune's is kept
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # ours stops at once: no file of Tune's is needed
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its tables would stand between our own lines
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
@@ -34,7 +34,7 @@ from vaesweep.sweep.storage import Storage, finished_name
 from vaesweep.sweep.tracking import Tracker
 from vaesweep.training import finished
 
-WAITING_BYTES = 2**28  # memory of a process that builds a trainer and waits
+WAITING_BYTES = 2**28  # memory of a trial that builds a trainer and waits
 # Tune prints whole tracebacks of trials; we name each failed cell with its cause.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
@@ -43,7 +43,7 @@ OBJECT_STORE_BYTES = 300 * 2**20  # of a local Ray: the data once, and events
 
 @dataclass(frozen=True)
 class Resources:
-    """The resources of every pack: its workers, what each of them takes, and the cluster that has them."""
+    """The resources of every pack: its workers, the CPUs and GPUs of each, and the cluster that has them."""
 
     workers: int = 1
     cpus: float = 1.0
@@ -52,7 +52,7 @@ class Resources:
 
     @property
     def cluster(self) -> str | None:
-        """The cluster that is there already, by the address given or RAY_ADDRESS; else a Ray of this command's own."""
+        """Address of a running cluster, as given or from RAY_ADDRESS; `None` for a local Ray of this command's own."""
         return self.address or os.environ.get("RAY_ADDRESS") or None
 
     def share(self, packs: int) -> float:
@@ -60,7 +60,7 @@ class Resources:
         return min(1.0, self.gpus) if self.gpus else 1.0 / max(1, packs * self.workers)
 
     def slots(self, available: Mapping[str, float]) -> int:
-        """How many packs a cluster with `available` CPUs and GPUs holds at once, at least one."""
+        """The number of packs that a cluster with `available` CPUs and GPUs runs at once, at least one."""
         counts = [available.get("CPU", 0) / (self.cpus * self.workers)]
         if self.gpus:
             counts.append(available.get("GPU", 0) / (self.gpus * self.workers))
@@ -69,7 +69,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """How a run of packs ended. `failed` maps cells to causes."""
+    """The outcomes of a run of packs. `failed` maps cells to causes."""
 
     finished: int
     failed: Mapping[str, str]
@@ -78,7 +78,7 @@ class Outcomes:
 
 @contextlib.contextmanager
 def connected(resources: Resources) -> Iterator[dict[str, float]]:
-    """What the cluster has that `resources` names, or a local Ray that ends with this context: CPUs and GPUs."""
+    """Context connected to the Ray cluster of `resources`, or to a local one that ends with it; gives CPUs and GPUs."""
     environment = {"env_vars": worker_environment()}
     common = {"runtime_env": environment, "log_to_driver": False, "logging_level": logging.ERROR}
     try:
@@ -97,17 +97,15 @@ def connected(resources: Resources) -> Iterator[dict[str, float]]:
     try:
         available = ray.cluster_resources()
         if not resources.cluster and resources.gpus * resources.workers > available.get("GPU", 0):
-            found = f"{available.get('GPU', 0):g} GPUs"
-            raise UserError(
-                f"--gpus {resources.gpus:g}: this machine has {found}; use fewer, or a cluster by --address"
-            )
+            gpus = f"{available.get('GPU', 0):g} GPUs"
+            raise UserError(f"--gpus {resources.gpus:g}: this machine has {gpus}; use fewer, or a cluster by --address")
         yield available
     finally:
         ray.shutdown()
 
 
 def _check_reachable(address: str) -> None:
-    """Raise at once if nobody listens at `host:port`; Ray itself would try for minutes."""
+    """Raise at once if nothing listens at `host:port`; Ray itself would try for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host, int(port)), timeout=15).close()
@@ -127,18 +125,18 @@ def run_packs(
     tracker: Tracker,
     display: ProgressDisplay,
 ) -> Outcomes:
-    """Train all packs; returns when each has ended, failed for good, or the user has pressed Ctrl-C."""
+    """Train all packs and return when each has ended or failed for good, or when the user has pressed Ctrl-C."""
     callback = _EventCallback(storage, tracker, display)
     with tempfile.TemporaryDirectory(prefix="vaesweep-") as scratch:
-        # Tune and Train keep notes, which nobody reads; on a cluster every node must reach them.
-        notes = f"{storage.uri}/ray" if resources.cluster else scratch
+        # Tune and Train keep files that are not used; on a cluster every node must reach them.
+        ray_folder = f"{storage.uri}/ray" if resources.cluster else scratch
         tuner = tune.Tuner(
             _with_resources(resources, data),
-            param_space=_space(jobs, resources, notes),
+            param_space=_space(jobs, resources, ray_folder),
             tune_config=tune.TuneConfig(max_concurrent_trials=slots),
             run_config=tune.RunConfig(
                 name="packs",
-                storage_path=notes,
+                storage_path=ray_folder,
                 callbacks=[callback],
                 verbose=0,
                 failure_config=tune.FailureConfig(RETRIES),
@@ -169,11 +167,11 @@ class _EventCallback(tune.Callback):
         self.collected: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles its callbacks into its notes, and this one is of use to a living driver only."""
+        """An empty state: Tune pickles its callbacks into its files, and this one is of use to its driver only."""
         return {}
 
     def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **_: Any) -> None:
-        """A worker's event, as the one entry of a Tune result."""
+        """Handle a worker's event, which is the one entry of a Tune result."""
         if EVENT not in result:
             return
         event = Event.from_json(result[EVENT])
@@ -191,9 +189,9 @@ class _EventCallback(tune.Callback):
         if not self._storage.exists(name):
             return False
         data = self._storage.read(name)
-        found = finished.from_bytes(data, f"{self._storage.uri}/{name}")
-        self._tracker.ended(found, data)
-        self._display.ended(found.cell, found.cause)
+        finished_cell = finished.from_bytes(data, f"{self._storage.uri}/{name}")
+        self._tracker.ended(finished_cell, data)
+        self._display.ended(finished_cell.cell, finished_cell.cause)
         self.collected.add(cell)
         return True
 
@@ -209,15 +207,15 @@ def _space(jobs: Sequence[PackJob], resources: Resources, scratch: str) -> dict[
     packs = [{"pack": job.pack, "job": job.to_json()} for job in jobs]
     per_worker = {"CPU": resources.cpus} | ({"GPU": resources.gpus} if resources.gpus else {})
     common = {"workers": resources.workers, "gpus": resources.gpus, "per_worker": per_worker, "scratch": scratch}
-    return {PACK: tune.grid_search([one | common for one in packs])}
+    return {PACK: tune.grid_search([pack | common for pack in packs])}
 
 
-def job_of(one: Pack, storage: Storage, options: Options, share: float = 1.0) -> PackJob:
+def job_of(pack: Pack, storage: Storage, options: Options, share: float = 1.0) -> PackJob:
     """The job of a pack, which has `share` of a device."""
     return PackJob(
-        pack=one.identity,
-        family=one.cells[0].family,
-        configs={cell.identity: cell.config.model_dump_json() for cell in one.cells},
+        pack=pack.identity,
+        family=pack.cells[0].family,
+        configs={cell.identity: cell.config.model_dump_json() for cell in pack.cells},
         storage=storage.uri,
         checkpoint_seconds=options.checkpoint_seconds,
         pack_size=options.pack_size,
@@ -227,21 +225,21 @@ def job_of(one: Pack, storage: Storage, options: Options, share: float = 1.0) ->
 
 
 def _causes(results: tune.ResultGrid) -> dict[str, str]:
-    """Why packs failed for good, by pack."""
+    """Causes of packs that failed for good, by pack."""
     return {r.config[PACK]["pack"]: _last_line(r.error) for r in results if r.error is not None and r.config}
 
 
 def _last_line(error: BaseException) -> str:
-    """What a remote traceback ends with: the error itself."""
+    """The last line of a remote traceback: the error itself."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 
 
 @contextlib.contextmanager
 def _terminate_as_interrupt() -> Iterator[None]:
-    """Take a polite SIGTERM, as `ray job stop` and Kubernetes send, for a Ctrl-C."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Context in which SIGTERM, as `ray job stop` and Kubernetes send it, acts as Ctrl-C."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous)

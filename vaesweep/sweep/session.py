@@ -1,4 +1,4 @@
-"""One command from its options to tracked cells: read data, make cells, see what is done, run the rest.
+"""One command from its options to tracked cells: read data, make cells, find those done, run the rest.
 
 --data ──► data ─┐
 preset, --set ───┴─► cells ──► plan (less what MLflow and the storage have) ──► packs on Ray ──► MLflow
@@ -35,7 +35,7 @@ from vaesweep.vocabulary import SETTLED, Outcome, Tag, store_uri
 
 @dataclass(frozen=True)
 class Options:
-    """What the user asked for; the names are the command line's."""
+    """The user's options, by the names of the command line."""
 
     preset: str
     data: str
@@ -52,7 +52,7 @@ class Options:
 
 
 class Session:
-    """A sweep with its options. Everything that can be wrong is refused before Ray starts."""
+    """A sweep with its options. Bad input is refused before Ray starts."""
 
     def __init__(self, sweep: Sweep, options: Options) -> None:
         self.sweep, self.options = sweep, options
@@ -72,7 +72,7 @@ class Session:
         self.storage = Storage(options.storage or str(options.out / "cells"))
 
     def plan(self, slots: int) -> Plan:
-        """What is left to do, given what MLflow and the storage have; `slots` packs run at once."""
+        """The plan of the cells that neither MLflow nor the storage has as ended; `slots` packs run at once."""
         outcomes: dict[str, Outcome | None] = {cell: run.outcome for cell, run in self.tracked.items()}
         for cell in self.recovered():
             outcomes[cell] = Outcome.FINISHED
@@ -82,8 +82,8 @@ class Session:
         """Cells with a finished file that MLflow does not know as finished."""
         files = set(self.storage.names(FINISHED))
         ended = {cell for cell, run in self.tracked.items() if run.outcome in SETTLED}
-        mine = (cell.identity for cell in self.cells)
-        return [cell for cell in mine if cell not in ended and finished_name(cell) in files]
+        identities = (cell.identity for cell in self.cells)
+        return [cell for cell in identities if cell not in ended and finished_name(cell) in files]
 
     @cached_property
     def tracked(self) -> dict[str, TrackedRun]:
@@ -99,7 +99,7 @@ class Session:
         return Store(store_uri(), self.sweep.name)
 
     def record(self, plan: Plan) -> dict[str, Any]:
-        """What the parent run remembers of the sweep, for the analysis to read."""
+        """The record of the sweep that its parent run stores, for the analysis to read."""
         axes, _ = axes_and_single(self.preset, self.options.settings)
         return {
             "sweep": plan.sweep_identity(self.sweep.name),
@@ -127,7 +127,7 @@ class Session:
         return Tracker(self.store, parent, self.cells, self.tracked, own), parent
 
     def hand_over_recovered(self, tracker: Tracker) -> int:
-        """Complete the runs of cells that were finished but not fully tracked; how many."""
+        """Complete the runs of cells that were finished but not fully tracked, and return their number."""
         cells = self.recovered()
         for cell in cells:
             data = self.storage.read(finished_name(cell))
@@ -137,15 +137,15 @@ class Session:
 
 def check_weights(owner: Family, config: CellConfig, data: DataSet) -> None:
     """Refuse a cell whose pretraining leaves it weights of other names or shapes than its own."""
-    first, own = (
-        dict(layout_of(owner.problem(one, data, torch.device("cpu")).build()))
-        for one in (config.pretraining or config, config)
+    pretraining, own = (
+        dict(layout_of(owner.problem(phase, data, torch.device("cpu")).build()))
+        for phase in (config.pretraining or config, config)
     )
-    for name in {**first, **own}:
-        if first.get(name) != own.get(name):
+    for name in {**pretraining, **own}:
+        if pretraining.get(name) != own.get(name):
             raise UserError(
-                f"pretraining.model: {name} is {_shape(first.get(name))} in pretraining and {_shape(own.get(name))} in "
-                "the cell that starts from it; give both one size"
+                f"pretraining.model: {name} is {_shape(pretraining.get(name))} in pretraining and "
+                f"{_shape(own.get(name))} in the cell that starts from it; give both one size"
             )
 
 
@@ -154,7 +154,7 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 
 def describe(session: Session, plan: Plan, console: Console) -> None:
-    """Say what was read and what is to do."""
+    """Print the summary of the data and the numbers of cells, done and left."""
     for line in session.data.summary:
         console.print(f"data: {line}", highlight=False, soft_wrap=True)
     sizes = sorted((len(pack.cells) for pack in plan.packs), reverse=True)
@@ -174,10 +174,10 @@ def code_version() -> str:
     return f"{vaesweep.__version__} {commit}{dirty}"
 
 
-def _git(folder: Path, *words: str) -> str:
+def _git(folder: Path, *arguments: str) -> str:
     environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
     done = subprocess.run(
-        ["git", *words], cwd=folder, capture_output=True, text=True, check=True, timeout=10, env=environment
+        ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10, env=environment
     )
     return done.stdout.strip()
 
@@ -187,7 +187,7 @@ def _range(sizes: Sequence[int]) -> str:
 
 
 def check_writable(folder: Path) -> None:
-    """Make `folder`, and refuse it where nothing can be written there, before hours of training find out."""
+    """Create `folder`, and refuse it where nothing can be written there, before hours of training are lost."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
@@ -196,7 +196,7 @@ def check_writable(folder: Path) -> None:
 
 
 def check_counts(options: Options) -> None:
-    """Refuse counts that cannot be."""
+    """Refuse counts and seconds that are out of range."""
     for name, value, least in (("--pack-size", options.pack_size, 1), ("--workers", options.workers, 1)):
         if value is not None and value < least:
             raise UserError(f"{name} {value}: must be at least {least}")

@@ -1,4 +1,4 @@
-"""Dotted settings: `training.steps=2000` put into a configuration, typed, and refused with a suggestion if unknown."""
+"""Dotted settings such as `training.steps=2000`: typed, put into a configuration, refused with a hint if unknown."""
 
 import difflib
 import re
@@ -13,57 +13,57 @@ from vaesweep.errors import UserError
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 Settings = Mapping[str, Any]  # by dotted key
-PRETRAINING = "pretraining"  # the field of a cell that holds a cell: what is set below it stands over the cell's own
-_FIRST = f"{PRETRAINING}."
+PRETRAINING = "pretraining"  # the field of a cell that holds a cell: settings below it override the cell's own
+_PREFIX = f"{PRETRAINING}."
 
 
-class _Values(yaml.SafeLoader):
-    """YAML as people write numbers: `1e-3` is one, where YAML 1.1 takes it for a word; nothing is a date."""
+class _Loader(yaml.SafeLoader):
+    """YAML loader that reads `1e-3` as a number, which YAML 1.1 reads as a string, and no value as a date."""
 
     yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        character: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for character, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
 
 _EXPONENTIAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
-_Values.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENTIAL, list("-+.0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENTIAL, list("-+.0123456789"))
 
 
 def parse(words: Iterable[str]) -> dict[str, Any]:
-    """`key=value` words to values: numbers, true/false, null, strings and `[lists]`, written as in YAML."""
-    found: dict[str, Any] = {}
+    """Values by key from `key=value` words: numbers, true/false, null, strings and `[lists]`, written as in YAML."""
+    values: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or not key.strip():
             raise UserError(f"--set {word}: write dotted.key=value, such as training.steps=2000")
         try:
-            found[key.strip()] = yaml.load(text, _Values)
+            values[key.strip()] = yaml.load(text, _Loader)
         except yaml.YAMLError:
             raise UserError(f"--set {word}: {text!r} is not a number, a word or a [list]") from None
-    return found
+    return values
 
 
 def build(kind: type[ConfigT], settings: Settings) -> ConfigT:
     """The configuration of class `kind` with `settings` put in; every fault is a `UserError` that names its key.
 
-    Where there are settings of pretraining, it is a configuration too: that with those put in over the others.
+    Where there are settings of pretraining, it is a configuration too: of the cell's settings with those over them.
     """
-    own, first = _split(settings)
-    built = _build(kind, own, "")
-    if not first:
-        return built
-    return built.model_copy(update={PRETRAINING: _build(kind, combine(own, first), _FIRST)})
+    own, pretraining = _split(settings)
+    config = _build(kind, own, "")
+    if not pretraining:
+        return config
+    return config.model_copy(update={PRETRAINING: _build(kind, combine(own, pretraining), _PREFIX)})
 
 
 def _split(settings: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What is set of a cell, and of its pretraining, keyed as the cell's."""
+    """The settings of a cell, and those of its pretraining, with the cell's keys."""
     if settings.get(PRETRAINING) is not None:
-        raise UserError(f"setting {PRETRAINING}: set what is below it, such as {_FIRST}training.steps=2000, or null")
-    first = {key.removeprefix(_FIRST): value for key, value in settings.items() if key.startswith(_FIRST)}
-    if any(key.partition(".")[0] == PRETRAINING for key in first):
-        raise UserError(f"setting {_FIRST}{PRETRAINING}: there is one pretraining, not one before another")
-    return {key: value for key, value in settings.items() if not key.startswith(_FIRST)}, first
+        raise UserError(f"setting {PRETRAINING}: set what is below it, such as {_PREFIX}training.steps=2000, or null")
+    pretraining = {key.removeprefix(_PREFIX): value for key, value in settings.items() if key.startswith(_PREFIX)}
+    if any(key.partition(".")[0] == PRETRAINING for key in pretraining):
+        raise UserError(f"setting {_PREFIX}{PRETRAINING}: there is one pretraining, not one before another")
+    return {key: value for key, value in settings.items() if not key.startswith(_PREFIX)}, pretraining
 
 
 def _build(kind: type[ConfigT], settings: Settings, prefix: str) -> ConfigT:
@@ -79,23 +79,23 @@ def _build(kind: type[ConfigT], settings: Settings, prefix: str) -> ConfigT:
 def _is_entry(kind: type[BaseModel], key: str) -> bool:
     """Whether a known dotted key names an entry of a dictionary, which null leaves out, and no field."""
     places: list[Any] = [kind]
-    *rooms, _ = key.split(".")
-    for room in rooms:
-        places = _below(places, room)
+    *parents, _ = key.split(".")
+    for parent in parents:
+        places = _below(places, parent)
     return any(name is None for place in places for name, _ in _children(place))
 
 
 def combine(*layers: Settings) -> dict[str, Any]:
-    """Later layers over earlier ones. A new `kind` clears what earlier layers said of the old one, null of anything."""
+    """Settings of later layers over earlier ones. A new `kind`, and null, clear earlier settings below the same key."""
     combined: dict[str, Any] = {}
     for layer in layers:
         cleared = tuple(f"{key}." for key, value in layer.items() if value is None)
         kept = {k: v for k, v in combined.items() if not k.startswith(cleared)}
         combined = {k: v for k, v in kept.items() if v is not None or not _any_below(k, layer)}
         for key in (key for key in layer if key.endswith(".kind")):
-            room = key.removesuffix("kind")
+            prefix = key.removesuffix("kind")
             if combined.get(key, layer[key]) != layer[key]:
-                combined = {k: v for k, v in combined.items() if not k.startswith(room)}
+                combined = {k: v for k, v in combined.items() if not k.startswith(prefix)}
         combined.update(layer)
     return combined
 
@@ -107,27 +107,27 @@ def _any_below(key: str, settings: Settings) -> bool:
 def check_key(kind: type[BaseModel], key: str, prefix: str = "") -> None:
     """Refuse a dotted key that no configuration of class `kind` has, with the nearest one that exists.
 
-    `prefix` is what people write before it.
+    `prefix` stands before the key in messages.
     """
     places: list[Any] = [kind]
-    done: list[str] = []
+    path: list[str] = []
     for part in key.split("."):
         names = [child for place in places for child in _children(place)]
         if not names:
-            raise UserError(f"setting {prefix}{key}: {'.'.join(done)} is a single value, it has no {part!r}")
-        found = _below(places, part)
-        if not found:
-            known = [name for name, _ in names if name]
-            near = difflib.get_close_matches(part, known, n=1, cutoff=0.5)
-            better = ".".join([*done, near[0] if near else "…"])
+            raise UserError(f"setting {prefix}{key}: {'.'.join(path)} is a single value, it has no {part!r}")
+        children = _below(places, part)
+        if not children:
+            known_names = [name for name, _ in names if name]
+            near = difflib.get_close_matches(part, known_names, n=1, cutoff=0.5)
+            better = ".".join([*path, near[0] if near else "…"])
             hint = (
                 f"did you mean {better}?"
                 if near
-                else f"{'.'.join(done) or 'there'} has {', '.join(sorted(set(known)))}"
+                else f"{'.'.join(path) or 'there'} has {', '.join(sorted(set(known_names)))}"
             )
             raise UserError(f"setting {prefix}{key}: there is no such setting; {hint}")
-        done.append(part)
-        places = found
+        path.append(part)
+        places = children
 
 
 def _below(places: Iterable[Any], part: str) -> list[Any]:
@@ -136,7 +136,7 @@ def _below(places: Iterable[Any], part: str) -> list[Any]:
 
 
 def _children(annotation: Any) -> list[tuple[str | None, Any]]:
-    """Names and annotations below an annotation; the name is `None` where any name goes, as in a dictionary."""
+    """Names and annotations below an annotation; the name is `None` where any name is allowed, as in a dictionary."""
     origin = get_origin(annotation)
     if origin is Annotated:
         return _children(get_args(annotation)[0])
@@ -152,12 +152,12 @@ def _children(annotation: Any) -> list[tuple[str | None, Any]]:
 def _nested(settings: Settings) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for key, value in settings.items():
-        *rooms, last = key.split(".")
+        *parents, last = key.split(".")
         place = tree
-        for room in rooms:
-            place = place.setdefault(room, {})
+        for parent in parents:
+            place = place.setdefault(parent, {})
             if not isinstance(place, dict):
-                raise UserError(f"setting {key}: {room} was set to a single value before")
+                raise UserError(f"setting {key}: {parent} was set to a single value before")
         place[last] = value
     return tree
 
@@ -171,10 +171,10 @@ def _merge(default: Any, over: Any) -> Any:
 
 
 def _explain(kind: type[BaseModel], error: ValidationError, settings: Settings, prefix: str) -> str:
-    first = error.errors()[0]
-    key = _dotted(kind, [str(part) for part in first["loc"]])
+    fault = error.errors()[0]
+    key = _dotted(kind, [str(part) for part in fault["loc"]])
     value = f"={settings[key]}" if key in settings else ""
-    message = first["msg"].removeprefix("Value error, ")
+    message = fault["msg"].removeprefix("Value error, ")
     return f"setting {prefix}{key}{value}: {message[0].lower()}{message[1:]}"
 
 

@@ -1,9 +1,9 @@
-"""Files that outlive a process: checkpoints of packs, and finished cells. A local folder or any URI that pyarrow knows.
+"""Storage of checkpoints of packs and of finished cells, in a local folder or at any URI that pyarrow supports.
 
     <storage>/checkpoints/<cells>-<step>.safetensors  the latest state of cells that step together
     <storage>/finished/<cell>.safetensors             a finished cell: weights, history, final metrics
 
-A file appears whole or not at all.
+Writes are atomic.
 """
 
 import os
@@ -29,11 +29,11 @@ class Storage:
 
     @property
     def folder(self) -> Path | None:
-        """The local folder that this is, `None` for anything further away."""
+        """The local folder, `None` for a remote storage."""
         return Path(self._root) if isinstance(self._fs, fs.LocalFileSystem) else None
 
     def write(self, name: str, data: bytes) -> None:
-        """Put `data` under `name`, atomically."""
+        """Write `data` to `name`, atomically."""
         path = f"{self._root}/{name}"
         self._fs.create_dir(os.path.dirname(path), recursive=True)
         if not isinstance(self._fs, fs.LocalFileSystem):  # an object store's upload is atomic by itself
@@ -61,20 +61,20 @@ class Storage:
         )
 
     def exists(self, name: str) -> bool:
-        """Whether `name` is there."""
+        """Whether the file `name` exists."""
         return bool(self._fs.get_file_info(f"{self._root}/{name}").is_file)
 
     def delete(self, name: str) -> None:
-        """Remove `name` if it is there."""
+        """Delete the file `name` if it exists."""
         if self.exists(name):
             self._fs.delete_file(f"{self._root}/{name}")
 
 
 def finished_name(cell: str) -> str:
-    """Where a finished cell lies."""
+    """The name of a finished cell's file."""
     return f"{FINISHED}/{cell}{SUFFIX}"
 
 
 def checkpoint_name(group: str, step: int) -> str:
-    """Where the state of a group of cells that step together lies after `step` steps."""
+    """The name of the file of a group of cells that step together, after `step` steps."""
     return f"{CHECKPOINTS}/{group}-{step}{SUFFIX}"

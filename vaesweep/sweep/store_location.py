@@ -1,4 +1,4 @@
-"""The place of a tracking store: a server that must answer, or an SQLite file in a folder that must be there."""
+"""The place of a tracking store: a server that must answer, or an SQLite file in a folder that must exist."""
 
 import urllib.error
 import urllib.request
@@ -15,7 +15,7 @@ PATIENCE = 120.0  # seconds; MLflow makes a new store's tables in some five
 
 
 def check_server(uri: str) -> None:
-    """Refuse a server that nobody answers for, at once: MLflow itself would try for minutes."""
+    """Refuse a server that does not answer, at once: MLflow itself would try for minutes."""
     if not uri.startswith(("http://", "https://")):
         return
     try:
@@ -27,10 +27,10 @@ def check_server(uri: str) -> None:
 
 
 @contextmanager
-def made_alone(uri: str) -> Iterator[None]:
-    """While an SQLite store may be made: its folder is there, and no other command makes the same one meanwhile.
+def creation_lock(uri: str) -> Iterator[None]:
+    """Context in which an SQLite store may be created: its folder exists, and no other command creates the same store.
 
-    Two commands that find no tables would both make them, and MLflow's migrations fail where that happens. UserError
+    Two commands that find no tables would both create them, and MLflow's migrations fail where that happens. UserError
     where another command holds the store for minutes.
     """
     if not uri.startswith(SQLITE):
@@ -52,7 +52,7 @@ def made_alone(uri: str) -> Iterator[None]:
 
 
 def local_artifacts(uri: str, experiment: str) -> str | None:
-    """Where an experiment's artifacts go beside an SQLite store; None for a server, which knows itself."""
+    """URI of the folder of an experiment's artifacts beside an SQLite store; None for a server, which has its own."""
     return (_file(uri).parent / "mlflow-artifacts" / experiment).as_uri() if uri.startswith(SQLITE) else None
 
 

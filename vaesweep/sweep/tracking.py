@@ -27,7 +27,7 @@ from mlflow.tracking import MlflowClient  # noqa: E402
 
 from vaesweep.errors import UserError  # noqa: E402
 from vaesweep.sweep.cells import Cell, parameters  # noqa: E402
-from vaesweep.sweep.store_location import check_server, local_artifacts, made_alone  # noqa: E402
+from vaesweep.sweep.store_location import check_server, creation_lock, local_artifacts  # noqa: E402
 from vaesweep.training.finished import FinishedCell  # noqa: E402
 from vaesweep.vocabulary import (  # noqa: E402
     CONFIG_FILE,
@@ -58,13 +58,13 @@ class TrackedRun:
 
 
 class Store:
-    """One experiment of a tracking store: finds, makes and fills runs. Every call waits for the store."""
+    """One experiment of a tracking store: finds, creates and fills runs. Every call waits for the store."""
 
     def __init__(self, uri: str, experiment: str) -> None:
         self.uri, self.experiment = uri, experiment
         check_server(uri)
         try:
-            with made_alone(uri):
+            with creation_lock(uri):
                 self._client = MlflowClient(tracking_uri=uri)
                 self._experiment = self._client.get_experiment_by_name(experiment)
         except MlflowException as error:
@@ -77,7 +77,7 @@ class Store:
 
     @cached_property
     def id(self) -> str:
-        """The experiment, made if need be."""
+        """The experiment's identity; the experiment is created if need be."""
         if self._experiment is None:
             return str(
                 self._client.create_experiment(self.experiment, local_artifacts(self.uri, self.experiment), UI_KIND)
@@ -94,8 +94,8 @@ class Store:
     def open_sweep(self, record: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         """The parent run of the sweep with identity `record["sweep"]`, new or reopened, with its record stored."""
         identity = record["sweep"]
-        wanted = f"tags.`{Tag.KIND}` = '{RunKind.SWEEP}' and tags.`{Tag.SWEEP}` = '{identity}'"
-        run_id = next((run.info.run_id for run in self._search(wanted)), None)
+        query = f"tags.`{Tag.KIND}` = '{RunKind.SWEEP}' and tags.`{Tag.SWEEP}` = '{identity}'"
+        run_id = next((run.info.run_id for run in self._search(query)), None)
         if run_id is None:
             own = {Tag.KIND: RunKind.SWEEP, Tag.SWEEP: identity, **tags}
             run = self._client.create_run(self.id, tags=own, run_name=f"{record['name']} {record['preset']}")
@@ -116,7 +116,7 @@ class Store:
         return run_id
 
     def reopen(self, run_id: str, cell: Cell) -> set[tuple[str, int]]:
-        """Mark a cell's run as running again; the points it holds already, as (metric, step)."""
+        """Mark a cell's run as running again and return the points that it has already, as (metric, step)."""
         self._client.update_run(run_id, status="RUNNING")
         self._log_configuration(run_id, cell)  # in case its process died before it had
         names = self._client.get_run(run_id).data.metrics
@@ -142,17 +142,17 @@ class Store:
         self._client.log_dict(run_id, value, name)
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """Set tags."""
+        """Set a run's tags."""
         self._client.log_batch(run_id, tags=[RunTag(str(key), value[:5000]) for key, value in tags.items()])
 
     def end(self, run_id: str, status: str) -> None:
         """Set a run's final status: FINISHED, FAILED or KILLED."""
         self._client.set_terminated(run_id, status)
 
-    def _search(self, wanted: str) -> Iterator[Any]:
+    def _search(self, query: str) -> Iterator[Any]:
         token = None
         while True:
-            page = self._client.search_runs([self.id], wanted, max_results=1000, page_token=token)
+            page = self._client.search_runs([self.id], query, max_results=1000, page_token=token)
             yield from page
             token = page.token
             if not token:
@@ -160,11 +160,11 @@ class Store:
 
 
 class TrackingError(RuntimeError):
-    """The tracking store failed; what it lacks is in the finished files."""
+    """Failure of the tracking store; all that it lacks is in the finished files."""
 
 
 class Tracker:
-    """Writes cells' runs from a thread of its own; the driver only puts things into its queue.
+    """Writes cells' runs from a thread of its own; the driver only fills its queue.
 
     Use as a context: leaving it waits until everything is written. A store that fails does not stop the training, whose
     finished files hold all that MLflow lacks; it is a `TrackingError` when the context is left.
@@ -200,19 +200,19 @@ class Tracker:
             raise TrackingError(f"{one_line(self._error)}; no finished cell is lost: {AGAIN}") from self._error
 
     def points(self, step: int, cells: Sequence[str], metrics: Mapping[str, Sequence[float]]) -> None:
-        """New points of several cells at one step."""
+        """Add new points of several cells at one step."""
         self._queue.put(("points", step, list(cells), metrics))
 
     def ended(self, cell: FinishedCell, file: bytes) -> None:
-        """A cell has its finished file: complete its run from it and close the run."""
+        """Complete a cell's run from its finished file, and close the run."""
         self._queue.put(("ended", cell, file))
 
     def failed(self, cell: str, cause: str) -> None:
-        """A cell could not be trained to its end; the same command will try it again."""
+        """Close the run of a cell that could not be trained to its end; the same command will try it again."""
         self._queue.put(("failed", cell, cause))
 
     def interrupted(self) -> None:
-        """Everything that still runs was stopped and can be resumed."""
+        """Close all open runs, whose cells were stopped and can be resumed."""
         self._queue.put(("interrupted",))
 
     def _work(self) -> None:
@@ -236,7 +236,7 @@ class Tracker:
                     self._flush()
                     due = time.monotonic() + FLUSH_SECONDS
             self._flush()
-        except Exception as error:  # whatever it is, training goes on and the driver hears of it at the end
+        except Exception as error:  # whatever it is, training goes on and the driver raises it at the end
             self._error = error
             logging.getLogger(__name__).warning("tracking has stopped, training goes on: %s", one_line(error))
 
@@ -247,8 +247,8 @@ class Tracker:
     def _ended(self, cell: FinishedCell, file: bytes) -> None:
         run = self._run(cell.cell)
         self._add(cell.cell, list(_points_of(cell)))
-        named = {final(*name.rsplit("/", 1)): value for name, value in cell.metrics.items()}
-        self._add(cell.cell, [(name, cell.step, value) for name, value in named.items()])
+        finals = {final(*name.rsplit("/", 1)): value for name, value in cell.metrics.items()}
+        self._add(cell.cell, [(name, cell.step, value) for name, value in finals.items()])
         self._flush_cell(cell.cell)
         self._artifacts(run, cell, file)
         diverged = cell.diverged is not None
@@ -285,7 +285,7 @@ class Tracker:
         self._open.discard(cell)
 
     def _run(self, cell: str) -> str:
-        """The cell's run; an older one is reopened, with what it holds."""
+        """The cell's run; an older one is reopened, and its points are not written again."""
         if cell not in self._runs:
             tracked = self._tracked.get(cell)
             if tracked is None:
@@ -293,9 +293,9 @@ class Tracker:
                 self._written[cell] = set()
             else:
                 self._written[cell] = self._store.reopen(tracked.run_id, self._cells[cell])
-                again = {key: value for key, value in self._tags[cell].items() if key in (Tag.PACK, Tag.CODE)}
-                if Tag.PACK in again:  # it trains on; a cell that is only tracked late keeps what it was trained with
-                    self._store.tag(tracked.run_id, again)
+                tags = {key: value for key, value in self._tags[cell].items() if key in (Tag.PACK, Tag.CODE)}
+                if Tag.PACK in tags:  # it trains on; a cell that is only tracked late keeps what it was trained with
+                    self._store.tag(tracked.run_id, tags)
                 self._runs[cell] = tracked.run_id
             self._open.add(cell)
         return self._runs[cell]
@@ -327,6 +327,6 @@ def _points_of(cell: FinishedCell) -> Iterator[Point]:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of a store's error that says anything, or its kind; SQL and advice come after it."""
+    """The first line of a store's error that is not empty, or its class; SQL and advice come after it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__

@@ -44,7 +44,7 @@ def run_job(job: PackJob, data: DataSet, report: Report, device: torch.device) -
 
 @dataclass(frozen=True)
 class _Training:
-    """Cells on their way to finished files, as many at a time as fit; what a device has no memory for is halved."""
+    """Training of a job's cells, as many at a time as fit; that number is halved where a device runs out of memory."""
 
     job: PackJob
     storage: Storage
@@ -59,7 +59,7 @@ class _Training:
         while left:
             if notes:
                 self.report(Event(self.job.pack, 0, self.configs[left[0]].all_steps, notes=notes))
-            if self._go_on(left, size):
+            if self._train_from_checkpoints(left, size):
                 return
             left = [cell for cell in left if not self.storage.exists(finished_name(cell))]
             size = max(1, min(size, len(left)) // 2)
@@ -68,20 +68,20 @@ class _Training:
             if self.phases[0].device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _go_on(self, cells: Sequence[str], size: int) -> bool:
+    def _train_from_checkpoints(self, cells: Sequence[str], size: int) -> bool:
         """Train `cells` from their latest checkpoints; false where the device has run out of memory."""
         world = current_world()
         fresh = start_state(self.phases[0].problem, self.phases[0].of(cells), cells)
         done = 0
-        for whole in resumed(fresh, latest_states(self.storage, cells)):
-            for start in range(0, len(whole.cells), size):
-                state = whole.select(range(start, min(start + size, len(whole.cells))))
+        for group in resumed(fresh, latest_states(self.storage, cells)):
+            for start in range(0, len(group.cells), size):
+                state = group.select(range(start, min(start + size, len(group.cells))))
                 before = len(self.job.configs) - len(cells) + done
                 listener = _PackWriter(self.job, state.cells, before, self.storage, self.configs, self.report, world)
                 try:
                     self._train(state, listener, world)
                 except (MemoryError, RuntimeError) as error:
-                    if world.size > 1 or len(state.cells) == 1 or not memory.ran_out(error):
+                    if world.size > 1 or len(state.cells) == 1 or not memory.is_out_of_memory(error):
                         raise
                     return False
                 listener.close()
@@ -89,12 +89,12 @@ class _Training:
         return True
 
     def _train(self, state: PackState, listener: "_PackWriter", world: World) -> None:
-        """Take the cells of `state` to their ends, by way of pretraining where they are not through with it."""
+        """Train the cells of `state` to their ends, after pretraining where it is not done."""
         *before, last = self.phases
-        for first in before if not state.begun else ():
-            fast, configs = first.tuning.compiled, first.of(state.cells)
-            state = train_pack(first.problem, configs, state, listener, world, compiled=fast, pretraining=True)
-            first.free()
+        for phase in before if not state.begun else ():
+            compiled, configs = phase.tuning.compiled, phase.of(state.cells)
+            state = train_pack(phase.problem, configs, state, listener, world, compiled=compiled, pretraining=True)
+            phase.free()
             state = continued_state(last.problem, last.of(state.cells), state) if state.cells else state
         if state.cells:
             train_pack(last.problem, last.of(state.cells), state, listener, world, compiled=last.tuning.compiled)
@@ -128,18 +128,18 @@ def _read_latest(storage: Storage, cells: Sequence[str]) -> list[PackState]:
 
 
 def resumed(fresh: PackState, states: Sequence[PackState]) -> Iterator[PackState]:
-    """All cells of `fresh`, those of `states` as they were left, grouped so that each group is at one step."""
-    known = {cell for state in states for cell in state.cells}
-    unknown = [i for i, cell in enumerate(fresh.cells) if cell not in known]
+    """All cells of `fresh`, those of `states` in their stored state, grouped so that each group is at one step."""
+    resumed_cells = {cell for state in states for cell in state.cells}
+    new = [i for i, cell in enumerate(fresh.cells) if cell not in resumed_cells]
     groups: dict[tuple[int, int, tuple[int, ...]], list[PackState]] = {}
-    for state in [*states, *([fresh.select(unknown)] if unknown else [])]:
+    for state in [*states, *([fresh.select(new)] if new else [])]:
         groups.setdefault((state.begun, state.step, state.evaluated), []).append(state)
     for group in groups.values():
         yield merge(group)
 
 
 def checkpoint_header(storage: Storage, name: str) -> dict[str, Any]:
-    """What a checkpoint says of itself, without its tensors."""
+    """The JSON header of a checkpoint, read without its tensors."""
     length = int.from_bytes(storage.read(name, 8), "little")
     return header(storage.read(name, 8 + length), f"{storage.uri}/{name}")
 
@@ -155,8 +155,8 @@ def drop_spent_checkpoints(storage: Storage) -> None:
 class _PackWriter:
     """Writes what the loop reports: files by the leading worker, events at most every `REPORT_SECONDS`.
 
-    `cells` step together, and name their checkpoints; `before` cells of the job have had their turn. What is told of
-    the progress is of the job as a whole.
+    `cells` step together, and name their checkpoints; `before` cells of the job are done. Progress is
+    reported for the job as a whole.
     """
 
     def __init__(
@@ -172,22 +172,22 @@ class _PackWriter:
         self._job, self._group, self._storage, self._configs = job, digest(cells), storage, configs
         self._before, self._cells = before, len(cells)
         self._report, self._world = report, world
-        self._saved = self._told = time.monotonic()
+        self._saved = self._reported_at = time.monotonic()
         self._name: str | None = None
         self._event = Event(job.pack, 0, next(iter(configs.values())).all_steps)
 
     def progress(self, state: PackState, latest: dict[str, Tensor]) -> None:
-        """Note the newest points, and report them if it is time."""
+        """Add the newest points to the event, and report it if it is time."""
         trained = self._before * self._event.steps + self._cells * state.all_steps
         self._event.step = trained // len(self._job.configs)
         values = {name: value.tolist() for name, value in latest.items()}
         self._event.points.append((state.all_steps, list(state.cells), values))
-        # Every worker must tell at the same evaluations, so only a process alone may go by its own clock.
-        if self._world.size > 1 or time.monotonic() - self._told >= REPORT_SECONDS:
-            self._tell()
+        # Every worker must report at the same evaluations, so only a process alone may go by its own clock.
+        if self._world.size > 1 or time.monotonic() - self._reported_at >= REPORT_SECONDS:
+            self._report_event()
 
     def checkpoint(self, state: PackState) -> None:
-        """Save, if the last time is long enough ago, and drop what the new file replaces."""
+        """Save a checkpoint, if the last one is old enough, and delete the one that it replaces."""
         if not self._world.leads or time.monotonic() - self._saved < self._job.checkpoint_seconds:
             return
         name = checkpoint_name(self._group, state.all_steps)
@@ -197,7 +197,7 @@ class _PackWriter:
         self._name, self._saved = name, time.monotonic()
 
     def finished(self, result: CellResult) -> None:
-        """Write the finished file, then tell."""
+        """Write the finished file, then add the cell to the event."""
         if self._world.leads:
             config = self._configs[result.cell].model_dump(mode="json")
             data = finished.to_bytes(result, self._job.family, config)
@@ -205,12 +205,12 @@ class _PackWriter:
         self._event.finished.append(result.cell)
 
     def close(self) -> None:
-        """Tell what is left, and drop the checkpoint: every cell of it has its finished file."""
-        self._tell()
+        """Report the last event, and delete the checkpoint: every cell of it has its finished file."""
+        self._report_event()
         if self._name:
             self._storage.delete(self._name)
 
-    def _tell(self) -> None:
+    def _report_event(self) -> None:
         self._report(self._event)
         self._event = Event(self._event.pack, self._event.step, self._event.steps)
-        self._told = time.monotonic()
+        self._reported_at = time.monotonic()

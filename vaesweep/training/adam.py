@@ -3,7 +3,7 @@
 The learning rate, the bound on the gradient norm and the weight decay are each cell's own.
 
 A cell whose gradient is not finite is frozen at once, by arithmetic and not by a branch, so that no step waits for the
-device; its neighbours see nothing of it.
+device; the other cells are not affected.
 """
 
 import math
@@ -17,7 +17,7 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 def clip(gradient: Tensor, bound: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
     """Scale each cell's row of `gradient` `[cell, parameter]` to a norm of at most `bound` `[cell]`, in place.
 
-    Returns the norms before clipping and which cells are alive still: a cell whose norm is not finite is not, and the
+    Returns the norms before clipping and which cells are still alive: a cell whose norm is not finite is not, and the
     rows of cells that are not alive become zero.
     """
     norm = torch.linalg.vector_norm(gradient, dim=1)
@@ -37,7 +37,7 @@ def corrections(step: int, device: torch.device) -> Tensor:
 
 
 def own_corrections(taken: Tensor) -> Tensor:
-    """The same for cells that have taken different numbers of steps, `taken` `[cell]`: `[cell, 2]`."""
+    """The corrections of cells that have taken different numbers of steps, `taken` `[cell]`: `[cell, 2]`."""
     power = taken.double() + 1
     root = torch.sqrt(1 - BETA2**power)
     return torch.stack([root / (1 - BETA1**power), root], dim=1).float()
@@ -68,9 +68,9 @@ def update(
         exp_avg.lerp_(gradient, 1 - BETA1)
         exp_avg_sq.mul_(BETA2)
     else:
-        one = torch.ones_like(learning_rate)
-        exp_avg.lerp_(gradient, torch.where(moving, (1 - BETA1) * one, 0.0)[:, None])
-        exp_avg_sq.mul_(torch.where(moving, BETA2 * one, one)[:, None])
+        ones = torch.ones_like(learning_rate)
+        exp_avg.lerp_(gradient, torch.where(moving, (1 - BETA1) * ones, 0.0)[:, None])
+        exp_avg_sq.mul_(torch.where(moving, BETA2 * ones, ones)[:, None])
     exp_avg_sq.addcmul_(gradient, gradient, value=1 - BETA2)
     denominator = torch.sqrt(exp_avg_sq, out=gradient).add_(EPSILON * correction[:, 1:])
     flat.sub_(torch.div(exp_avg, denominator, out=denominator).mul_((learning_rate * correction[:, 0])[:, None]))

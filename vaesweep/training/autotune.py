@@ -1,8 +1,8 @@
-"""How many cells to train at once on the device at hand, and whether to compile their step: decided by measurement.
+"""Choice of the number of cells that train at once on a device, and of compiling their step, by measurement.
 
-    1, 4, 16, 64 … cells ──► seconds a step, bytes ──► the size that is through with all cells first ──► compiled?
+    1, 4, 16, 64 … cells ──► seconds a step, bytes ──► the size that finishes all cells first ──► compiled?
 
-What is decided changes how long a pack takes, and its numbers by float32 rounding only.
+The choice changes the time that a pack takes, and its numbers by float32 rounding only.
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vaesweep.training.config import TrainableConfig
-from vaesweep.training.memory import Meter, ran_out
+from vaesweep.training.memory import Meter, is_out_of_memory
 from vaesweep.training.problem import Problem
 from vaesweep.training.stack import stackable
 from vaesweep.training.timing import Clock, operations, step_seconds
@@ -22,14 +22,14 @@ GROWTH = 4  # between two sizes that are measured
 FEW_STEPS = 100  # a run of fewer is over before a choice could pay
 FALLING = 1.25  # a size whose cells take this much longer than the best one's ends the search
 AS_FAST = 1.1  # times the fastest's time, which is no more than a busy machine does to a measurement
-OPERATION_SECONDS = 0.33  # that compiling takes for an operation of a forward pass, about, on a CPU core
-WORTH_COMPILING = 6.0  # times the compiling: what a pack must have before it as it is
+OPERATION_SECONDS = 0.33  # of compiling an operation of a forward pass, about, on a CPU core
+WORTH_COMPILING = 6.0  # times the time of compiling: what a pack must take uncompiled to be worth it
 FASTER = 0.9  # a compiled step is kept where it takes at most this share of the time
 
 
 @dataclass(frozen=True)
 class MeasuredSize:
-    """One measured size: `seconds` a step of `cells` together, and the memory they take beside what was taken."""
+    """One measured size: `seconds` a step of `cells` together, and the bytes they take beyond those in use before."""
 
     cells: int
     seconds: float
@@ -38,7 +38,7 @@ class MeasuredSize:
 
 @dataclass(frozen=True)
 class Tuning:
-    """What was decided for a pack: cells at once, compiled or not, and why, in words."""
+    """The choice for a pack: cells at once, compiled or not, and the reasons in words."""
 
     cells: int
     compiled: bool
@@ -55,23 +55,25 @@ def autotune(
     size: int | None = None,
     compiling: Compile = "auto",
 ) -> Tuning:
-    """Decide for cells of one structure that have `steps` steps to go, within `limit` bytes of memory.
+    """The choice for cells of one structure that have `steps` steps to go, within `limit` bytes of memory.
 
     A `size` that is given is taken as it is.
     """
     if not stackable(model := problem.build()):
         notes = (f"{type(model).__name__} cannot be stacked: one cell at a time",) if len(configs) > 1 else ()
         return Tuning(1, compiled=False, notes=notes)
-    least = min(size or len(configs), len(configs))
+    requested = min(size or len(configs), len(configs))
     if steps < FEW_STEPS and compiling != "always":
-        return Tuning(least, compiled=False)
-    rungs = [] if size else list(measure_sizes(problem, configs, limit, clock))
-    cells = least if size else best_size(rungs, len(configs), limit)
-    notes = () if cells == len(configs) else (f"{cells} of {len(configs)} cells at a time{_why(rungs, limit)}",)
-    seconds = next((rung.seconds for rung in rungs if rung.cells == cells), None)
-    worth = WORTH_COMPILING * compile_seconds(problem) / (steps * math.ceil(len(configs) / cells))
-    compiled, said = _compiling(problem, configs[:cells], worth, seconds, clock, compiling)
-    return Tuning(cells, compiled, (*notes, *said))
+        return Tuning(requested, compiled=False)
+    measurements = [] if size else list(measure_sizes(problem, configs, limit, clock))
+    cells = requested if size else best_size(measurements, len(configs), limit)
+    notes = (
+        () if cells == len(configs) else (f"{cells} of {len(configs)} cells at a time{_reason(measurements, limit)}",)
+    )
+    seconds = next((measurement.seconds for measurement in measurements if measurement.cells == cells), None)
+    least_seconds = WORTH_COMPILING * compile_seconds(problem) / (steps * math.ceil(len(configs) / cells))
+    compiled, compile_notes = _decide_compiling(problem, configs[:cells], least_seconds, seconds, clock, compiling)
+    return Tuning(cells, compiled, (*notes, *compile_notes))
 
 
 def measure_sizes(
@@ -82,50 +84,52 @@ def measure_sizes(
     Ends early where the next size would not fit `limit`, or where cells take longer the more of them there are.
     """
     meter = Meter(problem.device)
-    found: list[MeasuredSize] = []
+    measurements: list[MeasuredSize] = []
     for size in _sizes(len(configs)):
-        if found and _bytes(found, size) > limit:
+        if measurements and _estimate_bytes(measurements, size) > limit:
             return
         meter.restart()
         try:
             seconds = step_seconds(problem, configs[:size], clock)
         except (MemoryError, RuntimeError) as error:
-            if found and ran_out(error):
+            if measurements and is_out_of_memory(error):
                 return
             raise
-        found.append(MeasuredSize(size, seconds, meter.peak()))
-        yield found[-1]
-        if seconds / size > FALLING * min(rung.seconds / rung.cells for rung in found):
+        measurements.append(MeasuredSize(size, seconds, meter.peak()))
+        yield measurements[-1]
+        if seconds / size > FALLING * min(measurement.seconds / measurement.cells for measurement in measurements):
             return
 
 
-def best_size(rungs: Sequence[MeasuredSize], cells: int, limit: float = math.inf) -> int:
-    """The smallest size that is through with `cells` cells, one group after the other, about as soon as the fastest is.
+def best_size(measurements: Sequence[MeasuredSize], cells: int, limit: float = math.inf) -> int:
+    """The smallest size that finishes `cells` cells, one group after the other, about as soon as the fastest does.
 
     A smaller one takes less memory and has its first cells finished sooner. Where the search ended at the limit of
     memory, the largest size that fits it, spread evenly over the groups.
     """
-    totals = {rung.cells: math.ceil(cells / rung.cells) * rung.seconds for rung in rungs}
+    totals = {
+        measurement.cells: math.ceil(cells / measurement.cells) * measurement.seconds for measurement in measurements
+    }
     best = min(size for size, total in totals.items() if total <= AS_FAST * min(totals.values()))
-    if best != rungs[-1].cells or best == cells:
+    if best != measurements[-1].cells or best == cells:
         return best
-    most = max((size for size in range(best, cells + 1) if _bytes(rungs, size) <= limit), default=1)
+    most = max((size for size in range(best, cells + 1) if _estimate_bytes(measurements, size) <= limit), default=1)
     return math.ceil(cells / math.ceil(cells / most))
 
 
-def _compiling(
+def _decide_compiling(
     problem: Problem,
     configs: Sequence[TrainableConfig],
-    worth: float,
+    least_seconds: float,
     seconds: float | None,
     clock: Clock,
     compiling: Compile,
 ) -> tuple[bool, tuple[str, ...]]:
-    """Whether to compile, and what to say of it; steps of `worth` seconds and more are worth trying."""
+    """Whether to compile, and notes on that; steps that take less than `least_seconds` are not worth trying."""
     if compiling == "never":
         return False, ()
     plain = step_seconds(problem, configs, clock) if seconds is None else seconds
-    if compiling == "auto" and plain < worth:
+    if compiling == "auto" and plain < least_seconds:
         return False, ()
     began = clock()
     try:
@@ -140,7 +144,7 @@ def _compiling(
 
 
 def compile_seconds(problem: Problem) -> float:
-    """About how long compiling a step takes. A module may be called many times, so its calls count and not it."""
+    """Estimated seconds of compiling a step. A module may be called many times, so calls are counted, not modules."""
     return OPERATION_SECONDS * operations(problem)
 
 
@@ -151,20 +155,20 @@ def _sizes(cells: int) -> list[int]:
     return sizes if sizes[-1] == cells else [*sizes, cells]
 
 
-def _bytes(rungs: Sequence[MeasuredSize], size: int) -> float:
-    """What `size` cells would take: on the line through the last two sizes measured."""
-    last = rungs[-1]
-    if len(rungs) == 1:
+def _estimate_bytes(measurements: Sequence[MeasuredSize], size: int) -> float:
+    """Estimated bytes of `size` cells: on the line through the last two sizes measured."""
+    last = measurements[-1]
+    if len(measurements) == 1:
         return last.bytes * size / last.cells
-    before = rungs[-2]
+    before = measurements[-2]
     slope = max(0.0, (last.bytes - before.bytes) / (last.cells - before.cells))
     return last.bytes + slope * (size - last.cells)
 
 
-def _why(rungs: Sequence[MeasuredSize], limit: float) -> str:
-    if not rungs:
+def _reason(measurements: Sequence[MeasuredSize], limit: float) -> str:
+    if not measurements:
         return ""
-    full = _bytes(rungs, rungs[-1].cells * GROWTH) > limit
+    full = _estimate_bytes(measurements, measurements[-1].cells * GROWTH) > limit
     return f": the memory for it is {limit / 2**20:.0f} MiB" if full else ": more of them are slower"
 
 

@@ -1,7 +1,7 @@
 """Data order and noise as a function of (seed, step) alone.
 
-Nothing random is carried along: a resumed cell, a regrouped pack and every data-parallel worker draw what an
-uninterrupted single process draws.
+No random state is kept: a resumed cell, a regrouped pack and every data-parallel worker draw what an uninterrupted
+single process draws.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ def generator(seed: int, stream: int, number: int, device: torch.device) -> torc
 
 
 class BatchOrder:
-    """Which rows each step sees: every epoch a fresh permutation, a last short batch left out."""
+    """The rows of each step's batch: every epoch a fresh permutation, a last short batch left out."""
 
     def __init__(self, seed: int, rows: int, batch_size: int, device: torch.device) -> None:
         self._seed, self._rows, self._device = seed, rows, device

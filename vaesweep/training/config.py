@@ -1,4 +1,4 @@
-"""How a cell is trained: optimiser, schedules, early stopping and evaluation, as frozen configurations."""
+"""Training settings of a cell: optimiser, schedules, early stopping and evaluation, as frozen configurations."""
 
 from typing import Annotated, Literal, Self
 
@@ -11,7 +11,7 @@ Watched = Literal["distortion", "elbo"]  # of the validation domain, never re-we
 
 
 class Constant(Frozen):
-    """The learning rate stays."""
+    """A constant learning rate."""
 
     kind: Literal["constant"] = "constant"
 
@@ -74,7 +74,7 @@ class TrainingConfig(Frozen):
 
 
 class TrainableConfig(RateConfig):
-    """What the loop needs to know of any cell; a family adds its model and its data."""
+    """The settings of a cell that the training loop reads; a family adds those of its model and its data."""
 
     seed: Annotated[int, Packed(), Field(ge=0, lt=2**63)] = 0
     training: TrainingConfig = TrainingConfig()

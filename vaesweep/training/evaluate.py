@@ -21,16 +21,16 @@ def evaluate(
     and the workers of `world` share them.
     """
     rows = problem.quick_rows(domain) if quick else problem.domains[domain]
-    mine = world.share(rows)
-    stop = max(mine.stop, mine.start + 1)  # a worker without a share looks at one row, and lets it count nothing
+    share = world.share(rows)
+    stop = max(share.stop, share.start + 1)  # a worker without a share evaluates one row, which counts nothing
     sums: dict[str, Tensor] = {}
-    for start in range(mine.start, stop, chunk):
+    for start in range(share.start, stop, chunk):
         batch = problem.evaluation_batch(domain, slice(start, min(start + chunk, stop)))
         for name, value in stack.apply(_measure(problem), batch, shared=True).items():
-            total = value.double().sum(-1) if mine.stop > mine.start else torch.zeros_like(value[..., 0]).double()
+            total = value.double().sum(-1) if share.stop > share.start else torch.zeros_like(value[..., 0]).double()
             sums[name] = sums[name] + total if name in sums else total
-    together = world.sum(torch.stack(list(sums.values())))
-    return _metrics(problem, dict(zip(sums, together / rows, strict=True)))
+    totals = world.sum(torch.stack(list(sums.values())))
+    return _metrics(problem, dict(zip(sums, totals / rows, strict=True)))
 
 
 def _measure(problem: Problem) -> Any:

@@ -1,6 +1,6 @@
 """The file of a finished cell: weights, evaluations and final metrics, as tensors and JSON.
 
-It is the record that survives everything above it: what MLflow lacks is read from here, never trained again.
+It outlives the processes that train and track: a run that MLflow lacks is completed from it, without training again.
 """
 
 import json
@@ -77,7 +77,7 @@ def from_bytes(data: bytes, where: str) -> FinishedCell:
 
 
 def _only_cause(diverged: int | None) -> str | None:
-    """Why a cell diverged whose file is of an earlier version, which had one cause only and did not say it."""
+    """The cause of divergence for a file of an earlier version, which knew one cause only and did not store it."""
     return None if diverged is None else f"step {diverged}: {NOT_FINITE}"
 
 

@@ -4,7 +4,7 @@
                                                       └─────► measured rates ──► controls' next state
 
 Between evaluations nothing waits for the device. At an evaluation the pack reports; cells that are done (early
-stopping, divergence, last step) are evaluated on every domain and retired from the stack, and the rest goes on.
+stopping, divergence, last step) are evaluated on every domain and removed from the stack, and the others train on.
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from vaesweep.training.world import World
 
 @dataclass(frozen=True)
 class CellResult:
-    """What became of one cell: its final metrics by `domain/metric`, or the step at which it diverged.
+    """The result of one cell: its final metrics by `domain/metric`, or the step at which it diverged.
 
     `kept` are tensors that its users need beside the weights (`Problem.use`).
     """
@@ -45,16 +45,16 @@ class CellResult:
 
 
 class Listener(Protocol):
-    """Who hears of a pack's progress. Called between steps, by every worker alike."""
+    """Receiver of a pack's progress. Called between steps, by every worker alike."""
 
     def progress(self, state: PackState, latest: dict[str, Tensor]) -> None:
-        """An evaluation was made; `latest` metrics are `[cell]` on the CPU, as `state.history` has them too."""
+        """Called after an evaluation; `latest` metrics are `[cell]` on the CPU, and in `state.history` too."""
 
     def checkpoint(self, state: PackState) -> None:
-        """`state` may be saved now; what is saved resumes exactly."""
+        """Called where `state` may be saved; training resumes exactly from a saved one."""
 
     def finished(self, result: CellResult) -> None:
-        """A cell has ended and has left the pack."""
+        """Called when a cell has ended and has left the pack."""
 
 
 def start_state(problem: Problem, configs: Sequence[TrainableConfig], cells: Sequence[str]) -> PackState:
@@ -78,7 +78,7 @@ def start_state(problem: Problem, configs: Sequence[TrainableConfig], cells: Seq
 
 
 def continued_state(problem: Problem, configs: Sequence[TrainableConfig], pretrained: PackState) -> PackState:
-    """The state before the first step of cells that go on from `pretrained`: of these the weights and the history.
+    """The state before the first step of cells that go on from `pretrained`, with its weights and its history.
 
     The weights are those that would be kept of it. Optimiser, rate controls and schedules start anew.
     """
@@ -103,20 +103,20 @@ def train_pack(
     compiled: bool = False,
     pretraining: bool = False,
 ) -> PackState:
-    """Train the cells of `state` (from `start_state`, or a checkpoint of it) to their ends; what is left of it.
+    """Train the cells of `state` (of `start_state`, or a checkpoint) to their ends and return the state of those left.
 
-    That is nothing, but with `pretraining` all that have come to the last step: they are not finished there.
+    No cell is left, but with `pretraining` those that have come to the last step: they are not finished there.
 
-    `configs` belong to `state.cells`, in that order, and differ in packed numbers only. Everything that comes of it
-    goes to `listener`. With several workers in `world` each takes its share of every batch. `compiled` steps are for
-    runs that are long enough to make up for the time that compiling takes (`training/autotune.py`).
+    `configs` belong to `state.cells`, in that order, and differ in packed numbers only. All results go to `listener`.
+    With several workers in `world` each takes its share of every batch. `compiled` steps pay only in runs that are long
+    beside the time of compiling (`training/autotune.py`).
     """
     world = world or World()
-    everyone = dict(zip(state.cells, configs, strict=True))
+    config_of = dict(zip(state.cells, configs, strict=True))
     while state.cells and not (pretraining and state.step >= configs[0].training.steps):
-        own = [everyone[cell] for cell in state.cells]
+        own = [config_of[cell] for cell in state.cells]
         pack = RunningPack(problem, own, state, world, compiled=compiled, pretraining=pretraining)
-        state = pack.run_to_a_retirement(listener)
+        state = pack.run_until_done(listener)
     return state
 
 
@@ -147,14 +147,14 @@ class RunningPack:
         self.decay = decay if any(c.training.weight_decay for c in configs) else None
         self.skipping = skipping.of_cells(configs, state.skips, problem.device)
         self.seeds = sorted({config.seed for config in configs})
-        self.which = torch.tensor([self.seeds.index(config.seed) for config in configs], device=problem.device)
+        self.seed_indices = torch.tensor([self.seeds.index(config.seed) for config in configs], device=problem.device)
         batch = self.training.batch_size
         self.batch_orders = [BatchOrder(seed, problem.train_rows, batch, problem.device) for seed in self.seeds]
         self.sums: Tensor | None = None
-        self.counted = 0
+        self.summed_steps = 0
 
-    def run_to_a_retirement(self, listener: Listener) -> PackState:
-        """Step on until a cell is done, or pretraining is; the state of those that remain."""
+    def run_until_done(self, listener: Listener) -> PackState:
+        """Step until a cell or the pretraining is done, and return the state of the cells that remain."""
         while True:
             state = self.state
             while state.step < self.training.steps:
@@ -179,7 +179,7 @@ class RunningPack:
         now = torch.tensor(float(state.step), dtype=torch.float64, device=self.problem.device)
         batch, rows = self.batch(state.all_steps)
         weights = self.policy.weights(state.control, now)
-        gradient, measured, objective = self.together(*self.arithmetic.gradient(batch, weights, rows))
+        gradient, measured, objective = self.sum_over_workers(*self.arithmetic.gradient(batch, weights, rows))
         pace = self.plateau.factor(state.plateau, state.step)
         learning_rate = self.learning_rate * pace.to(self.learning_rate.dtype)
         numbers = StepNumbers(learning_rate, self.clip_norm, self.decay, self.skipping)
@@ -192,18 +192,18 @@ class RunningPack:
 
     def batch(self, step: int) -> tuple[Batch, int]:
         """This worker's share of the step's batch, `[cell, batch, ...]`, and the rows of the whole batch."""
-        drawn = []
+        batches = []
         for seed, order in zip(self.seeds, self.batch_orders, strict=True):
             rows = order.rows(step)
             noise = generator(seed, NOISE, step, self.problem.device)
             whole = self.problem.train_batch(rows, noise)
-            mine = self.world.share(len(rows))
-            drawn.append({name: value[mine] for name, value in whole.items()})
-        stacked = {name: torch.stack([one[name] for one in drawn]) for name in drawn[0]}
-        return {name: value.index_select(0, self.which) for name, value in stacked.items()}, len(rows)
+            share = self.world.share(len(rows))
+            batches.append({name: value[share] for name, value in whole.items()})
+        stacked = {name: torch.stack([batch[name] for batch in batches]) for name in batches[0]}
+        return {name: value.index_select(0, self.seed_indices) for name, value in stacked.items()}, len(rows)
 
-    def together(self, gradient: Tensor, measured: Tensor, objective: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Sum over workers, in one message."""
+    def sum_over_workers(self, gradient: Tensor, measured: Tensor, objective: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The sums over workers, by one all-reduce."""
         if self.world.size == 1:
             return gradient, measured, objective
         message = self.world.sum(torch.cat([gradient, measured.T, objective[:, None]], dim=1))
@@ -213,7 +213,7 @@ class RunningPack:
 
     def accumulate(self, values: Tensor) -> None:
         self.sums = values if self.sums is None else self.sums + values
-        self.counted += 1
+        self.summed_steps += 1
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, Tensor]:
@@ -240,8 +240,8 @@ class RunningPack:
         """Means over the steps since the last evaluation."""
         if self.sums is None:
             return {}
-        means = self.sums / self.counted
-        self.sums, self.counted = None, 0
+        means = self.sums / self.summed_steps
+        self.sums, self.summed_steps = None, 0
         names = ["distortion", *(f"rate.{name}" for name in self.problem.rate_names)]
         parts = elbo_metrics(dict(zip(names, means[:-1], strict=True)))
         return {f"train/{name}": value for name, value in parts.items()} | {"train/gradient_norm": means[-1]}
@@ -254,39 +254,39 @@ class RunningPack:
         return ended.nonzero().flatten().tolist()
 
     def results(self, done: Sequence[int]) -> list[CellResult]:
-        """Evaluate the cells at the positions `done` on every domain, and put them to use; not those that diverged."""
+        """Results of the cells at the positions `done`: evaluated on every domain and put to use, unless diverged."""
         flags = self.policy.saturated(self.state.control)
         sound = [i for i in done if int(self.state.failed[i]) == RUNNING]
-        found = self.judged(sound) if sound else Uses()
-        ended = []
+        uses = self.final_uses(sound) if sound else Uses()
+        results = []
         for i in done:
             at = sound.index(i) if i in sound else None
-            ended.append(
+            results.append(
                 CellResult(
                     cell=self.state.cells[i],
                     step=self.state.all_steps,
-                    metrics={} if at is None else {name: float(value[at]) for name, value in found.metrics.items()},
+                    metrics={} if at is None else {name: float(value[at]) for name, value in uses.metrics.items()},
                     diverged=int(self.state.failed[i]) if at is None else None,
                     cause=self.cause(i) if at is None else None,
                     saturated=tuple(name for name, flag in flags.items() if bool(flag[i])),
                     state=self.state.select([i]),
-                    kept={} if at is None else {name: value[at] for name, value in found.kept.items()},
+                    kept={} if at is None else {name: value[at] for name, value in uses.kept.items()},
                 )
             )
-        return ended
+        return results
 
     def cause(self, cell: int) -> str:
-        """When and why the failed cell at a position has failed."""
-        why = skipping.cause(self.configs[cell].training.skip, self.state.skips, cell)
-        return f"step {int(self.state.failed[cell])}: {why}"
+        """The step and the cause of the failure of the cell at the position `cell`."""
+        reason = skipping.cause(self.configs[cell].training.skip, self.state.skips, cell)
+        return f"step {int(self.state.failed[cell])}: {reason}"
 
-    def judged(self, cells: Sequence[int]) -> Uses:
-        """Final metrics of the cells at some positions, and what their users need, on the CPU."""
+    def final_uses(self, cells: Sequence[int]) -> Uses:
+        """Final metrics of the cells at the positions `cells`, and the tensors that their users need, on the CPU."""
         stack = Stack(self.problem.build(), self.state.select(cells).weights)
         metrics: dict[str, Tensor] = {}
         for domain in self.problem.domains:
-            found = evaluate(stack, self.problem, domain, self.training.batch_size, self.world)
-            metrics |= {f"{domain}/{name}": value.cpu() for name, value in found.items()}
+            means = evaluate(stack, self.problem, domain, self.training.batch_size, self.world)
+            metrics |= {f"{domain}/{name}": value.cpu() for name, value in means.items()}
         uses = self.problem.use(stack)
         metrics |= {name: value.cpu() for name, value in uses.metrics.items()}
         return Uses(metrics, {name: value.cpu() for name, value in uses.kept.items()})

@@ -1,4 +1,4 @@
-"""How much memory a device has for one process, and how much that process has taken at most."""
+"""The memory of a device that one process may take, and the most that it has taken."""
 
 import os
 from pathlib import Path
@@ -19,7 +19,7 @@ class Meter:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._before = _held(device)
+        self._before = _used_bytes(device)
 
     def restart(self) -> None:
         """Forget the highest value so far."""
@@ -29,15 +29,15 @@ class Meter:
             (PROCESS / "clear_refs").write_text("5")
 
     def peak(self) -> int:
-        """Bytes."""
+        """The highest value since `restart`, in bytes."""
         if self._device.type == "cuda":
             return max(0, torch.cuda.max_memory_allocated(self._device) - self._before)
         marks = [line.split() for line in _lines(PROCESS / "status") if line.startswith("VmHWM:")]
-        highest = int(marks[0][1]) * 1024 if marks else _held(self._device)
+        highest = int(marks[0][1]) * 1024 if marks else _used_bytes(self._device)
         return max(0, highest - self._before)
 
 
-def room(device: torch.device, share: float) -> float:
+def available_bytes(device: torch.device, share: float) -> float:
     """Bytes that a process which is given `share` of the device may take."""
     if device.type == "cuda":
         return HEADROOM * share * torch.cuda.get_device_properties(device).total_memory
@@ -48,15 +48,15 @@ def room(device: torch.device, share: float) -> float:
     return HEADROOM * share * max(0.0, min(free))
 
 
-def ran_out(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that a device has no memory left."""
-    words = ("out of memory", "can't allocate memory", "cannot allocate memory")
+    phrases = ("out of memory", "can't allocate memory", "cannot allocate memory")
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and any(word in str(error).lower() for word in words)
+        isinstance(error, RuntimeError) and any(phrase in str(error).lower() for phrase in phrases)
     )
 
 
-def _held(device: torch.device) -> int:
+def _used_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.memory_allocated(device))
     return int(psutil.Process(os.getpid()).memory_info().rss)

@@ -1,7 +1,7 @@
-"""Plateau schedules and early stopping: judged on unweighted validation quantities, and only while β stands still.
+"""Plateau schedules and early stopping: judged on unweighted validation quantities, and only while β is settled.
 
-A moving β moves the re-weighted loss whatever the model learns (thesis lines 1306-1307); here nothing watches it, and
-no patience is spent before the rate control has settled. The state is explicit, `[cell]` a name.
+A moving β moves the re-weighted loss whatever the model learns (thesis lines 1306-1307); it is not
+used here, and no patience is spent before the rate control has settled. The state is explicit, `[cell]` a name.
 """
 
 import math
@@ -22,7 +22,7 @@ class PlateauMonitor:
         self._config = config
 
     def start(self, cells: int, device: torch.device) -> PlateauState:
-        """The state before training: nothing seen, full learning rate, nobody stopped."""
+        """The state before training: no evaluation yet, full learning rate, no cell stopped."""
         infinite = torch.full((cells,), math.inf, dtype=torch.float64, device=device)
         zero = torch.zeros_like(infinite)
         return {
@@ -34,7 +34,7 @@ class PlateauMonitor:
         }
 
     def factor(self, state: PlateauState, step: int) -> Tensor:
-        """What multiplies each cell's learning rate at step `step`: `[cell]`."""
+        """The factor on each cell's learning rate at step `step`: `[cell]`."""
         schedule = self._config.schedule
         if isinstance(schedule, Cosine):
             share = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self._config.steps)))

@@ -1,4 +1,4 @@
-"""What a family hands to the loop: a model to build, batches to draw, domains to be evaluated on.
+"""The interface of a family to the training loop: a model to build, batches to draw, domains to be evaluated on.
 
 All randomness is in the batches, so that a step is a function of (parameters, batch) and cells of one seed share their
 data order and noise whatever pack they are in.
@@ -17,9 +17,9 @@ from vaesweep.training.stack import Batch, Stack
 
 @dataclass(frozen=True)
 class Uses:
-    """What trained models are worth in use, beyond their ELBO: `metrics` by `domain/metric`, each `[cell]`.
+    """The results of using trained models, beyond their ELBO: `metrics` by `domain/metric`, each `[cell]`.
 
-    `kept` are tensors `[cell, ...]` by name that stay with a cell's weights: what its users need beside them.
+    `kept` are tensors `[cell, ...]` by name that are stored with a cell's weights, since its users need them.
     """
 
     metrics: dict[str, Tensor] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Problem(Protocol):
         """Evaluation rows of a domain, the same for every cell: fixed masks, fixed noise."""
 
     def quick_rows(self, domain: str) -> int:
-        """How many of the first evaluation rows stand for the domain while training goes on."""
+        """The number of first evaluation rows that stand for the domain during training."""
 
     def measure(self, elbo: Elbo, output: Any, batch: Batch) -> dict[str, Tensor]:
         """The family's own quantities, each `[batch]`, whose means over a domain `summarise` reads."""

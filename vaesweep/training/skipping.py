@@ -20,7 +20,7 @@ NOT_FINITE = "the objective or its gradient was not finite"
 
 
 class Skipping(NamedTuple):
-    """What decides about a pack's steps: the largest norms that are followed and the counts so far, `[cell]`."""
+    """The rule of a pack's steps: the largest gradient norms that are followed and the counts so far, `[cell]`."""
 
     limit: Tensor
     row: Tensor
@@ -36,7 +36,7 @@ def start(skip: GradientSkipping | None, cells: int, device: torch.device) -> Sk
 
 
 def of_cells(configs: Sequence[TrainableConfig], state: SkipState, device: torch.device) -> Skipping | None:
-    """What decides about the steps of cells of one structure, counting in `state`; None where no step is skipped."""
+    """The rule of cells of one structure, which counts in `state`; None where no step is skipped."""
     rules = [config.training.skip for config in configs if config.training.skip is not None]
     if not rules:
         return None
@@ -45,9 +45,9 @@ def of_cells(configs: Sequence[TrainableConfig], state: SkipState, device: torch
 
 
 def hold(skipping: Skipping, norm: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
-    """Which cells are alive still and which of them take this step, `[cell]`; counts in place.
+    """Masks `[cell]` of the cells that are still alive and of those that take this step; counts in place.
 
-    `norm` `[cell]` is the gradient's before clipping. The counts of a dead cell stay, since they say why it died.
+    `norm` `[cell]` is the gradient's before clipping. The counts of a failed cell stay: `cause` reads them.
     """
     skipped = alive & (norm > skipping.limit)
     row = torch.where(alive, torch.where(skipped, skipping.row + 1, 0), skipping.row)
@@ -57,7 +57,7 @@ def hold(skipping: Skipping, norm: Tensor, alive: Tensor) -> tuple[Tensor, Tenso
 
 
 def cause(skip: GradientSkipping | None, state: SkipState, cell: int) -> str:
-    """Why the failed cell at the position `cell`, with the rule `skip`, has failed."""
+    """The cause of the failure of the cell at the position `cell`, with the rule `skip`."""
     if skip is None or (row := int(state["row"][cell])) <= skip.most:
         return NOT_FINITE
     return (

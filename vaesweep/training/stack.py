@@ -59,10 +59,10 @@ class Stack:
         stand in for the stack's own parameters.
         """
 
-        def one(model: nn.Module, batch: Batch) -> Any:
+        def apply_model(model: nn.Module, batch: Batch) -> Any:
             return function(model(**batch), batch)
 
-        return self._each(one, (batch,), 0 if not shared else None, self.views if views is None else views)
+        return self._each(apply_model, (batch,), 0 if not shared else None, self.views if views is None else views)
 
     def call(self, function: Callable[..., Any], *arguments: Tensor) -> Any:
         """`function(model, *arguments)` of each cell, stacked; arguments and results are `[cell, ...]`."""
@@ -73,19 +73,19 @@ class Stack:
         return Stack(self._skeleton.model, self.flat[cells])
 
     def _each(self, function: Callable[..., Any], arguments: tuple[Any, ...], in_dim: int | None, views: Views) -> Any:
-        def one(parameters: dict[str, Tensor], *arguments: Any) -> Any:
+        def call_cell(parameters: dict[str, Tensor], *arguments: Any) -> Any:
             named = {f"model.{name}": value for name, value in parameters.items()}
             return functional_call(self._skeleton, named, (function, *arguments))
 
         if self._vectorised:
-            return vmap(one, in_dims=(0, *[in_dim] * len(arguments)))(views, *arguments)
+            return vmap(call_cell, in_dims=(0, *[in_dim] * len(arguments)))(views, *arguments)
         chosen = [tree_map(itemgetter(i), arguments) if in_dim == 0 else arguments for i in range(len(self))]
-        results = [one({name: view[i] for name, view in views.items()}, *own) for i, own in enumerate(chosen)]
+        results = [call_cell({name: view[i] for name, view in views.items()}, *own) for i, own in enumerate(chosen)]
         return tree_map(lambda *parts: torch.stack(parts), *results)
 
 
 def gradient(objective: Callable[[Views], tuple[Tensor, Any]], views: Views) -> tuple[list[Tensor], Any]:
-    """The gradient of a scalar in every view, and what `objective` gives beside the scalar.
+    """The gradient of a scalar in every view, and the second result of `objective`, beside the scalar.
 
     A compiled step needs the functional form, which puts the forward and the backward pass into one graph; run as it
     is, that form costs a pack of one a third more than plain autograd.
@@ -125,10 +125,10 @@ def unflatten(flat: Tensor, layout: Layout) -> dict[str, Tensor]:
 
 def initial_rows(build: Callable[[], nn.Module], seeds: Sequence[int]) -> Tensor:
     """One row of freshly initialised parameters a seed: `[cell, parameter]`; equal seeds give equal rows."""
-    drawn: dict[int, Tensor] = {}
+    rows: dict[int, Tensor] = {}
     for seed in seeds:
-        if seed not in drawn:
+        if seed not in rows:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                drawn[seed] = torch.cat([p.detach().reshape(-1) for p in build().parameters()])
-    return torch.stack([drawn[seed] for seed in seeds])
+                rows[seed] = torch.cat([p.detach().reshape(-1) for p in build().parameters()])
+    return torch.stack([rows[seed] for seed in seeds])

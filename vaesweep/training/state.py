@@ -1,6 +1,6 @@
 """Everything that a pack carries from one step to the next, and its file: tensors and JSON, nothing unpickled.
 
-Data order and noise are functions of (seed, step) (`order`), so that no random state is among it.
+Data order and noise are functions of (seed, step) (`batch_order`), so that no random state is stored.
 """
 
 import json
@@ -63,7 +63,7 @@ class PackState:
 
     @property
     def weights(self) -> Tensor:
-        """What is evaluated and kept of a cell, `[cell, parameter]`: the running mean where there is one."""
+        """The weights that are evaluated and kept, `[cell, parameter]`: the running mean where there is one."""
         return self.average if self.average.shape[1] else self.flat
 
     def select(self, keep: Sequence[int]) -> "PackState":
@@ -80,7 +80,7 @@ class PackState:
     def record(self, metrics: Mapping[str, Tensor]) -> None:
         """Append one evaluation at the present step; `metrics` are `[cell]`.
 
-        Where pretraining measures what training does not, or the other way round, NaN stands for what is not there.
+        Metrics that only pretraining or only training measures are NaN in the evaluations of the other.
         """
         missing = torch.full((len(self.cells), 1), torch.nan, dtype=torch.float64)
         for name in {**self.history, **metrics}:
@@ -109,9 +109,9 @@ class PackState:
         try:
             layout = tuple((name, tuple(shape)) for name, shape in about["layout"])
             empty = torch.empty(0)
-            shell = cls(tuple(about["cells"]), layout, about["step"], empty, empty, empty, empty, empty, {}, {}, {})
-            shell.evaluated, shell.begun = tuple(about["evaluated"]), about.get("begun", 0)
-            return _from_tensors(_renamed(safetensors.torch.load(data), about["format"]), shell)
+            state = cls(tuple(about["cells"]), layout, about["step"], empty, empty, empty, empty, empty, {}, {}, {})
+            state.evaluated, state.begun = tuple(about["evaluated"]), about.get("begun", 0)
+            return _from_tensors(_renamed(safetensors.torch.load(data), about["format"]), state)
         except DAMAGE as error:
             raise _damaged(where) from error
 
@@ -130,18 +130,20 @@ def header(data: bytes, where: str, formats: Sequence[int] = (1, FORMAT)) -> dic
     try:
         length = int.from_bytes(data[:8], "little")
         about = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["vaesweep"])
-        found = about["format"]
+        file_format = about["format"]
     except DAMAGE as error:
         raise _damaged(where) from error
-    if found not in formats:
-        known = " and ".join(map(str, formats))
-        raise UserError(f"{where} has format {found}, this vaesweep reads {known}; use the version that wrote it")
+    if file_format not in formats:
+        readable = " and ".join(map(str, formats))
+        raise UserError(
+            f"{where} has format {file_format}, this vaesweep reads {readable}; use the version that wrote it"
+        )
     return about
 
 
-def _renamed(tensors: Mapping[str, Tensor], found: int) -> Mapping[str, Tensor]:
+def _renamed(tensors: Mapping[str, Tensor], file_format: int) -> Mapping[str, Tensor]:
     """Tensors of a file of an earlier format by their present names."""
-    if found == FORMAT:
+    if file_format == FORMAT:
         return tensors
     parts = {name: name.partition("/") for name in tensors}
     return {RENAMED.get(group, group) + slash + key: tensors[name] for name, (group, slash, key) in parts.items()}

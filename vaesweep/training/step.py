@@ -1,4 +1,4 @@
-"""One optimisation step of a pack as functions of tensors: a gradient, and the move that it makes. Compiled on demand.
+"""One optimisation step of a pack as functions of tensors: a gradient, and the move along it. Compiled on demand.
 
     views, batch, weights ──► stacked forward ──► Elbo ──► objective ──► gradient ──► clip ──► Adam
 
@@ -22,7 +22,7 @@ from vaesweep.training.state import RUNNING, PackState
 
 
 class StepNumbers(NamedTuple):
-    """What each cell moves by, `[cell]`: present learning rate, bound on the gradient norm, weight decay, skipping."""
+    """The numbers of an optimiser step, `[cell]`: learning rate, bound on the gradient norm, weight decay, skipping."""
 
     learning_rate: Tensor
     clip_norm: Tensor
@@ -48,7 +48,7 @@ class Step:
         share.
         """
         if self._fresh:
-            _free_cells(self._stack.flat, *batch.values(), *weights.tensors())
+            _mark_cells_dynamic(self._stack.flat, *batch.values(), *weights.tensors())
         with torch.autocast(self._stack.flat.device.type, torch.bfloat16, enabled=self._bfloat16):
             parts, (measured, objective) = self._differentiate(self._stack.flat, batch, weights, rows)
         return joined(parts), measured, objective
@@ -68,7 +68,7 @@ class Step:
         alive = state.failed == RUNNING
         arguments = (state.flat, state.exp_avg, state.exp_avg_sq, gradient, alive, objective, *numbers, correction)
         if self._fresh:
-            _free_cells(*(leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)))
+            _mark_cells_dynamic(*(leaf for leaf in tree_leaves(arguments) if isinstance(leaf, Tensor)))
         self._fresh = False
         norm, alive = self._move(*arguments)
         if average:
@@ -81,8 +81,8 @@ class Step:
         def objective(views: Views) -> tuple[Tensor, tuple[Tensor, Tensor]]:
             elbo = _elbo(self._stack.apply(_components, batch, shared=False, views=views))
             loss = weights.objective(elbo).sum(-1) / rows
-            each = [elbo.distortion, *(elbo.rate(name) for name in self._names)]
-            measured = torch.stack([part.sum(-1) for part in each]) / rows
+            parts = [elbo.distortion, *(elbo.rate(name) for name in self._names)]
+            measured = torch.stack([part.sum(-1) for part in parts]) / rows
             return loss.sum(), (measured.detach(), loss.detach())
 
         return gradient(objective, unflatten(flat, self._stack.layout))
@@ -107,15 +107,15 @@ def _move(
         return norm, alive
     alive, moving = hold(skipping, norm, alive)
     gradient.masked_fill_(~moving[:, None], 0.0)
-    held = torch.where(moving, learning_rate, 0.0)
-    adam.update(flat, exp_avg, exp_avg_sq, gradient, held, decay, correction, moving)
+    effective_learning_rate = torch.where(moving, learning_rate, 0.0)
+    adam.update(flat, exp_avg, exp_avg_sq, gradient, effective_learning_rate, decay, correction, moving)
     return norm, alive
 
 
 def _components(result: tuple[Elbo, object], batch: Batch) -> list[tuple[Tensor, dict[str, Tensor]]]:
-    """The bound's parts, and where there are several draws those of each, as vmap can hand them on."""
+    """The bound's parts, and those of each draw where there are several, in containers that vmap can return."""
     elbo, _ = result
-    return [(one.distortion, dict(one.rates)) for one in (elbo, elbo.draws) if one is not None]
+    return [(bound.distortion, dict(bound.rates)) for bound in (elbo, elbo.draws) if bound is not None]
 
 
 def _elbo(parts: list[tuple[Tensor, dict[str, Tensor]]]) -> Elbo:
@@ -123,7 +123,7 @@ def _elbo(parts: list[tuple[Tensor, dict[str, Tensor]]]) -> Elbo:
     return Elbo(*parts[0], draws)
 
 
-def _free_cells(*tensors: Tensor) -> None:
-    """Have code compiled for any number of cells: packs shrink as cells end, and compiling again takes its time."""
+def _mark_cells_dynamic(*tensors: Tensor) -> None:
+    """Have code compiled for any number of cells, since packs shrink as cells end and compiling again takes seconds."""
     for tensor in tensors:
         torch._dynamo.maybe_mark_dynamic(tensor, 0)

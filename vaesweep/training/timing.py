@@ -1,4 +1,4 @@
-"""How long a pack's steps and evaluations take."""
+"""Timing of a pack's steps and evaluations, in seconds."""
 
 import math
 import time
@@ -24,7 +24,7 @@ CALIBRATION_ROWS = (16, 48)  # data of a domain that trained models are put to u
 
 
 def clock(device: torch.device) -> Clock:
-    """A clock of seconds that waits for what the device has been given to do."""
+    """A clock of seconds that waits until the device has done its queued work."""
 
     def now() -> float:
         if device.type == "cuda":
@@ -51,7 +51,7 @@ def step_seconds(
 
 
 def operations(problem: Problem) -> int:
-    """How many tensor operations a forward pass is made of."""
+    """The number of tensor operations in a forward pass."""
     counter = _Counter()
     model = problem.build().to(problem.device)
     batch = problem.train_batch(
@@ -63,7 +63,7 @@ def operations(problem: Problem) -> int:
 
 
 class _Counter(TorchDispatchMode):
-    """Counts what is dispatched while it is entered."""
+    """Counts the operations that are dispatched within its context."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class _Counter(TorchDispatchMode):
 
 
 @dataclass(frozen=True)
-class Measured:
+class PackSeconds:
     """Seconds that a pack takes: a step, an evaluation while training, and the final one on every domain."""
 
     step: float
@@ -83,8 +83,8 @@ class Measured:
     final: float
 
 
-def measure_pack(problem: Problem, configs: Sequence[TrainableConfig], state: PackState, clock: Clock) -> Measured:
-    """Time a few steps of a pack, after as many to warm up, and one evaluation; `state` is spent by it."""
+def measure_pack(problem: Problem, configs: Sequence[TrainableConfig], state: PackState, clock: Clock) -> PackSeconds:
+    """Time a few steps of a pack, after as many to warm up, and one evaluation; `state` is changed by it."""
     pack = RunningPack(problem, configs, state, World())
     marks = []
     for _ in range(2):
@@ -96,17 +96,17 @@ def measure_pack(problem: Problem, configs: Sequence[TrainableConfig], state: Pa
     marks.append(clock())
     quick = marks[3] - marks[2]
     rows = sum(problem.domains.values()) / problem.quick_rows(problem.valid)
-    return Measured((marks[2] - marks[1]) / CALIBRATION_STEPS, quick, quick * rows + _use_seconds(pack, clock))
+    return PackSeconds((marks[2] - marks[1]) / CALIBRATION_STEPS, quick, quick * rows + _use_seconds(pack, clock))
 
 
 def _use_seconds(pack: RunningPack, clock: Clock) -> float:
-    """What `Problem.use` would take of all its data, from two small samples of them."""
+    """Estimated seconds of `Problem.use` on all its data, from two small samples of them."""
     problem = pack.problem
     if not problem.use_rows:
         return 0.0
     few, more = (_seconds(partial(problem.use, pack.stack, rows=n), clock) for n in CALIBRATION_ROWS)
-    a_row = max(0.0, more - few) / (CALIBRATION_ROWS[1] - CALIBRATION_ROWS[0])
-    return few + a_row * max(0, problem.use_rows - CALIBRATION_ROWS[0])
+    row_seconds = max(0.0, more - few) / (CALIBRATION_ROWS[1] - CALIBRATION_ROWS[0])
+    return few + row_seconds * max(0, problem.use_rows - CALIBRATION_ROWS[0])
 
 
 def _seconds(work: Callable[[], object], clock: Clock) -> float:

@@ -1,4 +1,4 @@
-"""The workers that train one pack together: one process, or several that sum what each made of its share of a batch."""
+"""The workers that train one pack together: one process, or several that share each batch and sum their results."""
 
 from dataclasses import dataclass
 
