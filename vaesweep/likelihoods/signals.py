@@ -66,8 +66,6 @@ def si_sdr(s: Tensor, estimate: Tensor) -> Tensor:
     Both signals are scaled to unit energy first, so that the value depends on neither scale. It lies between -120 and
     120 dB; a silent signal or a silent estimate has -120.
     """
-    if zero_mean:
-        s, estimate = s - s.mean(-1, keepdim=True), estimate - estimate.mean(-1, keepdim=True)
     s, estimate = unit(s), unit(estimate)
     cosine = (s * estimate).sum(-1)
     distortion = (cosine.unsqueeze(-1) * s - estimate).square().sum(-1)
