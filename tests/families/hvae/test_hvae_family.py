@@ -75,7 +75,7 @@ def test_what_cannot_be_trained_is_refused_with_what_could(settings: str, where:
 )
 def test_a_step_of_one_over_a_whole_number_may_be_written_with_six_digits(written: str, draws: int) -> None:
     config = made(f"model.depth.step={written}")
-    assert config.model.depth.draws == draws
+    assert config.model.depth.layers == draws
     assert config.model.noise_shapes()["level_0_noise"][0] == draws
 
 
@@ -94,7 +94,7 @@ def test_the_defaults_are_the_thesis_model_of_poisson_images() -> None:
     """Lines 1881 to 1890."""
     model = made("seed=0").model
     assert (model.size, model.levels, model.latents, model.width, model.hidden) == (16, 3, 4, 128, 128)
-    assert (model.depth.kind, model.depth.draws, model.depth.hidden) == ("continuous", 10, 128)
+    assert (model.depth.kind, model.depth.layers, model.depth.hidden) == ("continuous", 10, 128)
     assert [model.resolution(level) for level in range(3)] == [4, 8, 16]
     assert model.observation == "gaussian"
 

@@ -191,7 +191,7 @@ def test_the_paper_presets_are_the_thesis_numbers() -> None:
     poisson = build(HierarchyCell, combine(WARM_UP, paper("poisson"), CONTINUOUS))
     assert (poisson.training.batch_size, poisson.training.steps, poisson.training.learning_rate) == (128, 4000, 3e-4)
     assert (poisson.model.levels, poisson.model.latents, poisson.model.width) == (3, 4, 128)
-    assert (poisson.model.depth.draws, poisson.model.depth.hidden) == (10, 128)
+    assert (poisson.model.depth.layers, poisson.model.depth.hidden) == (10, 128)
     assert poisson.model.depth.solver == "euler_heun"
     assert poisson.model.decoder_blocks == 3
     mnist = build(HierarchyCell, combine(WARM_UP, paper("mnist:DIR"), CONTINUOUS))
@@ -199,7 +199,7 @@ def test_the_paper_presets_are_the_thesis_numbers() -> None:
     assert mnist.training.schedule.kind == "cosine"
     assert mnist.training.learning_rate * mnist.training.schedule.final_share == pytest.approx(1e-4)
     assert (mnist.model.levels, mnist.model.latents, mnist.model.width) == (3, 16, 256)
-    assert (mnist.model.depth.draws, mnist.model.depth.hidden) == (10, 128)
+    assert (mnist.model.depth.layers, mnist.model.depth.hidden) == (10, 128)
     for config in (poisson, mnist):
         assert set(config.free_nats) == {"initial", "level_0", "level_1", "level_2"}
         assert {(free.nats, free.per) for free in config.free_nats.values()} == {(1.0, "group")}

@@ -1,1 +1,1 @@
-"""WaveformEncoder-masker-decoder separators of mixtures, variational and deterministic (thesis study B)."""
+"""Encoder-masker-decoder separators of mixtures, variational and deterministic (thesis study B)."""

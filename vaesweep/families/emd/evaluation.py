@@ -1,4 +1,4 @@
-"""How well mixtures are separated: what is measured a datum, and the metrics of its means (thesis lines 1340 and 962).
+"""Metrics of separation: quantities of each mixture, and metrics of their means (thesis lines 1340 and 962).
 
 Rates are normalised as the thesis does: by the samples T of a signal and, a dimension, by the number K of latent
 channels. The rate of the masks is the mean over speakers.
@@ -43,16 +43,16 @@ def metrics_of(config: SeparatorConfig) -> dict[str, str]:
     )
 
 
-def measure(elbo: Elbo, found: Separation, batch: Batch, config: SeparatorConfig) -> dict[str, Tensor]:
+def measure(elbo: Elbo, separation: Separation, batch: Batch, config: SeparatorConfig) -> dict[str, Tensor]:
     """Quantities of each mixture, `[batch]`, whose means `summarise` reads."""
     mixture, sources = batch["mixture"], batch["sources"]
     time = mixture.shape[-1]
     prior = config.likelihood if isinstance(config.likelihood, Blr) else BlrPrior()
-    improvement = si_sdr_improvement(sources, found.estimates, mixture.unsqueeze(1)).mean(-1)
+    improvement = si_sdr_improvement(sources, separation.estimates, mixture.unsqueeze(1)).mean(-1)
     values = {
-        "si_sdr": si_sdr(sources, found.estimates).mean(-1),
+        "si_sdr": si_sdr(sources, separation.estimates).mean(-1),
         "si_sdri": improvement,
-        "blr": blr_nll(sources, found.estimates, prior).mean(-1) / time,
+        "blr": blr_nll(sources, separation.estimates, prior).mean(-1) / time,
     }
     if elbo.rates:
         values["rate_per_second"] = elbo.total_rate() * (config.sample_rate / time)
@@ -60,17 +60,17 @@ def measure(elbo: Elbo, found: Separation, batch: Batch, config: SeparatorConfig
         values["rate_encoding_per_dimension"] = elbo.rate(ENCODING) / (time * config.latents)
     if MASKS in elbo.rates:
         values["rate_masks_per_dimension"] = elbo.rate(MASKS) / (time * config.latents * config.speakers)
-    return values if found.uncertainty is None else values | _moments(-found.uncertainty / time, improvement)
+    return values if separation.uncertainty is None else values | _moments(-separation.uncertainty / time, improvement)
 
 
 def summarise(means: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Metrics `[cell]` from the means over a domain: those by name, and the correlation."""
-    found = {name: means[name] for name in METRICS if name in means}
-    return found | ({"mixture_correlation": _correlation(means)} if _UNCERTAIN in means else {})
+    metrics = {name: means[name] for name in METRICS if name in means}
+    return metrics | ({"mixture_correlation": _correlation(means)} if _UNCERTAIN in means else {})
 
 
 def _moments(elbo: Tensor, improvement: Tensor) -> dict[str, Tensor]:
-    """What a correlation is made of, in float64: small differences of squares matter."""
+    """The moments that a correlation is computed from, in float64: small differences of squares matter."""
     elbo, improvement = elbo.double(), improvement.double()
     squares = {_SQUARED: elbo.square(), _IMPROVED_SQUARED: improvement.square()}
     return {_UNCERTAIN: elbo, _PRODUCT: elbo * improvement} | squares

@@ -1,4 +1,4 @@
-"""WaveformEncoder-masker-decoder separators of mixtures (thesis study B), on mixtures of Gaussian pulses.
+"""Encoder-masker-decoder separators of mixtures (thesis study B), on mixtures of Gaussian pulses.
 
 A batch is rendered where it is needed, on the device, from the mixtures' parameters: a mixture, its sources, and noise
 for the latent variables. In training that noise comes from the step's generator; in evaluation it is keyed by the
@@ -30,7 +30,7 @@ STREAMS = {"encoding_noise": Stream.ENCODING, "mask_noise": Stream.MASKS, "sourc
 
 
 class PulsesConfig(Frozen):
-    """Which mixtures of Gaussian pulses are trained on; the defaults are the thesis' (K.1)."""
+    """The mixtures of Gaussian pulses that are trained on; the defaults are the thesis' (K.1)."""
 
     replicate: int = Field(1, ge=1, description="of the experiment, with mixtures of its own; not the cell's seed")
     rows: SplitRows = SplitRows()
@@ -110,11 +110,11 @@ class SeparatorProblem:
         return mixtures.batch(rows) | mixtures.drawn_noise(len(rows), generator)
 
     def evaluation_batch(self, domain: str, rows: slice) -> Batch:
-        """The same, with the noise of each mixture's own."""
+        """Mixtures, their sources, and each mixture's own noise for the latent variables."""
         return self._mixtures[domain].batch(rows) | self._mixtures[domain].keyed_noise(rows)
 
     def quick_rows(self, domain: str) -> int:
-        """Every mixture."""
+        """The number of mixtures of `domain`: quick evaluations are of all of them."""
         return self.domains[domain]
 
     def measure(self, elbo: Elbo, output: Separation, batch: Batch) -> dict[str, Tensor]:
@@ -122,16 +122,16 @@ class SeparatorProblem:
         return separation.measure(elbo, output, batch, self._model)
 
     def summarise(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Their means, and the correlation of the mixtures' ELBO with the quality of separation."""
+        """Means of what is measured, and the correlation of the mixtures' ELBO with the quality of separation."""
         return separation.summarise(means)
 
     def use(self, stack: Stack, rows: int | None = None) -> Uses:
-        """Nothing: what separators are for is measured on every domain already."""
+        """No values: what separators are for is measured on every domain already."""
         return Uses()
 
 
 class SeparatorFamily(Family):
-    """WaveformEncoder-masker-decoder separators."""
+    """Encoder-masker-decoder separators."""
 
     name = "emd"
     config = SeparatorCell
@@ -140,16 +140,16 @@ class SeparatorFamily(Family):
     metrics: ClassVar[dict[str, str]] = separation.METRICS
 
     def metrics_of(self, config: CellConfig) -> Mapping[str, str]:
-        """Rates of what is not deterministic, and the mixture's ELBO where the mixture is reconstructed too."""
+        """The metrics of a separator: rates of what is stochastic, and the mixture's ELBO with the mixture task."""
         return separation.metrics_of(_own(config).model)
 
     def load(self, spec: str, config: CellConfig) -> DataSet:
-        """`pulses`, or `pulses:conditions=A+B` (docs/data.md)."""
+        """The data of `pulses`, or of `pulses:conditions=A+B` (docs/data.md)."""
         data = _own(config).data
         return pulses.load(spec, data.replicate, data.rows, data.condition)
 
     def loading(self, config: CellConfig) -> PulsesConfig:
-        """All that says which mixtures there are."""
+        """The part of the configuration that says which mixtures there are."""
         return _own(config).data
 
     def example(self) -> DataSet:
@@ -163,7 +163,7 @@ class SeparatorFamily(Family):
         return SeparatorCell.model_validate({"model": {"latents": 8, "masker": masker}})
 
     def rate_names(self, config: CellConfig) -> tuple[str, ...]:
-        """`encoding`, `masks` and `sources`, those of them that the model has."""
+        """The rates that the model has, of `encoding`, `masks` and `sources`."""
         return rate_names(_own(config).model)
 
     def check(self, config: CellConfig) -> None:

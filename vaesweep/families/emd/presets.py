@@ -1,4 +1,4 @@
-"""What the sweeps of separators on Gaussian pulses share: sizes, and the numbers of the thesis with their lines.
+"""Settings that sweeps of separators on Gaussian pulses share: sizes, and the thesis' numbers with their lines.
 
 A rate per time step is R / T there, with T the samples of a signal (line 1523). The table at 1318 confirms it: with
 everything penalised in full R_z is 4.08, and 512 gamma variables every eight samples with concentrations at softplus(0)

@@ -1,4 +1,4 @@
-"""What is measured of hierarchical VAEs, while they train and of those that have ended (thesis study C, section 4).
+"""Evaluation of hierarchical VAEs, while they train and after training (thesis study C, section 4).
 
 Every evaluation draws latent variables by noise that is keyed by the image. Other steps walk the same Brownian paths:
 those of training's step are refined once, to a grid that holds every step asked for, and summed to each.
@@ -34,7 +34,7 @@ NUMBERS = 2**23  # that are held at a time: of noise, or in a widest layer of al
 
 
 class EvaluationConfig(Frozen):
-    """What is evaluated, and on how many images of a domain."""
+    """The number of images of a domain in evaluation, and the bounds of trained models."""
 
     rows: int = Field(10_000, ge=1, description="images of a domain, at most; the first ones")
     repeats: int = Field(1, ge=1, description="times that every image is evaluated, each with other noise")
@@ -44,8 +44,8 @@ class EvaluationConfig(Frozen):
     draws: int = Field(0, ge=0, description="of the importance-weighted bound of trained models; 0 leaves it out")
 
     @property
-    def asked(self) -> bool:
-        """Whether anything is asked of trained models beyond what every cell is evaluated on."""
+    def has_bounds(self) -> bool:
+        """Whether trained models are evaluated at other steps or by the importance-weighted bound too."""
         return bool(self.steps or self.draws)
 
 
@@ -61,14 +61,16 @@ class EvaluationImages:
 
     def evaluation(self, rows: slice, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Tensor, Batch]:
         """Images and noise of evaluation rows: all images with their first noise, then with their second, and so on."""
-        place = torch.arange(rows.start, rows.stop)
-        image, draw = place % self.rows, place // self.rows
+        position = torch.arange(rows.start, rows.stop)
+        image, draw = position % self.rows, position // self.rows
         return self.pixels.batch(image), self.noise(image, shapes, draw)
 
     def noise(self, rows: Tensor | slice, shapes: Mapping[str, tuple[int, ...]], draw: Tensor | int = 0) -> Batch:
-        """Standard normals of each image's own, by name and `[batch, *shape]`; each `draw` has others."""
+        """Each image's own standard normal noise, by name, `[batch, *shape]`; each `draw` has other noise."""
         indices = self.pixels.indices(rows)
-        return _keyed(Stream.LATENTS, indices + torch.as_tensor(draw, device=indices.device) * ONE_DRAW, shapes)
+        return _noise_by_index(
+            Stream.LATENTS, indices + torch.as_tensor(draw, device=indices.device) * ONE_DRAW, shapes
+        )
 
     def paths(self, rows: slice, model: HierarchyConfig, steps: int, draw: int = 0) -> tuple[Tensor, Batch]:
         """The initial value's noise, and the levels' Brownian paths in `steps` steps, a multiple of training's.
@@ -79,9 +81,11 @@ class EvaluationImages:
         noise = self.noise(rows, coarse, draw)
         start = noise.pop(INITIAL_NOISE)
         indices = self.pixels.indices(rows) + draw * ONE_DRAW
-        bridges = _keyed(Stream.BRIDGES, indices, {name: fine[name] for name in noise})
-        factor = steps // model.depth.draws
-        return start, {name: refine(increments(own), factor, bridges[name]) for name, own in noise.items()}
+        bridges = _noise_by_index(Stream.BRIDGES, indices, {name: fine[name] for name in noise})
+        factor = steps // model.depth.layers
+        return start, {
+            name: refine(increments(level_noise), factor, bridges[name]) for name, level_noise in noise.items()
+        }
 
 
 def measure(elbo: Elbo, output: Reconstruction, x: Tensor) -> dict[str, Tensor]:
@@ -108,21 +112,21 @@ def bounds(
     `steps_<n>.<part>` are the `PARTS` of the bound with n steps a level; `importance_<K>.bound` is the
     importance-weighted bound of K draws (Burda et al. 2016), which is never below the ELBO.
     """
-    found: dict[str, Tensor] = {}
+    metrics: dict[str, Tensor] = {}
     for population in populations:
         count = min(population.rows, rows or population.rows)
         if evaluation.steps:
             for metric, value in _stepped(stack, model, evaluation.steps, population, count).items():
-                found[f"{population.name}/{metric}"] = value
+                metrics[f"{population.name}/{metric}"] = value
         if evaluation.draws:
             name = f"{population.name}/importance_{evaluation.draws}.bound"
-            found[name] = _importance_weighted(stack, model, evaluation.draws, population, count)
-    return found
+            metrics[name] = _importance_weighted(stack, model, evaluation.draws, population, count)
+    return metrics
 
 
 def finest_steps(model: HierarchyConfig, steps: Iterable[int]) -> int:
     """The fewest steps a level of a grid that has every point of training's grid and of those of `steps`."""
-    return math.lcm(model.depth.draws, *steps)
+    return math.lcm(model.depth.layers, *steps)
 
 
 def in_steps(paths: Batch, steps: int) -> Batch:
@@ -140,13 +144,13 @@ def _stepped(
     for part, draw in itertools.product(chunks, range(population.repeats)):
         start, paths = population.paths(part, model, finest, draw)
         x = population.pixels.batch(part)
-        for place, number in enumerate(steps):
+        for index, number in enumerate(steps):
             batch = {"x": x, INITIAL_NOISE: start} | in_steps(paths, number)
-            sums[place] += stack.apply(_parts, batch, shared=True).double().sum(1)
+            sums[index] += stack.apply(_parts, batch, shared=True).double().sum(1)
     return {
         f"steps_{number}.{name}": value
-        for number, found in zip(steps, sums / (rows * population.repeats), strict=True)
-        for name, value in zip(PARTS, found.unbind(-1), strict=True)
+        for number, means in zip(steps, sums / (rows * population.repeats), strict=True)
+        for name, value in zip(PARTS, means.unbind(-1), strict=True)
     }
 
 
@@ -158,11 +162,11 @@ def _importance_weighted(
     total = torch.zeros(len(stack), dtype=torch.float64, device=stack.flat.device)
     for part in _chunks(rows, shapes, model, len(stack)):
         x = population.pixels.batch(part)
-        each = [
+        log_weights = [
             stack.apply(_log_weight, {"x": x, **population.noise(part, shapes, draw)}, shared=True).double()
             for draw in range(draws)
         ]
-        total += (torch.stack(each).logsumexp(0) - math.log(draws)).sum(-1)
+        total += (torch.stack(log_weights).logsumexp(0) - math.log(draws)).sum(-1)
     return total / rows
 
 
@@ -179,11 +183,11 @@ def _log_weight(result: tuple[Elbo, Reconstruction], batch: Batch) -> Tensor:
 def _chunks(rows: int, shapes: Mapping[str, tuple[int, ...]], model: HierarchyConfig, cells: int) -> Iterator[slice]:
     noise = sum(math.prod(shape) for shape in shapes.values())
     layer = max(model.width, model.hidden, 2 * model.depth.hidden) * model.resolution(model.levels - 1) ** 2
-    each = max(1, NUMBERS // max(noise, cells * layer))
-    return (slice(start, min(start + each, rows)) for start in range(0, rows, each))
+    size = max(1, NUMBERS // max(noise, cells * layer))
+    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))
 
 
-def _keyed(stream: Stream, indices: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> Batch:
+def _noise_by_index(stream: Stream, indices: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> Batch:
     sizes = [math.prod(shape) for shape in shapes.values()]
     parts = normal(stream, indices, sum(sizes)).split(sizes, dim=-1)
     return {name: part.unflatten(-1, shape) for part, (name, shape) in zip(parts, shapes.items(), strict=True)}

@@ -47,11 +47,16 @@ class HierarchyProblem:
         self._shapes = config.model.noise_shapes()
         check_images(config.model, data)
         self._populations = {domain.name: self._population(domain, data) for domain in data.domains}
-        self.domains: Mapping[str, int] = {n: found.rows * found.repeats for n, found in self._populations.items()}
+        self.domains: Mapping[str, int] = {
+            name: population.rows * population.repeats for name, population in self._populations.items()
+        }
         self._train, self.valid = data.domain(Role.TRAIN).name, data.domain(Role.VALID).name
         self.train_rows = len(self._populations[self._train].pixels)
-        self._tested = [one for one in self._populations.values() if one.role in (Role.TEST, Role.UNSEEN)]
-        self.use_rows = max(one.rows * one.repeats for one in self._tested) if config.evaluation.asked else 0
+        self._tested = [
+            population for population in self._populations.values() if population.role in (Role.TEST, Role.UNSEEN)
+        ]
+        tested_rows = (population.rows * population.repeats for population in self._tested)
+        self.use_rows = max(tested_rows) if config.evaluation.has_bounds else 0
 
     def build(self) -> Hierarchy:
         """A freshly initialised hierarchy."""
@@ -67,12 +72,12 @@ class HierarchyProblem:
         return {"x": x} | noise
 
     def evaluation_batch(self, domain: str, rows: slice) -> Batch:
-        """The same, with the noise of each image's own."""
+        """Images `x`, and each image's own noise for every level."""
         x, noise = self._populations[domain].evaluation(rows, self._shapes)
         return {"x": x} | noise
 
     def quick_rows(self, domain: str) -> int:
-        """The first thousand images, once."""
+        """The number of images of `domain` in quick evaluations: the first thousand at most, once."""
         return min(QUICK, self._populations[domain].rows)
 
     def measure(self, elbo: Elbo, output: Reconstruction, batch: Batch) -> dict[str, Tensor]:
@@ -80,18 +85,18 @@ class HierarchyProblem:
         return hierarchy.measure(elbo, output, batch["x"])
 
     def summarise(self, means: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Their means over a domain."""
+        """Metrics from the means of the measured quantities over a domain."""
         return hierarchy.summarise(means)
 
     def use(self, stack: Stack, rows: int | None = None) -> Uses:
         """The bound at other steps and the importance-weighted one, on test and unseen images."""
-        tested = self._tested if rows is None else [replace(one, repeats=1) for one in self._tested]
+        tested = self._tested if rows is None else [replace(population, repeats=1) for population in self._tested]
         return Uses(hierarchy.bounds(stack, self._model, self._evaluation, tested, rows))
 
     def _population(self, domain: Domain, data: DataSet) -> EvaluationImages:
         pixels = Pixels(domain, data.standardisation, self.device)
-        asked = self._evaluation
-        return EvaluationImages(domain.name, domain.role, pixels, min(len(pixels), asked.rows), asked.repeats)
+        evaluation = self._evaluation
+        return EvaluationImages(domain.name, domain.role, pixels, min(len(pixels), evaluation.rows), evaluation.repeats)
 
 
 class HierarchyFamily(Family):
@@ -100,18 +105,19 @@ class HierarchyFamily(Family):
     name = "hvae"
     config = HierarchyCell
     data_forms = ("poisson", "mnist:DIR", "binarised_mnist:DIR", "folder:DIR")
+    evaluation_settings = ("evaluation.steps", "evaluation.draws", "evaluation.repeats")
     bfloat16 = True
     metrics: ClassVar[dict[str, str]] = hierarchy.METRICS
 
     def load(self, spec: str, config: CellConfig) -> DataSet:
-        """`poisson`, `mnist:DIR`, `binarised_mnist:DIR` or `folder:DIR` (docs/data.md)."""
+        """The data of `poisson`, `mnist:DIR`, `binarised_mnist:DIR` or `folder:DIR` (docs/data.md)."""
         own = _own(config)
         data = images.load(spec, own.data)
         check_images(own.model, data)
         return data
 
     def loading(self, config: CellConfig) -> ImagesConfig:
-        """All that says which images there are."""
+        """The part of the configuration that says which images there are."""
         return _own(config).data
 
     def example(self) -> DataSet:
@@ -130,7 +136,7 @@ class HierarchyFamily(Family):
         return _own(config).model.rate_names
 
     def check(self, config: CellConfig) -> None:
-        """Refuse what is asked of steps where levels have none, and of paths that have no density."""
+        """Refuse evaluation at steps where levels have none, and importance weights of paths that have no density."""
         super().check(config)
         own = _own(config)
         if own.evaluation.draws and getattr(own.model.depth, "solver", None) == "reversible_heun":
@@ -143,7 +149,7 @@ class HierarchyFamily(Family):
         finest = hierarchy.finest_steps(own.model, own.evaluation.steps)
         if finest > FINEST:
             raise UserError(
-                f"evaluation.steps: with training's {own.model.depth.draws} they lie on a common grid of {finest} "
+                f"evaluation.steps: with training's {own.model.depth.layers} they lie on a common grid of {finest} "
                 f"steps, more than {FINEST}; choose numbers that divide one another"
             )
 

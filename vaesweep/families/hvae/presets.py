@@ -1,4 +1,4 @@
-"""What the sweeps of hierarchies share: sizes, and the numbers of the thesis with their lines.
+"""Settings that sweeps of hierarchies share: sizes, and the thesis' numbers with their lines.
 
 On one core a step of the thesis' models takes 13 to 20 seconds (Poisson) and 19 to 24 (binary images), the continuous
 ones the longer: `paper` is for a GPU. The other sizes have narrower blocks and smaller batches, and otherwise the
@@ -20,7 +20,7 @@ WARM_UP: Settings = {"rates.total.kind": "sigmoid", "rates.total.steps": 1000}  
 
 
 def free_nats(levels: int) -> Settings:
-    """One nat of the initial value and one of each level cost nothing (line 1889)."""
+    """Free nats: one of the initial value and one of each level (line 1889)."""
     names = (INITIAL, *(level_name(level) for level in range(levels)))
     return {f"free_nats.{name}.{key}": value for name in names for key, value in (("nats", 1.0), ("per", "group"))}
 
@@ -87,7 +87,7 @@ def laptop(data: str) -> Settings:
 
 
 def smoke(data: str) -> Settings:
-    """A few hundred steps."""
+    """Sizes for a few hundred steps."""
     few = {"model.width": 16, "model.hidden": 8, "model.depth.hidden": 8, "training.batch_size": 16}
     rows = {"data.rows.train": 2000, "data.rows.valid": 200, "data.rows.test": 200} if is_binary(data) else {}
     repeats = {} if is_binary(data) else {"evaluation.repeats": 2}

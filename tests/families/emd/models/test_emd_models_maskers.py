@@ -17,7 +17,7 @@ from vaesweep.families.emd.models.sepformer import (
     TransformerLayer,
     chunked,
     overlap_added,
-    places,
+    positional_encoding,
 )
 from vaesweep.families.emd.models.sudormrf import SuDoRmRf, SuDoRmRfConfig, UConvBlock
 from vaesweep.families.emd.models.tasnet import TasNetConfig, TemporalConvNet
@@ -237,12 +237,12 @@ def test_a_transformer_has_a_path_around_its_layers() -> None:
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
     x = torch.randn(2, 7, 8)
-    torch.testing.assert_close(model(x), 2 * x + places(x))
+    torch.testing.assert_close(model(x), 2 * x + positional_encoding(x))
 
 
 def test_a_places_distance_does_not_depend_on_where_it_is() -> None:
     """The inner product of two places is that of their difference."""
-    encoded = places(torch.zeros(20, 8, dtype=torch.float64))
+    encoded = positional_encoding(torch.zeros(20, 8, dtype=torch.float64))
     products = encoded @ encoded.T
     torch.testing.assert_close(products[3:, 3:], products[:-3, :-3])
 

@@ -13,7 +13,7 @@ from vaesweep.analysis.runs import DomainRecord, Runs, SweepRecord
 from vaesweep.data.domains import DataSet, Domain, Role
 from vaesweep.families.hvae import data as images
 from vaesweep.families.hvae.analysis.cells import Hierarchies
-from vaesweep.families.hvae.analysis.continuity import by_seed, continuity, has_steps, measured
+from vaesweep.families.hvae.analysis.continuity import bound_parts, by_seed, continuity, has_steps
 from vaesweep.families.hvae.analysis.continuity_figure import ContinuityCurves, draw_continuity
 from vaesweep.families.hvae.analysis.findings import (
     BEST,
@@ -101,7 +101,7 @@ def hierarchies(runs: Runs) -> Hierarchies:
 
 
 def told_of(cells: Hierarchies) -> dict[tuple[str, str, str], DomainFinding]:
-    return {(one.finding.statement, one.label, one.domain): one for one in findings(cells, measured(cells))}
+    return {(one.finding.statement, one.label, one.domain): one for one in findings(cells, bound_parts(cells))}
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def told(cells: Hierarchies) -> dict[tuple[str, str, str], DomainFinding]:
 
 
 def test_the_table_has_every_step_and_part_of_test_and_unseen_domains(cells: Hierarchies) -> None:
-    table = continuity(cells, measured(cells))
+    table = continuity(cells, bound_parts(cells))
     assert len(table) == 2 * 4 * (len(STEPS) + len(STEPS) + 1)
     assert set(table["domain"]) == {"toy.test", "elsewhere"}
     sizes = table.loc[table["kind"] == "continuous", "step_size"].unique()
@@ -125,13 +125,13 @@ def test_the_table_has_every_step_and_part_of_test_and_unseen_domains(cells: Hie
 
 
 def test_the_parts_add_up_to_the_bound(cells: Hierarchies) -> None:
-    table = continuity(cells, measured(cells)).fillna({"steps": 0})
+    table = continuity(cells, bound_parts(cells)).fillna({"steps": 0})
     wide = table.pivot(index=["group", "domain", "steps"], columns="part", values="value")
     np.testing.assert_allclose(-wide["elbo"], wide[["distortion", "path_rate", "initial_rate"]].sum(axis=1))
 
 
 def test_a_change_is_within_cells_so_that_its_interval_does_not_contain_how_seeds_differ(cells: Hierarchies) -> None:
-    table = continuity(cells, measured(cells))
+    table = continuity(cells, bound_parts(cells))
     row = table[(table["group"] == "continuous") & (table["domain"] == "toy.test") & (table["part"] == "elbo")]
     finest = row[row["steps"] == 100].iloc[0]
     assert finest["change"] == pytest.approx(0.3, abs=0.03)
@@ -144,7 +144,7 @@ def test_a_change_is_within_cells_so_that_its_interval_does_not_contain_how_seed
 
 def test_training_steps_that_were_not_asked_for_are_those_of_the_cell_itself(cells: Hierarchies) -> None:
     lacking = replace(cells, points=cells.points.drop(columns=[name for name in cells.points if "steps_10." in name]))
-    left, right = (continuity(one, measured(one)) for one in (lacking, cells))
+    left, right = (continuity(one, bound_parts(one)) for one in (lacking, cells))
     pd.testing.assert_frame_equal(left, right)
 
 
@@ -213,7 +213,7 @@ def test_without_a_change_there_is_nothing_to_divide() -> None:
 def test_one_seed_decides_nothing_and_draws(tmp_path: Path) -> None:
     cells = hierarchies(made_up(seeds=1))
     assert {one.finding.verdict for one in told_of(cells).values()} == {Verdict.UNDECIDED}
-    table = continuity(cells, measured(cells))
+    table = continuity(cells, bound_parts(cells))
     draw_continuity(ContinuityCurves(table[table["domain"] == "toy.test"], {}), "one seed", tmp_path / "one.png")
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
 
@@ -221,7 +221,7 @@ def test_one_seed_decides_nothing_and_draws(tmp_path: Path) -> None:
 @pytest.mark.parametrize("variants", [("continuous",), ("ODE-like",), ("discrete",), ("ODE-like", "discrete")])
 def test_kinds_may_be_missing(variants: tuple[str, ...], tmp_path: Path) -> None:
     cells = hierarchies(made_up(variants=variants))
-    table = continuity(cells, measured(cells))
+    table = continuity(cells, bound_parts(cells))
     assert has_steps(table) == (variants != ("discrete",))
     assert not any("as trained" in statement for statement, _, _ in told_of(cells))
     draw_continuity(
@@ -234,7 +234,7 @@ def test_a_bound_that_is_not_finite_is_missing_and_not_a_number() -> None:
     broken = runs.finals["metric"].eq("steps_2.elbo") & runs.finals["cell"].eq("ODE-like-None-0")
     finals = runs.finals.assign(value=runs.finals["value"].where(~broken, -np.inf))
     cells = hierarchies(replace(runs, finals=finals))
-    table = continuity(cells, measured(cells)).query("group == 'ODE-like' and steps == 2 and part == 'elbo'")
+    table = continuity(cells, bound_parts(cells)).query("group == 'ODE-like' and steps == 2 and part == 'elbo'")
     assert table["n_seeds"].tolist() == [3, 3]
     assert np.isfinite(table["value"]).all()
 
@@ -245,7 +245,7 @@ def test_failed_cells_are_left_out() -> None:
     cells = hierarchies(replace(runs, cells=runs.cells.assign(outcome=runs.cells["outcome"].where(~failed, "failed"))))
     gain = told_of(cells)["continuous is better than ODE-like, both as trained", "continuous", "toy.test"]
     assert "2 seeds" in gain.row["numbers"]
-    assert by_seed(measured(cells), "continuous", "toy.test", "elbo").index.tolist() == [1, 2, 3]
+    assert by_seed(bound_parts(cells), "continuous", "toy.test", "elbo").index.tolist() == [1, 2, 3]
 
 
 def test_the_test_domain_is_said_in_full_and_the_others_by_name(
@@ -261,7 +261,7 @@ def test_the_test_domain_is_said_in_full_and_the_others_by_name(
 
 def test_rates_split_as_planted_and_are_drawn(tmp_path: Path) -> None:
     cells = hierarchies(made_up(variants=("continuous", "discrete"), targets=(1.0, 10.0), steps=False))
-    assert not has_steps(continuity(cells, measured(cells)))
+    assert not has_steps(continuity(cells, bound_parts(cells)))
     table = split_rates(cells)
     assert have_curve(table)
     at = table.set_index(["regime", "point", "domain", "part"])["value"]

@@ -1,1 +1,1 @@
-"""How well separators separate against the rate, and what single ones do to a mixture (thesis study B)."""
+"""Analysis of separators: separation against the rate, and single separated mixtures (thesis study B)."""

@@ -1,4 +1,4 @@
-"""A separated mixture as files to listen to: 16-bit WAV, each as loud as can be, and a table of what that takes."""
+"""A separated mixture as files to listen to: 16-bit WAV, each scaled to the same peak, and a table of the scales."""
 
 from functools import partial
 from pathlib import Path
@@ -35,7 +35,7 @@ def write_audio(example: Example, out: Path) -> tuple[Path, ...]:
 
 
 def scale_of(signal: Tensor) -> float:
-    """What brings the largest sample of `signal` `[time]` to `PEAK`; 1 for silence."""
+    """The factor that brings the largest sample of `signal` `[time]` to `PEAK`; 1 for silence."""
     largest = float(signal.abs().max())
     return PEAK / largest if largest > 0 else 1.0
 

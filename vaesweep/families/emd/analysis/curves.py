@@ -24,7 +24,7 @@ METRICS = (BLR, Metric(NEGATIVE_SI_SDR, "dB"), SI_SDRI)
 
 @dataclass(frozen=True)
 class RateAxis:
-    """One normalised rate: a metric of the family, and how an axis of it is labelled."""
+    """One normalised rate: a metric of the family, and the label of its axis."""
 
     column: str
     label: str
@@ -50,7 +50,7 @@ class Separators:
 
     @classmethod
     def of(cls, runs: Runs) -> "Separators":
-        """Those of a sweep; none are there where it has no SI-SDR."""
+        """The separators of a sweep; none where it has no SI-SDR."""
         points = grouped_table(runs)
         if "si_sdr" not in points:
             return cls(points[:0], points[:0])
@@ -84,27 +84,27 @@ def separation_curve(runs: Runs, cells: Separators, window: int | None = None) -
         metric_curve(on_axis(cells.variational, axis), regime_axes(runs), METRICS, window).assign(**{AXIS: axis.column})
         for axis in AXES
     ]
-    whole = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
-    return whole[[AXIS, *(name for name in whole if name != AXIS)]]
+    table = pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
+    return table[[AXIS, *(name for name in table if name != AXIS)]]
 
 
 def twin_levels(twins: pd.DataFrame, metric: Metric) -> dict[tuple[str, str], Interval]:
-    """What deterministic twins reach, by their regime and domain: the mean over seeds and its interval."""
+    """The levels of deterministic twins, by their regime and domain: the mean over seeds and its interval."""
     rows = metric.points(twins)
-    found = rows.groupby([REGIME, "domain"], sort=False)["value"]
-    return {(str(regime), str(domain)): t_interval(values.to_numpy(float)) for (regime, domain), values in found}
+    groups = rows.groupby([REGIME, "domain"], sort=False)["value"]
+    return {(str(regime), str(domain)): t_interval(values.to_numpy(float)) for (regime, domain), values in groups}
 
 
 def chosen_cells(cells: Separators) -> dict[str, str]:
-    """Cells worth looking at, by why: lowest and highest rate, best SI-SDRi on validation mixtures, the best twin."""
+    """Cells to draw, by the reason: lowest and highest rate, best SI-SDRi on validation mixtures, the best twin."""
     valid = on_axis(cells.variational, TOTAL)
     valid = valid[valid["role"] == Role.VALID].set_index("cell")
     twins = cells.deterministic[cells.deterministic["role"] == Role.VALID].set_index("cell")
-    found: dict[str, str] = {}
+    chosen: dict[str, str] = {}
     if len(valid):
-        found["lowest_rate"] = str(valid[OWN_RATE].idxmin())
-        found["best"] = str(valid[SI_SDRI.name].idxmax())
-        found["highest_rate"] = str(valid[OWN_RATE].idxmax())
+        chosen["lowest_rate"] = str(valid[OWN_RATE].idxmin())
+        chosen["best"] = str(valid[SI_SDRI.name].idxmax())
+        chosen["highest_rate"] = str(valid[OWN_RATE].idxmax())
     if len(twins):
-        found["deterministic"] = str(twins[SI_SDRI.name].idxmax())
-    return found
+        chosen["deterministic"] = str(twins[SI_SDRI.name].idxmax())
+    return chosen

@@ -1,4 +1,4 @@
-"""One evaluation mixture as a trained separator hears it, computed anew from the weights of its cell.
+"""One evaluation mixture separated by a trained separator, computed anew from the weights of its cell.
 
 The noise of the latent variables is the mixture's own, as in the sweep's evaluation, so pictures and tracked numbers
 agree.
@@ -22,7 +22,7 @@ from vaesweep.training.finished import FinishedCell
 
 @dataclass(frozen=True)
 class Example:
-    """A mixture `[time]`, its `sources` and their `estimates` `[speaker, time]`, and what lies between.
+    """A mixture `[time]`, its `sources` and their `estimates` `[speaker, time]`, and the latent variables.
 
     `encoding` `[K, frames]` and `masks` `[speaker, K, frames]` are the samples that the estimates are made of, speakers
     in the order of the sources; `encoding_rate` `[K, frames]`, nats, is absent where the encoding is deterministic.
@@ -43,28 +43,28 @@ class Example:
 
     @property
     def sample_rate(self) -> int:
-        """Hz."""
+        """Sample rate of the signals, Hz."""
         return self.config.model.sample_rate
 
     @property
     def seconds(self) -> float:
-        """Length of the mixture."""
+        """Length of the mixture, s."""
         return len(self.mixture) / self.sample_rate
 
     @property
     def fitted(self) -> Tensor:
-        """The estimates, each with the gain, and the sign, that fits its source best: neither is in a SI-SDR."""
+        """The estimates, each with the gain, and the sign, that fits its source best: SI-SDR depends on neither."""
         energy = self.estimates.square().sum(-1, keepdim=True).clamp_min(torch.finfo(torch.float32).tiny)
         return self.estimates * ((self.sources * self.estimates).sum(-1, keepdim=True) / energy)
 
     @property
     def si_sdr(self) -> Tensor:
-        """Of every estimate, `[speaker]`, dB."""
+        """SI-SDR of every estimate, `[speaker]`, dB."""
         return si_sdr(self.sources, self.estimates)
 
     @property
     def si_sdr_before(self) -> Tensor:
-        """Of the mixture itself, `[speaker]`, dB."""
+        """SI-SDR of the mixture itself, `[speaker]`, dB."""
         return si_sdr(self.sources, self.mixture)
 
 
@@ -86,7 +86,7 @@ def separate(cell: FinishedCell, data: DataSet, domain: str | None = None, row: 
         raise UserError(f"--row {row}: the mixtures of {chosen} are 0..{problem.domains[chosen] - 1}")
     batch = problem.evaluation_batch(chosen, slice(row, row + 1))
     with torch.no_grad():
-        elbo, found = model(**batch)
+        elbo, separation = model(**batch)
     return Example(
         cell=cell.cell,
         domain=chosen,
@@ -94,9 +94,9 @@ def separate(cell: FinishedCell, data: DataSet, domain: str | None = None, row: 
         config=config,
         mixture=batch["mixture"][0],
         sources=batch["sources"][0],
-        estimates=found.estimates[0],
-        encoding=found.encoding[0],
-        masks=found.masks[0],
+        estimates=separation.estimates[0],
+        encoding=separation.encoding[0],
+        masks=separation.masks[0],
         encoding_rate=elbo.rates[ENCODING][0] if ENCODING in elbo.rates else None,
         rates={name: float(elbo.rate(name)[0]) for name in elbo.rates},
     )

@@ -1,4 +1,4 @@
-"""What a sweep says of the thesis' statements about rate and separation (study B, lines 990 to 1003 and appendix M).
+"""A sweep's findings on the thesis' statements about rate and separation (study B, lines 990 to 1003, appendix M).
 
 The best of a noisy curve always looks better than its end. So each seed is judged at the rate that the *other* seeds
 choose: the difference to the highest rates is then as likely to be above zero as below where there is none. Of the
@@ -26,7 +26,7 @@ LABELS = {BLR.name: "BLR distortion", SI_SDRI.name: "SI-SDRi"}
 
 @dataclass(frozen=True)
 class Gain:
-    """By how much a lower rate is better than the highest ones, by seed; rates in nats per second."""
+    """The gain of a lower rate over the highest ones, by seed; rates in nats per second."""
 
     by_seed: pd.Series
     lower: float
@@ -35,25 +35,25 @@ class Gain:
 
 def findings(cells: Separators, curve: pd.DataFrame) -> list[DomainFinding]:
     """All statements that the sweep has data for, on test and unseen domains."""
-    found: list[DomainFinding] = []
+    results: list[DomainFinding] = []
     for regime, points in on_axis(cells.variational, TOTAL).groupby(REGIME, sort=False):
         for metric in (SI_SDRI, BLR):
-            found += _optima(str(regime), points, metric, curve[curve[AXIS] == TOTAL.column])
-        found += _twins(str(regime), points, cells.deterministic)
-    return found
+            results += _optima(str(regime), points, metric, curve[curve[AXIS] == TOTAL.column])
+        results += _twins(str(regime), points, cells.deterministic)
+    return results
 
 
 def gain_of_lower_rate(points: pd.DataFrame, metric: Metric) -> Gain | None:
-    """Of cells of one regime on one domain; None where there is but one rate."""
+    """The gain of cells of one regime on one domain; None where there is only one rate."""
     losses, rates = _losses(points, metric)
     low = rates.index[rates < HIGHEST * rates.max()]
     if low.empty:
         return None
     highest = losses[rates.index.difference(low)].mean(axis=1)
     chosen = chosen_by_others(losses[low])
-    at = losses.stack()
-    here = pd.Series({seed: at.get((seed, point)) for seed, point in chosen.items()}, dtype=float)
-    return Gain((highest - here).dropna(), float(rates[chosen].mean()), float(rates.drop(low).mean()))
+    loss_at = losses.stack()
+    chosen_losses = pd.Series({seed: loss_at.get((seed, point)) for seed, point in chosen.items()}, dtype=float)
+    return Gain((highest - chosen_losses).dropna(), float(rates[chosen].mean()), float(rates.drop(low).mean()))
 
 
 def _about(metric: Metric, regime: str, domain: str, role: str, finding: Finding) -> DomainFinding:
@@ -69,7 +69,7 @@ def _losses(points: pd.DataFrame, metric: Metric) -> tuple[pd.DataFrame, pd.Seri
 
 
 def _optima(regime: str, points: pd.DataFrame, metric: Metric, curve: pd.DataFrame) -> Iterator[DomainFinding]:
-    at_home: Gain | None = None
+    test_gain: Gain | None = None
     for domain, rows in points[points["role"].isin(JUDGED)].groupby("domain", sort=False):
         gain = gain_of_lower_rate(rows, metric)
         if gain is None or gain.by_seed.empty:
@@ -80,10 +80,10 @@ def _optima(regime: str, points: pd.DataFrame, metric: Metric, curve: pd.DataFra
         best = _optimum(part(curve, regime, metric.name, domain, OPTIMUM))
         yield _about(metric, regime, domain, role, above(LOWER, where, gain.by_seed, metric.unit, rates + best))
         if role == Role.TEST:
-            at_home = gain
-        elif at_home is not None:
-            more = (gain.by_seed - at_home.by_seed).dropna()
-            yield _about(metric, regime, domain, role, above(WIDER, where, more, metric.unit))
+            test_gain = gain
+        elif test_gain is not None:
+            difference = (gain.by_seed - test_gain.by_seed).dropna()
+            yield _about(metric, regime, domain, role, above(WIDER, where, difference, metric.unit))
 
 
 def _optimum(best: pd.DataFrame) -> str:
@@ -95,15 +95,16 @@ def _optimum(best: pd.DataFrame) -> str:
 
 
 def _twins(regime: str, points: pd.DataFrame, twins: pd.DataFrame) -> Iterator[DomainFinding]:
-    """Each seed at the rate that other seeds choose on validation mixtures, less its deterministic twin."""
+    """Findings on each seed at the rate that other seeds choose on validation mixtures, less its twin."""
     losses, _ = _losses(points[points["role"] == Role.VALID], SI_SDRI)
     chosen = chosen_by_others(losses)
-    for twin, other in twins.groupby(REGIME, sort=False):
+    for twin, twin_cells in twins.groupby(REGIME, sort=False):
         for domain, rows in points[points["role"].isin(JUDGED)].groupby("domain", sort=False):
-            mine, theirs = rows.set_index(["seed", POINT])[SI_SDRI.name], other[other["domain"] == domain]
-            here = pd.Series({seed: mine.get((seed, point)) for seed, point in chosen.items()}, dtype=float)
-            gain = (here - theirs.set_index("seed")[SI_SDRI.name].astype(float)).dropna()
+            values = rows.set_index(["seed", POINT])[SI_SDRI.name]
+            twin_rows = twin_cells[twin_cells["domain"] == domain]
+            chosen_values = pd.Series({seed: values.get((seed, point)) for seed, point in chosen.items()}, dtype=float)
+            gain = (chosen_values - twin_rows.set_index("seed")[SI_SDRI.name].astype(float)).dropna()
             if len(gain):
                 where = named(regime, LABELS[SI_SDRI.name], str(domain))
-                said = above(f"{TWIN} {twin}".rstrip(), where, gain, SI_SDRI.unit)
-                yield _about(SI_SDRI, regime, str(domain), str(rows["role"].iloc[0]), said)
+                finding = above(f"{TWIN} {twin}".rstrip(), where, gain, SI_SDRI.unit)
+                yield _about(SI_SDRI, regime, str(domain), str(rows["role"].iloc[0]), finding)

@@ -1,4 +1,4 @@
-"""One mixture on one page: what went in, what is between, what came out (thesis, Figures 4, 5 and 9).
+"""A page about one separated mixture: spectrograms, latent variables and signals (thesis, Figures 4, 5 and 9).
 
 From top to bottom spectrograms of truth and estimates, the encoding and what the masks leave of it, the masks, and some
 milliseconds of the signals; from left to right the mixture and its sources.
@@ -49,8 +49,8 @@ def spectrogram(signal: np.ndarray, sample_rate: int) -> np.ndarray:
     """Power in dB `[frequency, time]` of a signal `[time]`, from 0 Hz to half the sample rate."""
     length = min(round(WINDOW * sample_rate), len(signal))
     hop = min(round(HOP * sample_rate), length)
-    _, _, found = stft(signal, sample_rate, nperseg=length, noverlap=length - hop, boundary="even")
-    return 20 * np.log10(np.abs(found) + 1e-10)
+    _, _, coefficients = stft(signal, sample_rate, nperseg=length, noverlap=length - hop, boundary="even")
+    return 20 * np.log10(np.abs(coefficients) + 1e-10)
 
 
 def order_of_channels(encoding: np.ndarray) -> np.ndarray:
@@ -59,7 +59,7 @@ def order_of_channels(encoding: np.ndarray) -> np.ndarray:
 
 
 def detail_of(sources: np.ndarray, length: int) -> slice:
-    """Where `length` samples are in which the quietest of `sources` `[speaker, time]` is loudest."""
+    """The `length` samples in which the quietest of `sources` `[speaker, time]` is loudest."""
     energy = np.cumsum(np.pad(sources**2, ((0, 0), (1, 0))), axis=1)
     length = min(length, sources.shape[1])
     start = int(np.argmax((energy[:, length:] - energy[:, :-length]).min(0)))
@@ -71,15 +71,15 @@ def _draw_spectrograms(figure: Figure, grid: np.ndarray, example: Example) -> No
     powers = [spectrogram(signal.numpy(), example.sample_rate) for signal in [*truth, *example.fitted]]
     top = float(powers[0].max())
     extent = (0.0, example.seconds, 0.0, example.sample_rate / 2000)
-    places = [*grid[TRUTH], *grid[ESTIMATES][1:]]
-    for axis, power in zip(places, powers, strict=True):
+    panels = [*grid[TRUTH], *grid[ESTIMATES][1:]]
+    for axis, power in zip(panels, powers, strict=True):
         image = axis.imshow(power - top, vmin=-RANGE, vmax=0, cmap="magma", extent=extent, **_FLAT)
     _bar(figure, image, grid[TRUTH], "dB re loudest of mixture")
     _bar(figure, image, grid[ESTIMATES], "dB re loudest of mixture")
 
 
 def _draw_latents(figure: Figure, grid: np.ndarray, example: Example) -> None:
-    """Sizes of encodings on a logarithmic scale, masks on a linear one, channels in one order."""
+    """Draw sizes of encodings on a logarithmic scale, masks on a linear one, channels in one order."""
     encodings = np.stack([example.encoding.numpy(), *(example.masks * example.encoding).numpy()])
     top = max(float(np.quantile(np.abs(encodings), 0.999)), 1e-12)
     sizes = np.log10(np.clip(np.abs(encodings) / top, 10**-DECADES, 1)) + np.log10(top)
@@ -101,7 +101,7 @@ def _draw_latents(figure: Figure, grid: np.ndarray, example: Example) -> None:
 def _draw_encoding_rate(
     figure: Figure, axis: Axes, example: Example, order: np.ndarray, extent: tuple[float, float, float, float]
 ) -> None:
-    """Where the nats of the encoding are."""
+    """Draw the rate of every element of the encoding."""
     if example.encoding_rate is None:
         axis.axis("off")
         axis.text(0.5, 0.5, "deterministic encoding:\nno rate", ha="center", va="center", fontsize=LABEL)
@@ -114,7 +114,7 @@ def _draw_encoding_rate(
 
 
 def _draw_signals(axes: np.ndarray, example: Example) -> None:
-    """The mixture, and every source in black under its estimate."""
+    """Draw the mixture, and every source in black under its estimate."""
     sources, fitted = example.sources.numpy(), example.fitted.numpy()
     shown = detail_of(sources, round(DETAIL * example.sample_rate))
     time = np.arange(shown.start, shown.stop) / example.sample_rate
@@ -131,7 +131,7 @@ def _draw_signals(axes: np.ndarray, example: Example) -> None:
 
 
 def _write_numbers(axis: Axes, example: Example) -> None:
-    """How well, and at what rate, in the place of an estimate of the mixture."""
+    """Write SI-SDRs and rates where an estimate of the mixture would be."""
     after, before = example.si_sdr.tolist(), example.si_sdr_before.tolist()
     lines = [
         f"source {n + 1}: SI-SDR {a:.1f} dB, was {b:.1f}" for n, (a, b) in enumerate(zip(after, before, strict=True))

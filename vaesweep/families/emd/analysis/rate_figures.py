@@ -47,7 +47,7 @@ COLUMNS = 4  # panels beside each other in Figure 10
 
 @dataclass(frozen=True)
 class SeparationCurves:
-    """What the figures are made of: the cells, and the `curve` of `separation_curve`, of one `regime`."""
+    """The data of the figures: the cells, and the `curve` of `separation_curve`, of one `regime`."""
 
     cells: Separators
     curve: pd.DataFrame
@@ -60,7 +60,7 @@ class SeparationCurves:
         return self.cells.domains(Role.TEST)[0]
 
     def rows(self, axis: RateAxis, domain: str) -> pd.DataFrame:
-        """The cells on one domain, at their place on an axis of rates."""
+        """The cells on one domain, with their rate on one axis."""
         rows = on_axis(self.cells.variational, axis)
         return rows[(rows[REGIME] == self.regime) & (rows["domain"] == domain)]
 
@@ -69,18 +69,18 @@ class SeparationCurves:
         return part(self.curve[self.curve[AXIS] == axis.column], self.regime, metric.name, domain, kind)
 
 
-def draw_rates(drawn: SeparationCurves, path: Path) -> None:
-    """Figures 2, 7 and 8: every metric against every rate, on the test domain and two shifted ones."""
-    shown = dict(zip([drawn.test, *_extremes(drawn.cells.domains(Role.UNSEEN))], OVERVIEW, strict=False))
-    axes = drawn.cells.axes
-    figure = page(1.6 + 4.6 * len(axes), 1.2 + 3.6 * len(METRICS), drawn.title)
+def draw_rates(curves: SeparationCurves, path: Path) -> None:
+    """Draw Figures 2, 7 and 8: every metric against every rate, on the test domain and two shifted ones."""
+    shown = dict(zip([curves.test, *_extremes(curves.cells.domains(Role.UNSEEN))], OVERVIEW, strict=False))
+    axes = curves.cells.axes
+    figure = page(1.6 + 4.6 * len(axes), 1.2 + 3.6 * len(METRICS), curves.title)
     grid = figure.subplots(len(METRICS), len(axes), sharex="col", sharey="row", squeeze=False)
     for metric, panels in zip(METRICS, grid, strict=True):
-        levels = twin_levels(drawn.cells.deterministic, metric)
+        levels = twin_levels(curves.cells.deterministic, metric)
         ranges: list[float] = []
         for axis, panel in zip(axes, panels, strict=True):
             for domain, style in shown.items():
-                ranges += _draw_domain(panel, drawn, axis, metric, domain, style)
+                ranges += _draw_domain(panel, curves, axis, metric, domain, style)
                 ranges += _draw_twins(panel, levels, domain, style.colour)
             _finish(panel)
         panels[0].set_ylabel(LABELS[metric.name], fontsize=LABEL)
@@ -88,24 +88,24 @@ def draw_rates(drawn: SeparationCurves, path: Path) -> None:
     for axis, panel in zip(axes, grid[-1], strict=True):
         panel.set_xlabel(axis.label, fontsize=LABEL)
     handles = [_handle(style, domain) for domain, style in shown.items()]
-    figure.legend(handles=[*handles, *_notes(drawn)], loc="outside lower center", ncols=3, fontsize=12)
+    figure.legend(handles=[*handles, *_notes(curves)], loc="outside lower center", ncols=3, fontsize=12)
     save(figure, path)
 
 
-def draw_conditions(drawn: SeparationCurves, metric: Metric, path: Path) -> None:
-    """Figure 10: a panel a shifted condition, the condition trained on behind it in black; axes are shared.
+def draw_conditions(curves: SeparationCurves, metric: Metric, path: Path) -> None:
+    """Draw Figure 10: a panel a shifted condition, the condition trained on behind it in black; axes are shared.
 
     All rates are those on the test domain.
     """
-    domains = [drawn.test, *drawn.cells.domains(Role.UNSEEN)]
+    domains = [curves.test, *curves.cells.domains(Role.UNSEEN)]
     rows = math.ceil(len(domains) / COLUMNS)
     columns = min(COLUMNS, len(domains))
-    figure = page(1.2 + 3.6 * columns, 1.6 + 2.7 * rows, drawn.title)
+    figure = page(1.2 + 3.6 * columns, 1.6 + 2.7 * rows, curves.title)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    levels, ranges = twin_levels(drawn.cells.deterministic, metric), list[float]()
+    levels, ranges = twin_levels(curves.cells.deterministic, metric), list[float]()
     for panel, domain in zip(grid.flat, domains, strict=False):
-        for name, style in {drawn.test: SEEN, domain: SEEN if domain == drawn.test else SHIFTED}.items():
-            ranges += _draw_domain(panel, drawn, TOTAL, metric, name, style)
+        for name, style in {curves.test: SEEN, domain: SEEN if domain == curves.test else SHIFTED}.items():
+            ranges += _draw_domain(panel, curves, TOTAL, metric, name, style)
             ranges += _draw_twins(panel, levels, name, style.colour)
         panel.set_title(domain, fontsize=LABEL)
         _finish(panel)
@@ -117,8 +117,8 @@ def draw_conditions(drawn: SeparationCurves, metric: Metric, path: Path) -> None
             panel.tick_params(labelbottom=True)
             panel.set_xlabel(TOTAL.label, fontsize=LABEL)
     _set_limits(grid[0, 0], ranges)
-    handles = [_handle(SEEN, f"{drawn.test} (condition trained on)"), _handle(SHIFTED, "shifted condition")]
-    figure.legend(handles=[*handles, *_notes(drawn)], loc="outside lower center", ncols=3, fontsize=12)
+    handles = [_handle(SEEN, f"{curves.test} (condition trained on)"), _handle(SHIFTED, "shifted condition")]
+    figure.legend(handles=[*handles, *_notes(curves)], loc="outside lower center", ncols=3, fontsize=12)
     save(figure, path)
 
 
@@ -130,22 +130,22 @@ def _extremes(unseen: list[str]) -> list[str]:
 
 
 def _draw_domain(
-    panel: Axes, drawn: SeparationCurves, axis: RateAxis, metric: Metric, domain: str, style: Style
+    panel: Axes, curves: SeparationCurves, axis: RateAxis, metric: Metric, domain: str, style: Style
 ) -> Iterable[float]:
-    """Dots, band, line and star of one domain; the range of its dots."""
-    cells = metric.points(drawn.rows(axis, domain))
+    """Draw dots, band, line and star of one domain and return the range of its dots."""
+    cells = metric.points(curves.rows(axis, domain))
     if cells.empty:
         return ()
     draw_dots(panel, cells, cells[VALUE].to_numpy(float), style.colour)
-    line = drawn.line(axis, metric, domain, CURVE)
+    line = curves.line(axis, metric, domain, CURVE)
     draw_line(panel, line["rate"], [line[name].to_numpy(float) for name in (VALUE, "low", "high")], style)
-    best = drawn.line(axis, metric, domain, OPTIMUM)
+    best = curves.line(axis, metric, domain, OPTIMUM)
     panel.plot(best["rate"], best[VALUE], "*", zorder=5, **marked(style.colour, 14))
     return ordinary_range(cells[VALUE].to_numpy(float))
 
 
 def _draw_twins(panel: Axes, levels: Mapping[tuple[str, str], Interval], domain: str, colour: str) -> Iterable[float]:
-    """Lines, with their intervals, across the panel; their means."""
+    """Draw the twins as lines across the panel, with their intervals, and return their means."""
     means = []
     for (_, where), level in levels.items():
         if where == domain:
@@ -172,12 +172,12 @@ def _handle(style: Style, label: str) -> Line2D:
     return Line2D([], [], color=style.colour, linestyle=style.line, lw=2.4, label=label)
 
 
-def _notes(drawn: SeparationCurves) -> Iterable[Line2D]:
-    """What stars, bands, hollow dots and dotted lines are, where there are any."""
+def _notes(curves: SeparationCurves) -> Iterable[Line2D]:
+    """Legend entries for stars, bands, hollow dots and dotted lines, where there are any."""
     yield Line2D([], [], marker="*", label="optimum", **marked("#999999", 13))
-    if drawn.curve["low"].notna().any():
+    if curves.curve["low"].notna().any():
         yield Line2D([], [], color="#999999", alpha=0.4, lw=9, label="95 % interval over seeds")
-    if (drawn.cells.variational["saturated"] != "").any():
+    if (curves.cells.variational["saturated"] != "").any():
         hollow: dict[str, Any] = {
             "linestyle": "none",
             "markerfacecolor": "none",
@@ -185,5 +185,5 @@ def _notes(drawn: SeparationCurves) -> Iterable[Line2D]:
             "marker": "o",
         }
         yield Line2D([], [], markersize=6, label="target out of reach", **hollow)
-    for regime in dict.fromkeys(drawn.cells.deterministic[REGIME]):
+    for regime in dict.fromkeys(curves.cells.deterministic[REGIME]):
         yield Line2D([], [], color="#666666", linestyle=REFERENCE, lw=1.8, label=f"{regime or 'deterministic'} twin")

@@ -1,4 +1,4 @@
-"""A sweep's answer about separation (thesis study B): curves, verdicts, and what chosen cells do to one mixture.
+"""A sweep's report on separation (thesis study B): curves, findings, and one mixture separated by chosen cells.
 
 The tables and figures belong to the sweep; a cell's picture and audio files are logged with the cell's own run.
 """
@@ -37,20 +37,20 @@ def report(runs: Runs, data: DataSet, out: Path, tracking_uri: str | None = None
     if cells.variational.empty and cells.deterministic.empty:
         return Report((), ("separation: no separator has finished, so there is nothing to report yet",))
     curve = separation_curve(runs, cells)
-    stated = findings(cells, curve)
+    results = findings(cells, curve)
     out.mkdir(parents=True, exist_ok=True)
     files: dict[str, Callable[[Path], object]] = {
         "separation_curve.csv": partial(curve.to_csv, index=False),
-        "separation_findings.csv": partial(findings_table(stated, ["metric", "regime"]).to_csv, index=False),
+        "separation_findings.csv": partial(findings_table(results, ["metric", "regime"]).to_csv, index=False),
         **_figures(runs, cells, curve),
     }
     paths = tuple(replace_file(out / name, write) for name, write in files.items())
     pictures = _pictures(runs, cells, data, out, tracking_uri or store_uri())
-    return Report(paths, (*summarise(stated), *pictures))
+    return Report(paths, (*summarise(results), *pictures))
 
 
 def write_example(example: Example, title: str, out: Path) -> tuple[Path, ...]:
-    """The picture and the audio files of one separated mixture."""
+    """Write the picture and the audio files of one separated mixture and return their paths."""
     out.mkdir(parents=True, exist_ok=True)
     picture = replace_file(out / "separation.png", partial(draw_example, example, title))
     return (picture, *write_audio(example, out))
@@ -64,27 +64,27 @@ def _figures(runs: Runs, cells: Separators, curve: pd.DataFrame) -> dict[str, Ca
     for regime in drawable:
         ending = f"_{regime}" if len(drawable) > 1 else ""
         name = f"{runs.record.name} (preset {runs.record.preset}){': ' + regime if regime else ''}"
-        drawn = SeparationCurves(cells, curve, regime, name)
-        files[f"separation_rates{ending}.png"] = partial(draw_rates, drawn)
-        files[f"conditions_blr{ending}.png"] = partial(draw_conditions, drawn, BLR)
-        files[f"conditions_si_sdri{ending}.png"] = partial(draw_conditions, drawn, SI_SDRI)
+        curves = SeparationCurves(cells, curve, regime, name)
+        files[f"separation_rates{ending}.png"] = partial(draw_rates, curves)
+        files[f"conditions_blr{ending}.png"] = partial(draw_conditions, curves, BLR)
+        files[f"conditions_si_sdri{ending}.png"] = partial(draw_conditions, curves, SI_SDRI)
     return files
 
 
 def _pictures(runs: Runs, cells: Separators, data: DataSet, out: Path, tracking_uri: str) -> Iterator[str]:
-    """Draw and log chosen cells; what was drawn, in lines."""
+    """Draw and log chosen cells, and yield a line about each."""
     client = client_of(tracking_uri)
     reasons: dict[str, list[str]] = {}
-    for why, cell in chosen_cells(cells).items():
-        reasons.setdefault(cell, []).append(why)
-    for cell, whys in reasons.items():
-        label, folder = ", ".join(whys).replace("_", " "), out / FOLDER / "_".join(whys)
+    for reason, cell in chosen_cells(cells).items():
+        reasons.setdefault(cell, []).append(reason)
+    for cell, names in reasons.items():
+        label, folder = ", ".join(names).replace("_", " "), out / FOLDER / "_".join(names)
         try:
             example = separate(download_cell(client, runs.run_ids[cell]), data)
         except UserError as error:
             yield f"separation: no picture of {label} (cell {cell}): {error}"
             continue
-        written = write_example(example, f"{label}: cell {cell}, {example.domain} {example.row}", folder)
-        log_files(runs.run_ids[cell], written, tracking_uri, FOLDER)
+        paths = write_example(example, f"{label}: cell {cell}, {example.domain} {example.row}", folder)
+        log_files(runs.run_ids[cell], paths, tracking_uri, FOLDER)
         quality = ", ".join(f"{value:.1f}" for value in example.si_sdr.tolist())
         yield f"{label}: cell {cell}, {example.domain} {example.row}, SI-SDR {quality} dB: {folder}"

@@ -1,1 +1,1 @@
-"""WaveformEncoder-masker-decoder networks and their latent variables: tensors in, an Elbo out."""
+"""Encoder-masker-decoder networks and their latent variables: tensors in, an Elbo out."""

@@ -68,11 +68,11 @@ class Made(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """One mean a channel and frame."""
         channels, hidden = self.leave.out_channels, self.leave.in_channels
-        place = torch.arange(channels, device=x.device)
+        position = torch.arange(channels, device=x.device)
         if self.backwards:
-            place = place.flip(0)
+            position = position.flip(0)
         degree = torch.arange(hidden, device=x.device) * (channels - 1) // hidden
-        sees = (degree.unsqueeze(-1) >= place).to(x.dtype)
-        seen = (place.unsqueeze(-1) > degree).to(x.dtype)
-        inner = affine(self.enter.weight.squeeze(-1) * sees, self.enter.bias, x).relu()
-        return affine(self.leave.weight.squeeze(-1) * seen, self.leave.bias, inner)
+        input_mask = (degree.unsqueeze(-1) >= position).to(x.dtype)
+        output_mask = (position.unsqueeze(-1) > degree).to(x.dtype)
+        inner = affine(self.enter.weight.squeeze(-1) * input_mask, self.enter.bias, x).relu()
+        return affine(self.leave.weight.squeeze(-1) * output_mask, self.leave.bias, inner)

@@ -1,4 +1,4 @@
-"""What the encoder and the masker of a separator return: numbers, or the parameters of a distribution.
+"""Latent variables, as encoder and masker of a separator return them: numbers, or parameters of a distribution.
 
 Thesis, study B, section F (eqs. 38-42) for distributions and priors, line 1541 for the positive parameters. A kind says
 how many numbers an element of the latent variable takes, and what they mean; the networks know neither.
@@ -73,7 +73,7 @@ def draw(q: Variable, noise: Tensor | None) -> Draw:
 
 
 def positive(raw: Tensor, at_zero: float = 1.0) -> Tensor:
-    """Any number to one of at least 1e-6 (thesis line 1541), zero to `at_zero`: a shifted softplus."""
+    """Shifted softplus: any number to one of at least 1e-6 (thesis line 1541), zero to `at_zero`."""
     return nn.functional.softplus(raw + math.log(math.expm1(at_zero))).clamp_min(LEAST_POSITIVE)
 
 

@@ -1,4 +1,4 @@
-"""How a decoded signal is judged: the observation model of a separator, or an objective in its place.
+"""Distortions of a decoded signal: the observation model of a separator, or an objective in its place.
 
 Thesis, study B, sections H (Bayesian linear regression) and I (multivariate Cauchy). SI-SDR and log-MSE are no
 likelihoods: with them a distortion is in dB, and what adds it to a rate in nats is no bound on anything.

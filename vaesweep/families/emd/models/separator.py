@@ -1,4 +1,4 @@
-"""WaveformEncoder-masker-decoder separators, deterministic and variational (VI-EMD): one template.
+"""Encoder-masker-decoder separators, deterministic and variational (VI-EMD): one template.
 
 Thesis lines 921-951, the bound at 1186-1249, multitasking at 1264-1274:
 
@@ -59,7 +59,7 @@ class StandardPriorConfig(Frozen):
 
 
 class AdaptivePriorConfig(Frozen):
-    """The mixture's encoding is expected to be the sum of its sources' encodings (thesis eq. 5)."""
+    """The adaptive prior: a mixture's encoding is expected to be the sum of its sources' encodings (thesis eq. 5)."""
 
     kind: Literal["adaptive"] = "adaptive"
 
@@ -123,28 +123,28 @@ def rate_names(config: SeparatorConfig) -> tuple[str, ...]:
     """The rates of a separator, in the order of its `Elbo`; none where all of it is deterministic."""
     encodes = ENCODINGS[config.encoding].noise is not None
     masks = mask_latent(config.masks, config.mask_prior_location).noise is not None
-    there = {ENCODING: encodes, MASKS: masks, SOURCES: encodes and config.encodes_sources}
-    return tuple(name for name, found in there.items() if found)
+    stochastic = {ENCODING: encodes, MASKS: masks, SOURCES: encodes and config.encodes_sources}
+    return tuple(name for name, has_rate in stochastic.items() if has_rate)
 
 
 def noise_shapes(config: SeparatorConfig, time: int) -> dict[str, tuple[int, ...]]:
     """The standard normal noise that `forward` needs for a datum of `time` samples, by argument."""
     frames = frames_of(time, config.stride)
     encoding, masks = ENCODINGS[config.encoding].noise, mask_latent(config.masks, 0.0).noise
-    one, all_speakers = (config.latents, frames), (config.speakers, config.latents, frames)
+    mixture_shape, speakers_shape = (config.latents, frames), (config.speakers, config.latents, frames)
     shapes: dict[str, tuple[int, ...]] = {}
     if encoding is not None:
-        shapes["encoding_noise"] = (*one, *encoding)
+        shapes["encoding_noise"] = (*mixture_shape, *encoding)
     if masks is not None:
-        shapes["mask_noise"] = (*all_speakers, *masks)
+        shapes["mask_noise"] = (*speakers_shape, *masks)
     if encoding is not None and config.encodes_sources:
-        shapes["source_noise"] = (*all_speakers, *encoding)
+        shapes["source_noise"] = (*speakers_shape, *encoding)
     return shapes
 
 
 @dataclass(frozen=True)
 class Separation:
-    """What came of a batch of mixtures, speakers in the order of the true sources.
+    """The output for a batch of mixtures, speakers in the order of the true sources.
 
     `estimates` `[batch, speaker, time]`, `masks` `[batch, speaker, K, frames]` and `encoding` `[batch, K, frames]` are
     samples, or the numbers themselves where they are deterministic. `order` `[batch, speaker]` says which of the
@@ -184,7 +184,7 @@ class Separator(nn.Module):
         return self.masking.variable(self.masker(encoding).unflatten(1, (self.config.speakers, -1)))
 
     def decode(self, encoding: Tensor, time: int) -> tuple[Tensor, ...]:
-        """What the likelihood needs of `encoding` `[..., K, frames]`, each `[..., time]`, the signal first."""
+        """The likelihood's parameters from `encoding` `[..., K, frames]`, each `[..., time]`, the signal first."""
         return self.decoder(encoding, time).unbind(-2)
 
     def separate(
@@ -206,7 +206,7 @@ class Separator(nn.Module):
         mask_noise: Tensor | None = None,
         source_noise: Tensor | None = None,
     ) -> tuple[Elbo, Separation]:
-        """The bound of a batch under its best permutation, and what came of it.
+        """The bound of a batch under its best permutation, and the separation.
 
         `mixture` `[batch, time]`, `sources` `[batch, speaker, time]`; the noise is `[batch, *noise_shapes(…)]`. The
         distortion `[batch]` is the sum over speakers, and over tasks. Rates: `encoding` `[batch, K, frames]`, `masks`
@@ -224,19 +224,19 @@ class Separator(nn.Module):
             uncertainty = self._uncertainty(of_mixture, encoding)
         total = total + self._margin(decoded[0])
         permuted = partial(_permuted, order=order)
-        found = Separation(permuted(decoded[0]), permuted(masks.value), encoding.value, order, uncertainty)
-        return Elbo(total, self._rates(encoding, masks, parts)), found
+        separation = Separation(permuted(decoded[0]), permuted(masks.value), encoding.value, order, uncertainty)
+        return Elbo(total, self._rates(encoding, masks, parts)), separation
 
     def _rates(self, encoding: Draw, masks: Draw, parts: Draw | None) -> dict[str, Tensor]:
         analytic = self.config.kl == "analytic"
-        found = {}
+        rates = {}
         if self.encoding.prior is not None:
-            found[ENCODING] = encoding.rate(self._prior(encoding, parts), analytic=analytic)
+            rates[ENCODING] = encoding.rate(self._prior(encoding, parts), analytic=analytic)
         if self.masking.prior is not None:
-            found[MASKS] = masks.rate(self.masking.prior(masks.value), analytic=analytic)
+            rates[MASKS] = masks.rate(self.masking.prior(masks.value), analytic=analytic)
         if self.encoding.prior is not None and parts is not None:
-            found[SOURCES] = parts.rate(self._fixed_prior(parts.value), analytic=analytic)
-        return found
+            rates[SOURCES] = parts.rate(self._fixed_prior(parts.value), analytic=analytic)
+        return rates
 
     def _prior(self, encoding: Draw, parts: Draw | None) -> Distribution | FlowPrior:
         """The prior of a mixture's encoding, given its sources' where it is adaptive."""

@@ -58,7 +58,7 @@ class SepFormer(nn.Module):
 
 
 class DualPath(nn.Module):
-    """A transformer within chunks, then one between the frames that have the same place in their chunk.
+    """A transformer within chunks, then one between the frames that have the same position in their chunk.
 
     `[batch, chunks, chunk, width]` to the same.
     """
@@ -69,13 +69,13 @@ class DualPath(nn.Module):
         self.between = Transformer(config)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same shape."""
+        """The features after both transformers, in the shape of `x`."""
         x = self.within(x.flatten(0, 1)).unflatten(0, x.shape[:2]).transpose(1, 2)
         return self.between(x.flatten(0, 1)).unflatten(0, x.shape[:2]).transpose(1, 2)
 
 
 class Transformer(nn.Module):
-    """`x` plus attention layers of `x` with the places of its frames added: `[batch, length, width]` to the same."""
+    """`x` plus attention layers of `x` with a positional encoding added: `[batch, length, width]` to the same."""
 
     def __init__(self, config: SepFormerConfig) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class Transformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The paper's eq. for f: K layers, and a path around them all."""
-        return x + self.layers(x + places(x))
+        return x + self.layers(x + positional_encoding(x))
 
 
 class TransformerLayer(nn.Module):
@@ -100,7 +100,7 @@ class TransformerLayer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same shape."""
+        """The features after attention and dense layers, in the shape of `x`."""
         x = x + self.attend(x)
         return x + self.think(x)
 
@@ -130,15 +130,15 @@ class Dense(nn.Linear):
         return super().forward(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
 
 
-def places(x: Tensor) -> Tensor:
-    """Sines and cosines of the place of each frame of `x` `[..., length, width]`: `[length, width]`.
+def positional_encoding(x: Tensor) -> Tensor:
+    """Sines and cosines of the position of each frame of `x` `[..., length, width]`: `[length, width]`.
 
     Their wavelengths go from 2π to 2π · 10⁴ frames (Vaswani et al., 2017, section 3.5).
     """
     length, width = x.shape[-2:]
-    place = torch.arange(length, dtype=x.dtype, device=x.device)
+    position = torch.arange(length, dtype=x.dtype, device=x.device)
     exponent = torch.arange(0, width, 2, dtype=x.dtype, device=x.device) / width
-    angle = place.unsqueeze(-1) * 10_000.0**-exponent
+    angle = position.unsqueeze(-1) * 10_000.0**-exponent
     return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)[:, :width]
 
 
@@ -151,7 +151,7 @@ def chunked(x: Tensor, chunk: int) -> Tensor:
 
 
 def overlap_added(chunks: Tensor, frames: int) -> Tensor:
-    """The mean of what the two chunks of a frame say of it: `[batch, frames, width]`, the inverse of `chunked`."""
+    """The mean over the two chunks of each frame: `[batch, frames, width]`, the inverse of `chunked`."""
     first, second = chunks.chunk(2, dim=2)
     pad = nn.functional.pad
     both = pad(first, (0, 0, 0, 0, 0, 1)) + pad(second, (0, 0, 0, 0, 1, 0))

@@ -64,7 +64,7 @@ class UConvBlock(nn.Module):
         self.contract = nn.Sequential(GlobalLayerNorm(hidden), nn.PReLU(), Pointwise1d(hidden, config.bottleneck))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`x` and what all resolutions add to it."""
+        """`x` plus the sum of all resolutions' features."""
         level = self.expand(x)
         levels = [level := step(level) for step in self.downsample]
         total = levels.pop()

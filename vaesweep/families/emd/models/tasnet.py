@@ -53,8 +53,8 @@ class TemporalConvNet(nn.Module):
         """One number an output and frame, each from all frames."""
         x = self.bottleneck(self.norm(x))
         skips = []
-        for each in self.blocks:
-            residual, skip = each(x).split(self.widths, dim=1)
+        for layer in self.blocks:
+            residual, skip = layer(x).split(self.widths, dim=1)
             x = x + residual
             skips.append(skip)
         total = sum(skips, self.last(x))

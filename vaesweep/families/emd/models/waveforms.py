@@ -1,4 +1,4 @@
-"""Between waveforms and frames: one linear convolution there, one transposed back (thesis line 921, sizes line 923).
+"""Linear maps between waveforms and frames: a convolution, and a transposed one (thesis line 921, sizes line 923).
 
 A signal of `time` samples has F = ⌈time / stride⌉ frames, and zeros around it. Frame f spans `kernel` samples from
 sample f · stride − ⌊(kernel − stride) / 2⌋ on, so that a sample lies in kernel / stride frames, or in fewer within
@@ -72,7 +72,7 @@ def frames_of(time: int, stride: int = STRIDE) -> int:
 
 
 def overlap_of(kernel: int, stride: int) -> int:
-    """How many frames a sample lies in. Raises `ValueError` where that is no whole number."""
+    """The number of frames that a sample lies in. Raises `ValueError` where that is no whole number."""
     if kernel % stride:
         raise ValueError(f"a kernel of {kernel} samples is no multiple of the stride, {stride}")
     return kernel // stride

@@ -1,1 +1,1 @@
-"""What steps do to hierarchies after training, where their rates are, and what single ones do (thesis study C)."""
+"""Analysis of hierarchies: other steps after training, rates, and single trained cells (thesis study C)."""

@@ -1,6 +1,6 @@
-"""The finished hierarchies of a sweep, grouped, and what makes a level of each group (thesis study C).
+"""The finished hierarchies of a sweep, grouped, and the depth configuration of each group (thesis study C).
 
-A group is what one line of a figure shows: cells that differ in their seed only.
+A group has the cells of one line of a figure, which differ in their seed only.
 """
 
 from collections.abc import Mapping
@@ -22,23 +22,23 @@ DEPTH = "model.depth."  # of the parameters of a cell's run
 
 @dataclass(frozen=True)
 class Hierarchies:
-    """Cells on every domain, rows of `grouped_table` with a `group`; and the levels of every group."""
+    """Cells on every domain, rows of `grouped_table` with a `group`; and every group's depth configuration."""
 
     points: pd.DataFrame
     depths: Mapping[str, Depth]
 
     @classmethod
-    def of(cls, runs: Runs, made: Mapping[str, Depth]) -> "Hierarchies":
-        """Those of a sweep whose levels are known: `made` has them by cell."""
+    def of(cls, runs: Runs, depths: Mapping[str, Depth]) -> "Hierarchies":
+        """The hierarchies of a sweep that `depths` has the configuration of, by cell."""
         points = grouped_table(runs)
-        points = points[points["cell"].isin(list(made))]
+        points = points[points["cell"].isin(list(depths))]
         labels = [
-            ", ".join(label for label in (row[REGIME], row[POINT]) if label) or NAMES[made[row["cell"]].kind]
+            ", ".join(label for label in (row[REGIME], row[POINT]) if label) or NAMES[depths[row["cell"]].kind]
             for _, row in points.iterrows()
         ]
         points = points.assign(**{GROUP: labels})
         cells = points.drop_duplicates(GROUP).set_index(GROUP)["cell"]
-        return cls(points, {str(group): made[cell] for group, cell in cells.items()})
+        return cls(points, {str(group): depths[cell] for group, cell in cells.items()})
 
     @property
     def judged(self) -> pd.DataFrame:
@@ -52,21 +52,21 @@ class Hierarchies:
     def steps(self, group: str) -> int | None:
         """Steps a level in training; None where levels have none."""
         depth = self.depths[group]
-        return depth.draws if isinstance(depth, ContinuousDepth) else None
+        return depth.layers if isinstance(depth, ContinuousDepth) else None
 
 
 def depths_of(runs: Runs, tracking_uri: str) -> dict[str, Depth]:
-    """What makes a level of each cell, by cell, as the parameters of its run say; without what is not understood."""
+    """The depth configuration of each cell, by cell, from the parameters of its run; without what is not understood."""
     client = client_of(tracking_uri)
-    found: dict[str, Depth] = {}
+    depths: dict[str, Depth] = {}
     for cell, run in runs.run_ids.items():
         params = client.get_run(run).data.params
         raw = {name.removeprefix(DEPTH): value for name, value in params.items() if name.startswith(DEPTH)}
         try:
-            found[cell] = _DEPTH.validate_python(raw)
+            depths[cell] = _DEPTH.validate_python(raw)
         except ValidationError:
             continue  # of another version, or no hierarchy
-    return found
+    return depths
 
 
 _DEPTH: TypeAdapter[Depth] = TypeAdapter(Depth)

@@ -1,7 +1,7 @@
 """The bound and its parts against the step size, one domain a figure (thesis study C, Figures 4 and 5).
 
-Above what was measured, below by how much it differs from training's step within cells. Kinds differ by many times what
-steps change, and seeds too: only the lower panels show a change of tenths of a nat and how sure it is.
+The upper panels show the values, the lower ones their difference from training's step within cells. Kinds differ by
+many times what steps change, and seeds too: only the lower panels show a change of tenths of a nat and how sure it is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,15 +54,15 @@ class ContinuityCurves:
 
     @property
     def groups(self) -> list[str]:
-        """In the table's order."""
+        """The groups in the table's order."""
         return list(dict.fromkeys(self.table[GROUP]))
 
     def colour(self, group: str) -> str:
-        """Of everything of one group."""
+        """The colour of one group."""
         return COLOURS[self.groups.index(group) % len(COLOURS)]
 
     def kind(self, group: str) -> str:
-        """What makes its levels."""
+        """The kind of a group's levels."""
         return str(self.table.loc[self.table[GROUP] == group, "kind"].iloc[0])
 
     def line(self, group: str, part: str, columns: Sequence[str]) -> tuple[np.ndarray, list[np.ndarray]]:
@@ -72,38 +72,38 @@ class ContinuityCurves:
         return rows["step_size"].to_numpy(float), [sign * rows[column].to_numpy(float) for column in columns]
 
 
-def draw_continuity(drawn: ContinuityCurves, title: str, path: Path) -> None:
+def draw_continuity(curves: ContinuityCurves, title: str, path: Path) -> None:
     """Draw `continuity.png` of one domain."""
     figure = page(19, 9.6, title)
     grid = figure.subplots(2, len(PANELS), sharex=True)
     for panel, (part, name) in zip(grid[0], PANELS.items(), strict=True):
-        _draw_levels(panel, drawn, part)
+        _draw_levels(panel, curves, part)
         panel.set_ylabel(f"{name} [nats per image]", fontsize=LABEL)
-        _finish(panel, drawn)
+        _finish(panel, curves)
     for panel, (part, name) in zip(grid[1, :-1], PANELS.items(), strict=False):
-        _draw_changes(panel, drawn, part)
+        _draw_changes(panel, curves, part)
         panel.set_ylabel(f"{name}: change from\ntraining's step [nats per image]", fontsize=LABEL)
-        _finish(panel, drawn)
+        _finish(panel, curves)
         panel.set_xlabel("Step size Δs", fontsize=LABEL)
     grid[0, -1].tick_params(labelbottom=True)
     grid[0, -1].set_xlabel("Step size Δs", fontsize=LABEL)
     grid[1, -1].axis("off")
-    grid[1, -1].legend(handles=_handles(drawn), loc="center", fontsize=LABEL, frameon=False, handlelength=3)
+    grid[1, -1].legend(handles=_handles(curves), loc="center", fontsize=LABEL, frameon=False, handlelength=3)
     save(figure, path)
 
 
-def _draw_levels(panel: Axes, drawn: ContinuityCurves, part: str) -> None:
+def _draw_levels(panel: Axes, curves: ContinuityCurves, part: str) -> None:
     shown: list[float] = []
     bands: list[float] = []
-    for group in drawn.groups:
-        if drawn.kind(group) == "discrete" and part != ELBO:
+    for group in curves.groups:
+        if curves.kind(group) == "discrete" and part != ELBO:
             continue
-        sizes, (value, low, high) = drawn.line(group, part, ("value", "low", "high"))
-        _draw_group(panel, drawn, group, sizes, (value, low, high))
+        sizes, (value, low, high) = curves.line(group, part, ("value", "low", "high"))
+        _draw_group(panel, curves, group, sizes, (value, low, high))
         shown += list(value)
         bands += [*low, *high]
     if part == ELBO:
-        for name, level in drawn.references.items():
+        for name, level in curves.references.items():
             _draw_reference(panel, name, level)
             shown.append(level)
     _limit(panel, shown, bands)
@@ -111,14 +111,14 @@ def _draw_levels(panel: Axes, drawn: ContinuityCurves, part: str) -> None:
 
 def _draw_group(
     panel: Axes,
-    drawn: ContinuityCurves,
+    curves: ContinuityCurves,
     group: str,
     sizes: np.ndarray,
     values: tuple[np.ndarray, np.ndarray, np.ndarray],
 ) -> None:
-    """A line against the step, or one across the panel where there are no steps; intervals as bands."""
+    """Draw a line against the step, or one across the panel where there are no steps; intervals as bands."""
     value, low, high = values
-    colour, (line, marker) = drawn.colour(group), LINES[drawn.kind(group)]
+    colour, (line, marker) = curves.colour(group), LINES[curves.kind(group)]
     if np.isnan(sizes).all():
         panel.axhline(float(value[0]), color=colour, linestyle=line, lw=2.2, zorder=2)
         if np.isfinite(low[0]):
@@ -128,27 +128,29 @@ def _draw_group(
     panel.plot(sizes, value, color=colour, linestyle=line, marker=marker, markersize=6, lw=2.2, zorder=3)
 
 
-def _draw_changes(panel: Axes, drawn: ContinuityCurves, part: str) -> None:
+def _draw_changes(panel: Axes, curves: ContinuityCurves, part: str) -> None:
     panel.axhline(0, color=GREY, lw=1)
-    for group in drawn.groups:
-        sizes, values = drawn.line(group, part, ("change", "change_low", "change_high"))
+    for group in curves.groups:
+        sizes, values = curves.line(group, part, ("change", "change_low", "change_high"))
         if not np.isnan(sizes).all():
-            _draw_group(panel, drawn, group, sizes, (values[0], values[1], values[2]))
+            _draw_group(panel, curves, group, sizes, (values[0], values[1], values[2]))
     panel.set_yscale("symlog", linthresh=LINEAR)
     panel.yaxis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "0")
     panel.axhspan(-LINEAR, LINEAR, color=GREY, alpha=0.08, linewidth=0, zorder=0)
 
 
 def _draw_reference(panel: Axes, name: str, level: float) -> None:
-    own = name == TRUE_DENSITY
-    panel.axhline(level, color=BLACK if own else GREY, linestyle=(0, (4, 2)) if own else "-", lw=1.8 if own else 1.0)
-    if not own:
+    is_true = name == TRUE_DENSITY
+    panel.axhline(
+        level, color=BLACK if is_true else GREY, linestyle=(0, (4, 2)) if is_true else "-", lw=1.8 if is_true else 1.0
+    )
+    if not is_true:
         place: dict[str, Any] = {"transform": panel.get_yaxis_transform(), "va": "bottom", "ha": "right"}
         panel.text(0.99, level, f"{name} {level:.2f}", fontsize=NOTE - 2, color="#444444", **place)
 
 
 def _limit(panel: Axes, shown: list[float], bands: list[float]) -> None:
-    """All means, and of the bands as much as leaves the means half of the height."""
+    """Limit the panel to all means, and to as much of the bands as leaves the means half of the height."""
     values, ends = np.array(shown)[np.isfinite(shown)], np.array(bands)[np.isfinite(bands)]
     if not len(values):
         return
@@ -159,26 +161,26 @@ def _limit(panel: Axes, shown: list[float], bands: list[float]) -> None:
     panel.set_ylim(bottom, top)
 
 
-def _finish(panel: Axes, drawn: ContinuityCurves) -> None:
-    sizes = sorted({float(size) for size in drawn.table["step_size"].dropna()})
+def _finish(panel: Axes, curves: ContinuityCurves) -> None:
+    sizes = sorted({float(size) for size in curves.table["step_size"].dropna()})
     panel.set_xscale("log")
     panel.set_xticks(sizes, [f"1/{round(1 / size)}" for size in sizes])
     panel.minorticks_off()
-    for size in drawn.table.loc[drawn.table["in_training"] == True, "step_size"].dropna().unique():  # noqa: E712
+    for size in curves.table.loc[curves.table["in_training"] == True, "step_size"].dropna().unique():  # noqa: E712
         panel.axvline(size, color=BLACK, linestyle=(0, (1, 2)), lw=1.4, zorder=0)
     panel.grid(alpha=0.25)
     panel.tick_params(labelsize=TICK)
 
 
-def _handles(drawn: ContinuityCurves) -> list[Line2D | Patch]:
-    found: list[Line2D | Patch] = []
-    for group in drawn.groups:
-        line, marker = LINES[drawn.kind(group)]
-        found.append(Line2D([], [], color=drawn.colour(group), linestyle=line, marker=marker, lw=2.2, label=group))
-    if drawn.table["low"].notna().any():
-        found.append(Patch(color=GREY, alpha=0.3, label="95 % interval over seeds"))
-    found.append(Line2D([], [], color=BLACK, linestyle=(0, (1, 2)), lw=1.4, label="step in training"))
-    if TRUE_DENSITY in drawn.references:
-        found.append(Line2D([], [], color=BLACK, linestyle=(0, (4, 2)), lw=1.8, label="true density of the images"))
-    found.append(Patch(color=GREY, alpha=0.1, label=f"changes within ±{LINEAR:g} nats to scale,\nbeyond logarithmic"))
-    return found
+def _handles(curves: ContinuityCurves) -> list[Line2D | Patch]:
+    handles: list[Line2D | Patch] = []
+    for group in curves.groups:
+        line, marker = LINES[curves.kind(group)]
+        handles.append(Line2D([], [], color=curves.colour(group), linestyle=line, marker=marker, lw=2.2, label=group))
+    if curves.table["low"].notna().any():
+        handles.append(Patch(color=GREY, alpha=0.3, label="95 % interval over seeds"))
+    handles.append(Line2D([], [], color=BLACK, linestyle=(0, (1, 2)), lw=1.4, label="step in training"))
+    if TRUE_DENSITY in curves.references:
+        handles.append(Line2D([], [], color=BLACK, linestyle=(0, (4, 2)), lw=1.8, label="true density of the images"))
+    handles.append(Patch(color=GREY, alpha=0.1, label=f"changes within ±{LINEAR:g} nats to scale,\nbeyond logarithmic"))
+    return handles

@@ -1,4 +1,4 @@
-"""What a trained hierarchy does with a few evaluation images, computed anew from the weights of its cell.
+"""Reconstructions, samples and processes of a trained hierarchy, computed anew from the weights of its cell.
 
 Images' own noise is theirs in the sweep's evaluation; what belongs to no image is drawn by one generator of a fixed
 seed. Pixels are given in the data's units.
@@ -49,13 +49,13 @@ class Process:
 
 @torch.no_grad()
 def reconstruct(cell: TrainedHierarchy, rows: Tensor, samples: int = 3) -> Reconstructions:
-    """What the cell makes of images, by their own noise; pixels by noise of the figure."""
+    """Reconstructions of images by their own noise, with pixels sampled by noise of a fixed seed."""
     x = cell.images(rows)
-    elbo, found = cell.model(x, **cell.noise(rows))
+    elbo, reconstruction = cell.model(x, **cell.noise(rows))
     noise = torch.randn(samples, *x.shape, generator=_generator())
-    drawn = torch.stack([found.observation.sample(one) for one in noise])
-    mean, entropy = found.observation.mean, found.observation.entropy()
-    return Reconstructions(cell.physical(x), cell.physical(mean), cell.physical(drawn), entropy, elbo.value())
+    sampled = torch.stack([reconstruction.observation.sample(pixel_noise) for pixel_noise in noise])
+    mean, entropy = reconstruction.observation.mean, reconstruction.observation.entropy()
+    return Reconstructions(cell.physical(x), cell.physical(mean), cell.physical(sampled), entropy, elbo.value())
 
 
 @torch.no_grad()
@@ -69,18 +69,18 @@ def adaptive_elbo(cell: TrainedHierarchy, rows: Tensor, tolerance: float) -> Ten
     levels = range(len(cell.model.levels))
     paths = {f"{level_name(level)}_noise": Adaptive(SEED + level, tolerance) for level in levels}
     elbo, _ = cell.model(cell.images(rows), cell.noise(rows)[INITIAL_NOISE], **paths)
-    found: Tensor = elbo.value()
-    return found
+    value: Tensor = elbo.value()
+    return value
 
 
 @torch.no_grad()
 def from_prior(cell: TrainedHierarchy, count: int) -> tuple[Tensor, Tensor]:
     """Means and samples `[count, 1, size, size]` of the observation, latent variables drawn from the prior."""
     generator = _generator()
-    found = cell.model.generate(*cell.fresh(count, generator))
+    observation = cell.model.generate(*cell.new_noise(count, generator))
     size = cell.config.model.size
-    sample = found.sample(torch.randn(count, 1, size, size, generator=generator))
-    return cell.physical(found.mean), cell.physical(sample)
+    sample = observation.sample(torch.randn(count, 1, size, size, generator=generator))
+    return cell.physical(observation.mean), cell.physical(sample)
 
 
 @torch.no_grad()
@@ -90,8 +90,8 @@ def from_top_level(cell: TrainedHierarchy, rows: Tensor, draws: int) -> Tensor:
     These two are drawn anew for each draw as well.
     """
     generator, x = _generator(), cell.images(rows)
-    found = [cell.model.generate(*cell.fresh(len(x), generator), x=x, informed=1).mean for _ in range(draws)]
-    return cell.physical(torch.stack(found))
+    means = [cell.model.generate(*cell.new_noise(len(x), generator), x=x, informed=1).mean for _ in range(draws)]
+    return cell.physical(torch.stack(means))
 
 
 @torch.no_grad()

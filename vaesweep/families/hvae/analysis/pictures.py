@@ -1,4 +1,4 @@
-"""Images of one trained hierarchy: reconstructions, prior samples, what the topmost level decides (Figures 6 and 8).
+"""Images of one trained hierarchy: reconstructions, prior samples, and means by the topmost level (Figures 6 and 8).
 
 Real pixels have a scale of colours an image: the second of the Poisson equation's solutions is nine times smaller than
 the first.
@@ -27,22 +27,28 @@ UNITS = {PixelKind.REAL: "pixel [the data's units]", PixelKind.BINARY: "probabil
 
 
 def draw_reconstructions(cell: TrainedHierarchy, rows: Tensor, title: str, path: Path) -> Path:
-    """A row an image: input, mean of the observation, samples, and where the observation is unsure."""
-    found = reconstruct(cell, rows, SAMPLES)
+    """Draw a row an image: input, mean of the observation, samples, and entropy of the observation."""
+    reconstructions = reconstruct(cell, rows, SAMPLES)
     columns = ["input", "mean", *(f"sample {number + 1}" for number in range(SAMPLES)), "entropy"]
     figure, grid = _sheet(len(rows), len(columns), title, extra=3.4)
     for name, panel in zip(columns, grid[0], strict=True):
         panel.set_title(name, fontsize=LABEL)
-    entropies = {"cmap": "magma", "vmin": float(found.entropy.min()), "vmax": float(found.entropy.max())}
+    entropies = {
+        "cmap": "magma",
+        "vmin": float(reconstructions.entropy.min()),
+        "vmax": float(reconstructions.entropy.max()),
+    }
     for number, (row, panels) in enumerate(zip(rows.tolist(), grid, strict=True)):
-        look = _look(cell.kind, found.x[number])
+        look = _look(cell.kind, reconstructions.x[number])
         for panel, pixels in zip(
-            panels, [found.x[number], found.mean[number], *found.samples[:, number]], strict=False
+            panels,
+            [reconstructions.x[number], reconstructions.mean[number], *reconstructions.samples[:, number]],
+            strict=False,
         ):
             image = _show(panel, pixels, look)
         _bar(figure, image, panels[-2])
-        _bar(figure, _show(panels[-1], found.entropy[number], entropies), panels[-1])
-        panels[0].set_ylabel(f"image {row}\nELBO {float(found.elbo[number]):.1f}", fontsize=TICK)
+        _bar(figure, _show(panels[-1], reconstructions.entropy[number], entropies), panels[-1])
+        panels[0].set_ylabel(f"image {row}\nELBO {float(reconstructions.elbo[number]):.1f}", fontsize=TICK)
     standardised = ",\nstandardised" if cell.kind is PixelKind.REAL else ""
     grid[-1, -2].set_xlabel(UNITS[cell.kind].replace(" [", "\n["), fontsize=TICK)
     grid[-1, -1].set_xlabel(f"nats per pixel{standardised}", fontsize=TICK)
@@ -50,12 +56,12 @@ def draw_reconstructions(cell: TrainedHierarchy, rows: Tensor, title: str, path:
 
 
 def draw_prior_samples(cell: TrainedHierarchy, title: str, path: Path) -> Path:
-    """Means of the observation above, samples of it below, latent variables drawn from the prior."""
-    found = from_prior(cell, PRIOR_ROWS * PRIOR_COLUMNS)
+    """Draw means of the observation above, samples of it below, latent variables drawn from the prior."""
+    images = from_prior(cell, PRIOR_ROWS * PRIOR_COLUMNS)
     figure = page(10.6, 10.2, title)
     panels = figure.subplots(2, 1)
     look = _look(cell.kind, cell.physical(cell.images(torch.arange(min(MANY, cell.population.rows)))))
-    for panel, pixels, name in zip(panels, found, ("means", "samples of the same distributions"), strict=True):
+    for panel, pixels, name in zip(panels, images, ("means", "samples of the same distributions"), strict=True):
         image = panel.imshow(montage(pixels, PRIOR_ROWS), interpolation="nearest", **look)
         panel.set_title(name, fontsize=LABEL)
         panel.axis("off")
@@ -64,14 +70,14 @@ def draw_prior_samples(cell: TrainedHierarchy, title: str, path: Path) -> Path:
 
 
 def montage(pixels: Tensor, rows: int) -> np.ndarray:
-    """Images `[image, 1, size, size]` in `rows` rows as one, with a pixel of nothing between them."""
+    """Images `[image, 1, size, size]` in `rows` rows as one, with a pixel of NaN between them."""
     framed = torch.nn.functional.pad(pixels[:, 0], (0, 1, 0, 1), value=float("nan"))
     grid = framed.unflatten(0, (rows, -1)).transpose(1, 2)  # [row, height, column, width]
     return grid.flatten(2).flatten(0, 1)[:-1, :-1].numpy()
 
 
 def draw_top_level(cell: TrainedHierarchy, rows: Tensor, title: str, path: Path) -> Path:
-    """A column an image: input, then observation means where only initial value and topmost level see it."""
+    """Draw a column an image: input, then observation means where only initial value and topmost level see it."""
     x = cell.physical(cell.images(rows))
     shown = [x, *from_top_level(cell, rows, DRAWS)]
     figure, grid = _sheet(len(shown), len(rows), title, extra=1.2)

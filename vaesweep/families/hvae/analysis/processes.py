@@ -47,7 +47,7 @@ def draw_processes(process: Process, title: str, path: Path) -> Path:
 
 
 def numbers_to_show(trace: LevelPath) -> list[int]:
-    """Which latent numbers of a level are drawn, as places in its flattened state."""
+    """The latent numbers of a level that are drawn, as indices into its flattened state."""
     rate = trace.rate[0].mean(0).flatten()
     count = min(SHOWN, len(rate))
     if float(rate.max()) > 0:
@@ -92,14 +92,14 @@ def _draw_rate(panel: Axes, depth: np.ndarray, trace: LevelPath) -> None:
 
 
 def _draw_initial(panel: Axes, process: Process, shown: list[int]) -> None:
-    """Densities of the initial value, sideways: its prior and the posterior of each number, and what was drawn."""
+    """Draw densities of the initial value, sideways: its prior, each number's posterior, and the value."""
     mean, std, value = (tensor.flatten().numpy()[shown] for tensor in (process.mean, process.std, process.value))
     low, high = min(-REACH, (mean - REACH * std).min()), max(REACH, (mean + REACH * std).max())
     z = np.linspace(low, high, 1000)
     panel.plot(_density(z, 0.0, 1.0), z, color=BLACK, lw=1.8)
-    for one, (m, s, v, colour) in enumerate(zip(mean, std, value, COLOURS, strict=False)):
+    for number, (m, s, v, colour) in enumerate(zip(mean, std, value, COLOURS, strict=False)):
         density = _density(z, m, s)
-        panel.plot(density, z, color=colour, lw=1.6, zorder=2 + one)
+        panel.plot(density, z, color=colour, lw=1.6, zorder=2 + number)
         panel.plot([0], [v], marker=">", color=colour, markersize=9, clip_on=False, zorder=6)
     panel.invert_xaxis()
     panel.set_ylabel("Initial value z", fontsize=LABEL)
@@ -115,5 +115,5 @@ def _density(z: np.ndarray, mean: float, std: float) -> np.ndarray:
 
 
 def _lines(values: Tensor, shown: list[int]) -> np.ndarray:
-    """`[shown, step + 1]` of the first of `[batch, step + 1, latents, height, width]`."""
+    """The `shown` numbers `[shown, step + 1]` of the first of `values` `[batch, step + 1, latents, height, width]`."""
     return values[0].flatten(1)[:, shown].T.numpy()

@@ -1,4 +1,4 @@
-"""How the rate of a hierarchy splits into the initial value's and the levels': hierarchy_rates.csv and its figure."""
+"""The rate of a hierarchy split into the initial value's and the levels': hierarchy_rates.csv and its figure."""
 
 from pathlib import Path
 from typing import Any
@@ -25,18 +25,18 @@ def split_rates(cells: Hierarchies) -> pd.DataFrame:
 
     `rate` is the mean total on the test domain, `share` the part of the total on the domain itself.
     """
-    points, found = cells.judged, []
+    points, records = cells.judged, []
     parts = [name for name in map(str, points) if name.startswith(OF_RATE)]
     for (regime, point, domain, role), rows in points.groupby([REGIME, POINT, "domain", "role"], sort=False):
         total = rows["own_rate"].astype(float).mean()
         for part in parts:
-            own = rows.groupby("seed")[part].mean().astype(float)
-            if own.notna().any():
-                level = t_interval(own.to_numpy())
+            values = rows.groupby("seed")[part].mean().astype(float)
+            if values.notna().any():
+                level = t_interval(values.to_numpy())
                 share = level.mean / total if total > 0 else float("nan")
                 about = (regime, point, domain, role, rows["rate"].mean(), part.removeprefix(OF_RATE))
-                found.append((*about, level.mean, level.low, level.high, share, level.n))
-    return pd.DataFrame(found, columns=COLUMNS)
+                records.append((*about, level.mean, level.low, level.high, share, level.n))
+    return pd.DataFrame(records, columns=COLUMNS)
 
 
 def have_curve(table: pd.DataFrame) -> bool:
@@ -61,19 +61,23 @@ def draw_rates(table: pd.DataFrame, title: str, path: Path) -> None:
             panel.tick_params(labelsize=TICK)
     grid[0, 0].set_ylabel("Rate [nats per image]", fontsize=LABEL)
     grid[1, 0].set_ylabel("Share of the total rate", fontsize=LABEL)
-    handles = {label: one for panel in grid[0] for one, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    handles = {
+        label: handle for panel in grid[0] for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)
+    }
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, fontsize=LABEL)
     save(figure, path)
 
 
 def _draw_parts(panel: Axes, rows: pd.DataFrame) -> None:
-    """A line a rate, and their total, dotted; bands are intervals over seeds."""
-    for number, (part, own) in enumerate(rows.groupby("part", sort=False)):
-        own, colour = own.sort_values("rate"), COLOURS[number % len(COLOURS)]
-        low = own["low"].clip(lower=own["value"] / 10)  # an interval may reach below zero, and the axis cannot
-        panel.fill_between(own["rate"], low, own["high"], color=colour, alpha=0.18, linewidth=0)
+    """Draw a line a rate, and their total, dotted; bands are intervals over seeds."""
+    for number, (part, part_rows) in enumerate(rows.groupby("part", sort=False)):
+        part_rows, colour = part_rows.sort_values("rate"), COLOURS[number % len(COLOURS)]
+        low = part_rows["low"].clip(
+            lower=part_rows["value"] / 10
+        )  # an interval may reach below zero, and the axis cannot
+        panel.fill_between(part_rows["rate"], low, part_rows["high"], color=colour, alpha=0.18, linewidth=0)
         look: dict[str, Any] = {"color": colour, "marker": MARKERS[number % len(MARKERS)], "markersize": 6, "lw": 2.2}
-        panel.plot(own["rate"], own["value"], label=_label(str(part)), **look)
+        panel.plot(part_rows["rate"], part_rows["value"], label=_label(str(part)), **look)
     total = np.sort(rows["rate"].unique())
     panel.plot(total, total, color=BLACK, linestyle=(0, (1, 2)), lw=1.6, label="total")
     panel.set_yscale("log")
@@ -82,15 +86,15 @@ def _draw_parts(panel: Axes, rows: pd.DataFrame) -> None:
 
 
 def _draw_shares(panel: Axes, rows: pd.DataFrame) -> None:
-    """The shares stacked, the initial value's below."""
-    places = rows.sort_values("rate")["rate"].unique()
-    bottom = np.zeros(len(places))
-    for number, (_, own) in enumerate(rows.groupby("part", sort=False)):
-        share = own.set_index("rate")["share"].reindex(places).fillna(0).to_numpy(float)
+    """Draw the shares stacked, the initial value's below."""
+    rates = rows.sort_values("rate")["rate"].unique()
+    bottom = np.zeros(len(rates))
+    for number, (_, part_rows) in enumerate(rows.groupby("part", sort=False)):
+        share = part_rows.set_index("rate")["share"].reindex(rates).fillna(0).to_numpy(float)
         colour = COLOURS[number % len(COLOURS)]
-        panel.fill_between(places, bottom, bottom + share, color=colour, alpha=0.75, linewidth=0)
+        panel.fill_between(rates, bottom, bottom + share, color=colour, alpha=0.75, linewidth=0)
         bottom = bottom + share
-        panel.plot(places, bottom, color="white", lw=1.2)
+        panel.plot(rates, bottom, color="white", lw=1.2)
     panel.set_ylim(0, 1)
 
 

@@ -1,4 +1,4 @@
-"""What the bound of a hierarchy can be held against: the data's own density, published models (thesis, Figure 5)."""
+"""References for the bound of a hierarchy: the data's own density, published models (thesis, Figure 5)."""
 
 from collections.abc import Mapping
 
@@ -24,12 +24,12 @@ def references(data: DataSet, domain: str, rows: int) -> dict[str, float]:
     Images of Poisson equations have the density that they are drawn from: below it no model's mean negative ELBO on
     the same images can be but by chance. Published models are there for Larochelle's test set, whole.
     """
-    found = next((one for one in data.domains if one.name == domain), None)
-    if found is None:
+    images = next((candidate for candidate in data.domains if candidate.name == domain), None)
+    if images is None:
         return {}
-    if isinstance(found.condition, PoissonCondition):
-        pixels = Pixels(found, data.standardisation, torch.device("cpu"))
+    if isinstance(images.condition, PoissonCondition):
+        pixels = Pixels(images, data.standardisation, torch.device("cpu"))
         x = pixels.batch(slice(0, min(rows, len(pixels))))
-        return {TRUE_DENSITY: float(poisson_nll(x, found.condition, data.standardisation).mean())}
-    whole = len(found) == TEST_SET <= rows
+        return {TRUE_DENSITY: float(poisson_nll(x, images.condition, data.standardisation).mean())}
+    whole = len(images) == TEST_SET <= rows
     return dict(PUBLISHED) if whole and domain == f"{BINARISED}.{Role.TEST}" else {}

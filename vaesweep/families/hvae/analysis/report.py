@@ -1,4 +1,4 @@
-"""A sweep's answer about hierarchies (thesis study C): steps after training, verdicts, rates, and chosen cells' images.
+"""A sweep's report on hierarchies (thesis study C): steps after training, findings, rates, and chosen cells' images.
 
 The tables and figures belong to the sweep; a cell's pictures are logged with the cell's own run.
 """
@@ -15,7 +15,7 @@ from vaesweep.analysis.runs import Runs, client_of, log_files
 from vaesweep.data.domains import DataSet, Role
 from vaesweep.errors import UserError
 from vaesweep.families.hvae.analysis.cells import GROUP, Hierarchies, depths_of
-from vaesweep.families.hvae.analysis.continuity import continuity, has_steps, measured
+from vaesweep.families.hvae.analysis.continuity import bound_parts, continuity, has_steps
 from vaesweep.families.hvae.analysis.continuity_figure import ContinuityCurves, draw_continuity
 from vaesweep.families.hvae.analysis.example import process_of
 from vaesweep.families.hvae.analysis.findings import findings
@@ -44,15 +44,18 @@ def report(runs: Runs, data: DataSet, out: Path, tracking_uri: str | None = None
         return Report((), ("hierarchy: no hierarchy has finished, so there is nothing to report yet",))
     title = f"{runs.record.name} (preset {runs.record.preset})"
     files: dict[str, Callable[[Path], object]] = {}
-    stated = _steps(cells, data, title, files, _evaluated(runs, cells, store))
+    results = _steps(cells, data, title, files, _evaluated(runs, cells, store))
     _rates(cells, title, files)
     out.mkdir(parents=True, exist_ok=True)
     paths = tuple(replace_file(out / name, write) for name, write in files.items())
-    return Report(paths, (*summarise(stated), *_pictures(runs, cells, data, out, store)))
+    return Report(paths, (*summarise(results), *_pictures(runs, cells, data, out, store)))
 
 
 def write_pictures(cell: TrainedHierarchy, count: int, about: str, out: Path) -> tuple[Path, ...]:
-    """All pictures of one cell, of `count` images; processes only where levels have steps. UserError of a count."""
+    """Write all pictures of one cell, of `count` images; processes only where levels have steps.
+
+    UserError of a count below one or above the number of images.
+    """
     rows = rows_to_show(cell, count)
     steps = f", {cell.steps} steps a level" if cell.steps else ""
     title = f"{about}: {cell.domain}{steps}"
@@ -70,33 +73,33 @@ def write_pictures(cell: TrainedHierarchy, count: int, about: str, out: Path) ->
 
 
 def chosen_cells(cells: Hierarchies) -> dict[str, str]:
-    """Of every variant the cell of the highest ELBO on validation images, by the variant's name."""
+    """The cell of the highest ELBO on validation images of every variant, by the variant's name."""
     valid = cells.points[cells.points["role"] == Role.VALID]
-    found: dict[str, str] = {}
+    chosen: dict[str, str] = {}
     for regime, rows in valid.groupby(REGIME, sort=False):
         best = rows.sort_values("elbo", ascending=False).iloc[0]
-        found[str(regime) or cells.depths[best[GROUP]].kind] = str(best["cell"])
-    return found
+        chosen[str(regime) or cells.depths[best[GROUP]].kind] = str(best["cell"])
+    return chosen
 
 
 def _steps(
     cells: Hierarchies, data: DataSet, title: str, files: dict[str, Callable[[Path], object]], rows: int
 ) -> list[DomainFinding]:
-    """Add what says how steps matter to `files`; the findings. Nothing where no cell was evaluated at other steps."""
-    values = measured(cells)
+    """Add tables and figures about steps to `files` and return findings; none where no cell has other steps."""
+    values = bound_parts(cells)
     table = continuity(cells, values)
     if not has_steps(table):
         return []
-    stated = findings(cells, values)
+    results = findings(cells, values)
     files["continuity.csv"] = partial(table.to_csv, index=False)
-    files["hierarchy_findings.csv"] = partial(findings_table(stated, [GROUP]).to_csv, index=False)
+    files["hierarchy_findings.csv"] = partial(findings_table(results, [GROUP]).to_csv, index=False)
     roles = dict(zip(table["domain"], table["role"], strict=True))
     for domain, role in roles.items():
         if role == Role.TEST or len(roles) <= MANY:
             name = "continuity.png" if role == Role.TEST else f"continuity_{domain}.png"
-            drawn = ContinuityCurves(table[table["domain"] == domain], references(data, domain, rows))
-            files[name] = partial(draw_continuity, drawn, f"{title}: {domain}")
-    return stated
+            curves = ContinuityCurves(table[table["domain"] == domain], references(data, domain, rows))
+            files[name] = partial(draw_continuity, curves, f"{title}: {domain}")
+    return results
 
 
 def _rates(cells: Hierarchies, title: str, files: dict[str, Callable[[Path], object]]) -> None:
@@ -107,22 +110,22 @@ def _rates(cells: Hierarchies, title: str, files: dict[str, Callable[[Path], obj
 
 
 def _evaluated(runs: Runs, cells: Hierarchies, store: str) -> int:
-    """Images of a domain that the sweep's cells were evaluated on, at most."""
+    """The largest number of images of a domain that the sweep's cells were evaluated on."""
     params = client_of(store).get_run(runs.run_ids[str(cells.points["cell"].iloc[0])]).data.params
     return int(params.get("evaluation.rows", HierarchyCell().evaluation.rows))
 
 
 def _pictures(runs: Runs, cells: Hierarchies, data: DataSet, out: Path, store: str) -> Iterator[str]:
-    """Draw and log chosen cells; what was drawn, in lines."""
+    """Draw and log chosen cells, and yield a line about each."""
     client = client_of(store)
     for variant, cell in chosen_cells(cells).items():
         folder = out / FOLDER / variant.replace(" ", "_").replace("/", "_")
         try:
-            found = restore_hierarchy(download_cell(client, runs.run_ids[cell]), data)
-            count = min(ROWS, found.population.rows)
-            written = write_pictures(found, count, f"{variant}: cell {cell}", folder)
+            hierarchy = restore_hierarchy(download_cell(client, runs.run_ids[cell]), data)
+            count = min(ROWS, hierarchy.population.rows)
+            paths = write_pictures(hierarchy, count, f"{variant}: cell {cell}", folder)
         except UserError as error:
             yield f"hierarchy: no pictures of {variant} (cell {cell}): {error}"
             continue
-        log_files(runs.run_ids[cell], written, store, FOLDER)
+        log_files(runs.run_ids[cell], paths, store, FOLDER)
         yield f"{variant}: best on validation is cell {cell}: {folder}"

@@ -1,4 +1,4 @@
-"""A trained hierarchy beside evaluation images, at any step: what pictures of single cells begin with.
+"""A trained hierarchy and evaluation images, at any number of steps, which pictures of single cells are drawn from.
 
 The noise of an image's latent variables is its own, as in the sweep's evaluation: at other steps the Brownian paths are
 the same, so pictures and tracked numbers agree.
@@ -27,7 +27,7 @@ CANDIDATES = 500  # images among which those to show are looked for
 
 @dataclass(frozen=True)
 class TrainedHierarchy:
-    """A cell's model, the images of one domain, and how many steps a level are taken; None where there are none."""
+    """A cell's model, the images of one domain, and the number of steps a level; None where there are none."""
 
     cell: str
     config: HierarchyCell
@@ -38,12 +38,12 @@ class TrainedHierarchy:
 
     @property
     def domain(self) -> str:
-        """Where the images are from."""
+        """The name of the images' domain."""
         return self.population.name
 
     @property
     def kind(self) -> PixelKind:
-        """What the pixels are."""
+        """The kind of the pixels."""
         return self.population.pixels.condition.kind
 
     def physical(self, x: Tensor) -> Tensor:
@@ -52,25 +52,25 @@ class TrainedHierarchy:
         return x * std + mean
 
     def images(self, rows: Tensor) -> Tensor:
-        """`[row, 1, size, size]`, as the model takes them."""
+        """The images `[row, 1, size, size]`, as the model takes them."""
         return self.population.pixels.batch(rows)
 
     def noise(self, rows: Tensor) -> Batch:
         """The images' own noise, their Brownian paths at the steps that are asked for."""
         shapes = self.config.model.noise_shapes()
-        found = [self._noise_of(slice(row, row + 1), shapes) for row in rows.tolist()]
-        return {name: torch.cat([one[name] for one in found]) for name in found[0]}
+        noises = [self._noise_of(slice(row, row + 1), shapes) for row in rows.tolist()]
+        return {name: torch.cat([noise[name] for noise in noises]) for name in noises[0]}
 
     def _noise_of(self, row: slice, shapes: Mapping[str, tuple[int, ...]]) -> Batch:
         model, evaluation = self.config.model, self.config.evaluation
-        if self.steps in (None, model.depth.draws):
+        if self.steps in (None, model.depth.layers):
             return self.population.noise(row, shapes)
         assert self.steps is not None
         start, paths = self.population.paths(row, model, finest_steps(model, [*evaluation.steps, self.steps]))
         return {INITIAL_NOISE: start} | in_steps(paths, self.steps)
 
-    def fresh(self, count: int, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
-        """`count` times noise that belongs to no image: of the initial value, and of each level from the top."""
+    def new_noise(self, count: int, generator: torch.Generator) -> tuple[Tensor, list[Tensor]]:
+        """Noise that belongs to no image, `count` times: of the initial value, and of each level from the top."""
         shapes = self.config.model.noise_shapes(self.steps)
         initial, *levels = (torch.randn(count, *shape, generator=generator) for shape in shapes.values())
         return initial, levels
@@ -91,17 +91,17 @@ def restore_hierarchy(
     discrete = isinstance(config.model.depth, DiscreteDepth)
     if steps is not None and discrete:
         raise UserError(f"--steps {steps}: cell {cell.cell} has blocks and no steps; leave it out")
-    found = _domain(data, domain)
-    pixels = Pixels(found, data.standardisation, torch.device("cpu"))
+    images = _domain(data, domain)
+    pixels = Pixels(images, data.standardisation, torch.device("cpu"))
     real = pixels.condition.kind is PixelKind.REAL
     scale = (float(data.standardisation.std[0]), float(data.standardisation.mean[0])) if real else (1.0, 0.0)
-    population = EvaluationImages(found.name, found.role, pixels, min(len(pixels), config.evaluation.rows))
-    own = None if discrete else steps or config.model.depth.draws
-    return TrainedHierarchy(cell.cell, config, model.eval(), population, scale, own)
+    population = EvaluationImages(images.name, images.role, pixels, min(len(pixels), config.evaluation.rows))
+    level_steps = None if discrete else steps or config.model.depth.layers
+    return TrainedHierarchy(cell.cell, config, model.eval(), population, scale, level_steps)
 
 
 def rows_to_show(cell: TrainedHierarchy, count: int) -> Tensor:
-    """The `count` evaluation images that stand best for the first of them, as row numbers: one of a kind each.
+    """Row numbers of `count` different evaluation images that represent the first `CANDIDATES` of them best.
 
     Each makes the sum of all images' distances to the nearest of those chosen as small as it gets. UserError of a count
     below one, or of more than there are.

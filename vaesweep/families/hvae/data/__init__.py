@@ -1,7 +1,7 @@
 """Small grey images: solutions of Poisson equations, MNIST, folders of files (thesis, lines 1775 and 1788).
 
-`config` says what may be set and what a domain says of itself, `loading` reads `--data`, `pixels` makes batches. A
-module each for what images are made of: `poisson`, `mnist` (over `files` and `binary`), `folder`.
+`config` has the settings and the condition of a domain, `loading` reads `--data`, `pixels` makes batches. Each kind of
+images has a module: `poisson`, `mnist` (over `files` and `binary`), `folder`.
 """
 
 from vaesweep.families.hvae.data.config import (

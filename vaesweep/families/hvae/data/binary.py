@@ -7,15 +7,15 @@ from vaesweep.data.counters import Stream, uniform
 from vaesweep.families.hvae.data.parts import CHUNK
 
 HALF = 128  # the first intensity of 0 to 255 that is not below one half
-ROW, CENTRE = 2**16, 2**15  # counters between a row of pixels and the next, and where the image's centre is
+ROW, CENTRE = 2**16, 2**15  # counters between a row of pixels and the next, and the image's centre
 
 
 def thresholded(images: Tensor) -> Tensor:
-    """1 where the intensity, 0 to 255, is at least one half of 255: uint8 of the same shape."""
+    """Binary images, uint8 of the same shape: 1 where the intensity, 0 to 255, is at least one half of 255."""
     return (images >= HALF).to(torch.uint8)
 
 
-def keyed(images: Tensor, indices: Tensor) -> Tensor:
+def binarised_by_index(images: Tensor, indices: Tensor) -> Tensor:
     """Binary images, uint8, from `images` `[row, 1, height, width]`, uint8: always the same for an index.
 
     `indices` are `[row]`. Draws are keyed by the pixel's place from the centre too: a border of zeros changes none.
@@ -31,6 +31,6 @@ def _uniforms(indices: Tensor, counters: Tensor) -> Tensor:
     return uniform(Stream.BINARY, indices[:, None, None, None], counters)
 
 
-def drawn(images: Tensor, generator: torch.Generator) -> Tensor:
+def binarised_at_random(images: Tensor, generator: torch.Generator) -> Tensor:
     """Binary images, float32, from `images` of intensities 0 to 255, by a generator on the images' device."""
     return torch.bernoulli(images.float() / 255, generator=generator)

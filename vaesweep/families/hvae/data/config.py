@@ -1,4 +1,4 @@
-"""What is set about images, and what a domain of them says of itself.
+"""Settings of images, and the condition of a domain of them.
 
 Thesis, "Synthetic Poisson equation data set" and "Binarized MNIST" (lines 1775 and 1788). What it leaves open is chosen
 here and marked so.
@@ -13,14 +13,14 @@ from vaesweep.packing import Frozen
 
 
 class PixelKind(StrEnum):
-    """What the pixels that a model sees are."""
+    """The kind of pixels that a model sees."""
 
     BINARY = "binary"  # 0 and 1, for a Bernoulli model
     REAL = "real"  # standardised, for a Gaussian model
 
 
 class Binarisation(StrEnum):
-    """How MNIST's intensities become binary images."""
+    """The way in which MNIST's intensities become binary images."""
 
     STATIC = "static"  # 1 with the probability of the intensity, drawn once
     DYNAMIC = "dynamic"  # the training domain's drawn anew for every batch, the others' once
@@ -28,14 +28,14 @@ class Binarisation(StrEnum):
 
 
 class Grid(StrEnum):
-    """Where on the unit square the Poisson equation's pixels lie, along either axis, for `size` pixels."""
+    """The grid of the Poisson equation's pixels on the unit square, along either axis, for `size` pixels."""
 
     INNER = "inner"  # 1 / (size + 1), ..., size / (size + 1): without the border, where all images are zero
     BORDERED = "bordered"  # 0, 1 / (size - 1), ..., 1
 
 
 class ImageRows(Frozen):
-    """At most how many images each part has; all if not said. More include those of fewer."""
+    """The largest number of images of each part; all if not set. More include those of fewer."""
 
     train: int | None = Field(None, ge=1)
     valid: int | None = Field(None, ge=1)
@@ -47,7 +47,7 @@ class ImageRows(Frozen):
 
 
 class ImagesConfig(Frozen):
-    """Which images are trained on; what the kind of data in `--data` has no use for is passed over."""
+    """The images that are trained on; settings that the kind of data in `--data` does not use are ignored."""
 
     size: int | None = Field(None, ge=4, le=1024, description="pixels a side; 16 (poisson), 28 (MNIST) or 32 (folder)")
     rows: ImageRows = ImageRows()
@@ -57,7 +57,7 @@ class ImagesConfig(Frozen):
 
 
 class ImageCondition(Frozen):
-    """What a domain's images are: `[row, 1, size, size]`."""
+    """The condition of a domain of images `[row, 1, size, size]`."""
 
     kind: PixelKind
     size: int
@@ -65,7 +65,7 @@ class ImageCondition(Frozen):
 
 
 class PoissonCondition(ImageCondition):
-    """What observations of the Poisson equation's solutions are drawn from (thesis line 1775)."""
+    """The distribution of observations of the Poisson equation's solutions (thesis line 1775)."""
 
     kind: PixelKind = PixelKind.REAL
     size: int = 16

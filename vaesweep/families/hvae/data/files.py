@@ -1,4 +1,4 @@
-"""Reads the two formats MNIST comes in, plain or in gzip: IDX (LeCun) and text with a pixel a number (Larochelle).
+"""Readers of the two formats MNIST comes in, plain or in gzip: IDX (LeCun) and text with a pixel a number (Larochelle).
 
 A row of text is reduced to its digits by one operation on bytes: the three files of 70 000 images take about a second,
 where parsing them number by number takes minutes.
@@ -20,7 +20,7 @@ BLANKS = b" \t"
 
 
 def read_bytes(folder: Path, name: str) -> tuple[Path, bytes]:
-    """The file `name` or `name.gz` of `folder`, whichever is there, and what is in it."""
+    """The file `name` or `name.gz` of `folder`, whichever is there, and its content, unzipped."""
     zipped = folder / f"{name}.gz"
     path = zipped if zipped.exists() and not (folder / name).exists() else existing(folder / name)
     try:
@@ -61,10 +61,10 @@ def read_amat(folder: Path, name: str) -> np.ndarray:
     for number, row in enumerate(rows, start=1):
         other = row.translate(None, b"01")
         if other:
-            found = f"{other[:8].decode(errors='replace')!r} beside zeros and ones"
+            fault = f"{other[:8].decode(errors='replace')!r} beside zeros and ones"
         elif len(row) != SIDE**2:
-            found = f"{len(row)} zeros and ones, not {SIDE**2}"
+            fault = f"{len(row)} zeros and ones, not {SIDE**2}"
         else:
             continue
-        raise UserError(f"{path}: row {number} of {len(rows)} has {found}; get the file anew")
+        raise UserError(f"{path}: row {number} of {len(rows)} has {fault}; get the file anew")
     return (np.frombuffer(b"".join(rows), np.uint8) - ord("0")).reshape(-1, SIDE, SIDE)

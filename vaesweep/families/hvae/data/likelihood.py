@@ -1,4 +1,4 @@
-"""What no model of the Poisson equation's images can beat: the likelihood under the distribution they are drawn from.
+"""The likelihood of the Poisson equation's images under the distribution they are drawn from, which no model can beat.
 
 Its mean over a domain is an estimate of the data's entropy, with a standard error of sqrt(pixels / 2 / rows) nats.
 """

@@ -1,4 +1,4 @@
-"""From what a user writes after `--data` to a data set of images."""
+"""The data set of images that a user names with `--data`."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -35,10 +35,10 @@ def load(spec: str, config: ImagesConfig) -> DataSet:
         )
     if not rest:
         raise UserError(f"--data {spec}: a folder is needed; write {kind}:DIR")
-    place = existing(rest)
-    if not place.is_dir():
-        raise UserError(f"--data {spec}: {place} is a file; give the folder that it is in")
-    return FOLDERS[kind](place, config)
+    path = existing(rest)
+    if not path.is_dir():
+        raise UserError(f"--data {spec}: {path} is a file; give the folder that it is in")
+    return FOLDERS[kind](path, config)
 
 
 def _shifts(spec: str, option: str) -> tuple[str, ...]:

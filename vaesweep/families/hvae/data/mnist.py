@@ -13,7 +13,7 @@ import torch
 
 from vaesweep.data.domains import DataSet, Domain, Role
 from vaesweep.errors import UserError
-from vaesweep.families.hvae.data.binary import keyed, thresholded
+from vaesweep.families.hvae.data.binary import binarised_by_index, thresholded
 from vaesweep.families.hvae.data.config import Binarisation, ImageCondition, ImagesConfig, PixelKind
 from vaesweep.families.hvae.data.files import SIDE, read_amat, read_idx
 from vaesweep.families.hvae.data.parts import data_set, shuffled
@@ -74,7 +74,7 @@ def _domain(
     images, indices = images[rows][:, None], start + rows
     match binarisation:
         case Binarisation.STATIC:
-            images = keyed(torch.from_numpy(images), torch.from_numpy(indices)).numpy()
+            images = binarised_by_index(torch.from_numpy(images), torch.from_numpy(indices)).numpy()
         case Binarisation.THRESHOLD:
             images = thresholded(torch.from_numpy(images)).numpy()
     condition = ImageCondition(
@@ -84,6 +84,6 @@ def _domain(
 
 
 def _padded(images: np.ndarray, size: int) -> np.ndarray:
-    """Zeros around `images` `[row, 1, 28, 28]`; of an odd number, one more below and to the right."""
+    """`images` `[row, 1, 28, 28]` with zeros around; of an odd number, one more below and to the right."""
     before, after = (size - SIDE) // 2, (size - SIDE + 1) // 2
     return np.pad(images, ((0, 0), (0, 0), (before, after), (before, after)))

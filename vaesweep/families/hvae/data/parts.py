@@ -1,4 +1,4 @@
-"""From the domains of images to a data set of them: the standardisation, and a line each for people."""
+"""The data set of several domains of images: their standardisation, and a summary line for each."""
 
 from collections.abc import Sequence
 
@@ -30,20 +30,20 @@ def data_set(domains: Sequence[Domain]) -> DataSet:
 def shuffled(rows: int, most: int | None) -> np.ndarray:
     """Row numbers `[row]`, int64, in a random order that is always the same for `rows`: the first `most` of them.
 
-    Files are often sorted by what is on their images (Larochelle's test file by digit, folders by name), and whoever
-    looks at the first rows of a domain only should see some of everything.
+    Files are often sorted by what is on their images (Larochelle's test file by digit, folders by name), and the first
+    rows of a domain should have some of everything.
     """
     return np.random.default_rng(np.random.SeedSequence((ORDER, rows))).permutation(rows)[:most]
 
 
 def condition_of(domain: Domain) -> ImageCondition:
-    """What the images of `domain` are."""
+    """The condition of the images of `domain`."""
     assert isinstance(domain.condition, ImageCondition)
     return domain.condition
 
 
 def _fitted(train: Domain) -> Standardisation:
-    """In chunks, so that no copy of all images in float64 is made."""
+    """Mean and standard deviation of all pixels, in chunks, so that no copy of all images in float64 is made."""
     images = train.arrays["images"]
     mean = images.mean(dtype=np.float64)
     squares = sum(((images[i : i + CHUNK] - mean) ** 2).sum() for i in range(0, len(images), CHUNK))

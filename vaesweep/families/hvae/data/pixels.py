@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vaesweep.data.domains import Domain, Standardisation
 from vaesweep.errors import UserError
-from vaesweep.families.hvae.data.binary import drawn, keyed
+from vaesweep.families.hvae.data.binary import binarised_at_random, binarised_by_index
 from vaesweep.families.hvae.data.config import PixelKind
 from vaesweep.families.hvae.data.parts import condition_of
 
@@ -34,7 +34,7 @@ class Pixels:
         return len(self._indices)
 
     def indices(self, rows: Tensor | slice) -> Tensor:
-        """The indices `[batch]`, int64, of some rows: what their random numbers are keyed by."""
+        """The indices `[batch]`, int64, of some rows, by which their random numbers are keyed."""
         return self._indices[rows]
 
     def batch(self, rows: Tensor | slice, generator: torch.Generator | None = None) -> Tensor:
@@ -45,7 +45,9 @@ class Pixels:
         """
         images = self._images[rows]
         if self.condition.drawn:
-            return drawn(images, generator) if generator else keyed(images, self._indices[rows]).float()
+            if generator:
+                return binarised_at_random(images, generator)
+            return binarised_by_index(images, self._indices[rows]).float()
         if self.condition.kind is PixelKind.BINARY:
             return images.float()
         return (images.float() - self._mean) / self._std

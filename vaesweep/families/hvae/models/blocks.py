@@ -16,9 +16,9 @@ class Pointwise2d(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, *, scale: float = 1.0) -> None:
         super().__init__()
-        drawn = nn.Linear(inputs, outputs)
-        self.weight = nn.Parameter(drawn.weight.detach() * scale)
-        self.bias = nn.Parameter(drawn.bias.detach() * scale)
+        linear = nn.Linear(inputs, outputs)
+        self.weight = nn.Parameter(linear.weight.detach() * scale)
+        self.bias = nn.Parameter(linear.bias.detach() * scale)
 
     def forward(self, x: Tensor) -> Tensor:
         """The same linear map of every pixel's channels."""
@@ -26,7 +26,7 @@ class Pointwise2d(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Kernels 1, 3, 3, 1 with a GELU before each.
+    """Four convolutions with kernels 1, 3, 3 and 1, a GELU before each.
 
     `scale` multiplies the last layer's initial weights: `SMALL` begins with next to nothing, and 1/√depth keeps a
     residual path of that many blocks at the scale of its input.
@@ -55,7 +55,7 @@ class ResidualBlock(nn.Module):
         self.block = ConvBlock(width, hidden, width, scale=depth**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Keeps the shape `[batch, width, height, width]`."""
+        """`x` plus its block, `[batch, width, height, width]` as `x`."""
         return x + self.block(x)
 
 
@@ -71,5 +71,5 @@ def halve(x: Tensor) -> Tensor:
 
 
 def double(x: Tensor) -> Tensor:
-    """Nearest neighbours: every pixel of `[…, height, width]` becomes two by two equal ones."""
+    """Upsampling by nearest neighbours: every pixel of `[…, height, width]` becomes two by two equal ones."""
     return x.repeat_interleave(2, -1).repeat_interleave(2, -2)

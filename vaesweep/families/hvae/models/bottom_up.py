@@ -8,7 +8,7 @@ from vaesweep.families.hvae.models.config import HierarchyConfig
 
 
 class BottomUp(nn.Module):
-    """Deterministic: what the posteriors of the levels are told of an image."""
+    """Deterministic network from an image to the signals that the levels' posteriors see."""
 
     def __init__(self, config: HierarchyConfig) -> None:
         super().__init__()

@@ -34,23 +34,23 @@ class ContinuousDepth(Frozen):
     def _check(self) -> Self:
         if self.solver not in SOLVERS:
             raise ValueError(f"there is no solver {self.solver!r}; there are {', '.join(SOLVERS)}")
-        if abs(self.step * self.draws - 1) > ON_GRID:
+        if abs(self.step * self.layers - 1) > ON_GRID:
             raise ValueError(
-                f"a step of {self.step:g} does not divide a level's depth of 1; give 1/n, such as {1 / self.draws:.6g}"
+                f"a step of {self.step:g} does not divide a level's depth of 1; give 1/n, such as {1 / self.layers:.6g}"
             )
         return self
 
     @property
-    def draws(self) -> int:
-        """Noises of a level in training: its steps."""
+    def layers(self) -> int:
+        """The number of noise draws a level takes in training: one for each step."""
         return round(1 / self.step)
 
 
 class OdeLike(ContinuousDepth):
-    """The comparison of the thesis (line 1765): data enter by the initial value alone, and no level has a rate.
+    """The thesis' ODE-like comparison (line 1765): data enter by the initial value alone, and no level has a rate.
 
     There the prior's drift is not trained, since nothing weighs the path rate, and the posterior's sees no data. Here
-    the two are one drift: the model that the thesis trains, whose path rate is zero and whose bound is a bound.
+    the two are one drift: the model that the thesis trains, with a path rate of zero and a valid bound.
     """
 
     kind: Literal["ode_like"] = "ode_like"  # type: ignore[assignment]
@@ -64,8 +64,8 @@ class DiscreteDepth(Frozen):
     hidden: int = Field(32, ge=1, description="channels within a block")
 
     @property
-    def draws(self) -> int:
-        """Noises of a level: its blocks."""
+    def layers(self) -> int:
+        """The number of noise draws a level takes: one for each block."""
         return self.blocks
 
 
@@ -103,7 +103,7 @@ class HierarchyConfig(Frozen):
         return self.size // self.finest // 2 ** (self.levels - 1 - level)
 
     def shape(self, level: int) -> tuple[int, int, int]:
-        """One noise of a level: `(latents, height, width)`."""
+        """The shape of one noise draw of a level: `(latents, height, width)`."""
         edge = self.resolution(level)
         return (self.latents, edge, edge)
 
@@ -112,8 +112,8 @@ class HierarchyConfig(Frozen):
         """The rates, from the top: of the initial value, then of each level."""
         return (INITIAL, *(level_name(level) for level in range(self.levels)))
 
-    def noise_shapes(self, draws: int | None = None) -> Mapping[str, tuple[int, ...]]:
-        """The standard normal noise of a datum, by `forward`'s argument; `draws` a level, by default as in training."""
-        count = draws or self.depth.draws
+    def noise_shapes(self, layers: int | None = None) -> Mapping[str, tuple[int, ...]]:
+        """The standard normal noise of a datum, by `forward`'s argument; `layers` a level, by default training's."""
+        count = layers or self.depth.layers
         levels = {f"{level_name(level)}_noise": (count, *self.shape(level)) for level in range(self.levels)}
         return {INITIAL_NOISE: self.shape(0)} | levels

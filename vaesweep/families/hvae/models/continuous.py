@@ -1,6 +1,6 @@
 """A level of a CD-VAE: one latent SDE over a unit of depth, on images of latent variables (thesis eqs. 3 to 5).
 
-    dz = h(z, s, signal) ds + σ dW    the posterior, told of the image by the level's bottom-up signal
+    dz = h(z, s, signal) ds + σ dW    the posterior, which sees the image by the level's bottom-up signal
     dz = h(z, s) ds + σ dW            the prior
 
 Drifts are convolutional and see depth and state; σ is one learnt number. The path rate ∫ ½ |u|² ds, σ u the difference
@@ -30,10 +30,10 @@ class Drifts(nn.Module):
     def __init__(self, latents: int, hidden: int, width: int, processes: int) -> None:
         super().__init__()
         self._hidden, self._latents = hidden, latents
-        first = nn.Linear(latents + 1, processes * hidden)
-        self.state = nn.Parameter(first.weight[:, :latents].detach().clone())
-        self.depth = nn.Parameter(first.weight[:, latents].detach().clone())
-        self.bias = nn.Parameter(first.bias.detach().clone())
+        linear = nn.Linear(latents + 1, processes * hidden)
+        self.state = nn.Parameter(linear.weight[:, :latents].detach().clone())
+        self.depth = nn.Parameter(linear.weight[:, latents].detach().clone())
+        self.bias = nn.Parameter(linear.bias.detach().clone())
         self.signal = Pointwise2d(width, hidden) if processes > 1 else None
         self.first, self.first_bias = _grouped(hidden, processes)
         self.second, self.second_bias = _grouped(hidden, processes)
@@ -42,7 +42,7 @@ class Drifts(nn.Module):
         self.expand_bias = nn.Parameter(torch.zeros(processes * latents))
 
     def prior(self) -> Tensors:
-        """All that the prior's drift depends on beside depth and state."""
+        """The tensors that the prior's drift depends on, beside depth and state."""
         hidden, latents = slice(self._hidden), slice(self._latents)
         middle = (self.first[hidden], self.first_bias[hidden], self.second[hidden], self.second_bias[hidden])
         offset = self.bias[hidden, None, None]
@@ -56,19 +56,19 @@ class Drifts(nn.Module):
         )
 
     def both(self, signal: Tensor) -> Tensors:
-        """All that both drifts depend on, with the level's `signal` `[batch, width, height, width]`."""
+        """The tensors that both drifts depend on, with the level's `signal` `[batch, width, height, width]`."""
         assert self.signal is not None
-        told = self.signal(signal)
-        offset = torch.cat([torch.zeros_like(told), told], dim=-3) + self.bias[:, None, None]
+        from_signal = self.signal(signal)
+        offset = torch.cat([torch.zeros_like(from_signal), from_signal], dim=-3) + self.bias[:, None, None]
         middle = (self.first, self.first_bias, self.second, self.second_bias)
         return (self.state, self.depth, offset, *middle, self.expand, self.expand_bias)
 
 
 def _grouped(hidden: int, processes: int) -> tuple[nn.Parameter, nn.Parameter]:
     """Weights and biases of a convolution of kernel 3 for each process by itself."""
-    drawn = nn.Conv2d(processes * hidden, processes * hidden, 3, groups=processes)
-    assert drawn.bias is not None
-    return nn.Parameter(drawn.weight.detach()), nn.Parameter(drawn.bias.detach())
+    convolution = nn.Conv2d(processes * hidden, processes * hidden, 3, groups=processes)
+    assert convolution.bias is not None
+    return nn.Parameter(convolution.weight.detach()), nn.Parameter(convolution.bias.detach())
 
 
 def drift(tensors: Tensors, s: float, y: Tensor) -> Tensor:
@@ -91,10 +91,10 @@ def drifts(tensors: Tensors, s: float, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class LevelPath(NamedTuple):
-    """A posterior's path through one level, `[batch, step + 1, latents, height, width]`, for looking at.
+    """A posterior's path through one level, `[batch, step + 1, latents, height, width]`, for figures.
 
     `states` it visits, at depths 0, 1/n, …, 1, the drifts there, and the level's diffusion `sigma`, one number. Of
-    `OdeLike` both drifts are the one that there is.
+    `OdeLike` both are its one drift.
     """
 
     states: Tensor
@@ -119,45 +119,45 @@ class SdeLevel(nn.Module):
         self.log_sigma = nn.Parameter(torch.tensor(math.log(depth.diffusion)))
 
     def forward(self, start: Tensor, noise: Tensor | Adaptive, signal: Tensor | None) -> Walk:
-        """Along the posterior where there is a `signal`, else along the prior; as many steps as `noise` has.
+        """The walk along the posterior with a `signal`, else along the prior, in as many steps as `noise` has.
 
         `start` is `[batch, latents, height, width]`, `noise` `[batch, step, latents, height, width]`, standard normal.
         """
         if isinstance(noise, Adaptive):
             return self._adaptive(start, noise, signal)
-        along = increments(noise)
+        path = increments(noise)
         if signal is None or not self._informed:
             prior = prior_sde(drift, self.drifts.prior(), self.log_sigma)
-            state = solve(self._solver, prior, start, along, segment=self._segment).state
+            state = solve(self._solver, prior, start, path, segment=self._segment).state
             return Walk(state, torch.zeros_like(state), torch.zeros_like(state))
         posterior = posterior_sde(drifts, self.drifts.both(signal), self.log_sigma, against=True)
-        walked = solve(self._solver, posterior, start, along, segment=self._segment)
-        assert walked.running is not None
-        return Walk(walked.state, walked.running, log_ratio(walked))
+        solution = solve(self._solver, posterior, start, path, segment=self._segment)
+        assert solution.running is not None
+        return Walk(solution.state, solution.running, log_ratio(solution))
 
     def _adaptive(self, start: Tensor, steps: Adaptive, signal: Tensor | None) -> Walk:
         if signal is None or not self._informed:
             sde = prior_sde(drift, self.drifts.prior(), self.log_sigma)
         else:
             sde = posterior_sde(drifts, self.drifts.both(signal), self.log_sigma)
-        walked = adaptive(sde, start, steps.entropy, tolerance=steps.tolerance)
-        rate = torch.zeros_like(start) if walked.running is None else walked.running
-        return Walk(walked.state, rate, torch.full_like(rate, math.nan))
+        solution = adaptive(sde, start, steps.entropy, tolerance=steps.tolerance)
+        rate = torch.zeros_like(start) if solution.running is None else solution.running
+        return Walk(solution.state, rate, torch.full_like(rate, math.nan))
 
     def trace(self, start: Tensor, noise: Tensor, signal: Tensor) -> LevelPath:
-        """The path that `forward` walks with these arguments, and what drives it."""
+        """The path that `forward` walks with these arguments, with drifts and diffusion along it."""
         tensors = self.drifts.both(signal) if self._informed else self.drifts.prior()
-        at = drifts if self._informed else _alone
-        sde = posterior_sde(at, tensors, self.log_sigma)
+        drifts_at = drifts if self._informed else _shared_drift
+        sde = posterior_sde(drifts_at, tensors, self.log_sigma)
         states = solve(self._solver, sde, start, increments(noise), keep=True).states
         assert states is not None
         steps = noise.shape[1]
-        seen = [at(tensors, number / steps, state) for number, state in enumerate(states.unbind(1))]
-        prior, posterior = (torch.stack(each, dim=1) for each in zip(*seen, strict=True))
+        pairs = [drifts_at(tensors, number / steps, state) for number, state in enumerate(states.unbind(1))]
+        prior, posterior = (torch.stack(values, dim=1) for values in zip(*pairs, strict=True))
         return LevelPath(states, posterior, prior, self.log_sigma.exp())
 
 
-def _alone(tensors: Tensors, s: float, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The one drift of `OdeLike` as the prior's and the posterior's."""
-    one = drift(tensors, s, y)
-    return one, one
+def _shared_drift(tensors: Tensors, s: float, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The shared drift of `OdeLike` as the prior's and the posterior's."""
+    shared = drift(tensors, s, y)
+    return shared, shared

@@ -35,8 +35,8 @@ class TopDownBlock(nn.Module):
         p = Gaussian(mean, log_std)
         q = p
         if signal is not None:
-            told = self.posterior(torch.cat([stream, signal], dim=-3)).to(noise.dtype)
-            q = Gaussian(*told.chunk(2, dim=-3))
+            parameters = self.posterior(torch.cat([stream, signal], dim=-3)).to(noise.dtype)
+            q = Gaussian(*parameters.chunk(2, dim=-3))
         z, log_q = q.draw(noise)
         stream = self.residual(stream + features + self.project(z))
         if signal is None:
@@ -55,9 +55,9 @@ class DiscreteLevel(nn.Module):
         )
 
     def forward(self, stream: Tensor, noise: Tensor, signal: Tensor | None) -> Walk:
-        """Through all blocks: `noise` is `[batch, block, latents, height, width]`, and so is the rate."""
+        """The walk through all blocks: `noise` is `[batch, block, latents, height, width]`, and so is the rate."""
         walks: list[Walk] = []
-        for block, own in zip(self.blocks, noise.unbind(-4), strict=True):
-            walks.append(block(walks[-1].state if walks else stream, own, signal))
+        for block, block_noise in zip(self.blocks, noise.unbind(-4), strict=True):
+            walks.append(block(walks[-1].state if walks else stream, block_noise, signal))
         rates, ratios = ([getattr(walk, name) for walk in walks] for name in ("rate", "log_ratio"))
         return Walk(walks[-1].state, torch.stack(rates, -4), torch.stack(ratios, -4))

@@ -27,7 +27,7 @@ from vaesweep.families.hvae.models.walk import Adaptive, Walk
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """What came of a batch of images: their observation distribution, and log p(x, z) - log q(z | x), `[batch]`.
+    """The output for a batch of images: their observation distribution, and log p(x, z) - log q(z | x), `[batch]`.
 
     The mean of exp(`log_weight`) over draws of z estimates p(x) without bias (Burda et al. 2016). Levels of reversible
     Heun steps are the exception: their ratio of path densities is exact only as the steps become small.
@@ -58,10 +58,10 @@ class Hierarchy(nn.Module):
     def forward(
         self, x: Tensor, initial_noise: Tensor, **level_noise: Tensor | Adaptive
     ) -> tuple[Elbo, Reconstruction]:
-        """The bound of `x`, which draws its latent variables from the posterior by the noise that is given.
+        """The bound of `x` and its reconstruction, latent variables drawn from the posterior by the given noise.
 
-        `initial_noise` is `[batch, *shape(0)]` and each `level_<l>_noise` `[batch, draw, *shape(l)]`, standard normal
-        (`HierarchyConfig.noise_shapes`). A continuous level takes as many steps as its noise has draws, or those
+        `initial_noise` is `[batch, *shape(0)]` and each `level_<l>_noise` `[batch, layer, *shape(l)]`, standard normal
+        (`HierarchyConfig.noise_shapes`). A continuous level takes as many steps as its noise has layers, or those
         that an `Adaptive` in its place asks for.
         """
         signals = self.bottom_up(x)
@@ -83,24 +83,24 @@ class Hierarchy(nn.Module):
         x: Tensor | None = None,
         informed: int = 0,
     ) -> Observation:
-        """Images of the prior, or of `x` as far as the `informed` topmost levels are told of it.
+        """Observations of the prior, or of `x` as far as the `informed` topmost levels see it.
 
-        With `informed` 0 nothing is, with 1 the initial value and the topmost level are (thesis Figure 8c), with all
+        With `informed` 0 none does, with 1 the initial value and the topmost level do (thesis Figure 8c), with all
         levels this is a reconstruction. ValueError if `x` is missing where it is needed, and of levels there are not.
         """
         if not 0 <= informed <= len(self.levels):
             raise ValueError(f"0 to {len(self.levels)} levels can be told of an image, not {informed}")
         if informed and x is None:
             raise ValueError(f"{informed} levels are to be told of an image, and there is none")
-        known: list[Tensor] = self.bottom_up(x)[:informed] if x is not None else []
+        informed_signals: list[Tensor] = self.bottom_up(x)[:informed] if x is not None else []
         z = initial_noise
-        if known:
-            z = self._posterior(known[0], initial_noise).sample(initial_noise)
-        signals: list[Tensor | None] = [*known, *[None] * (len(self.levels) - len(known))]
+        if informed_signals:
+            z = self._posterior(informed_signals[0], initial_noise).sample(initial_noise)
+        signals: list[Tensor | None] = [*informed_signals, *[None] * (len(self.levels) - len(informed_signals))]
         return self._descend(z, level_noise, signals)[0]
 
     def _posterior(self, signal: Tensor, noise: Tensor) -> Gaussian:
-        """Of the initial value, in the precision of its noise whatever that of products is."""
+        """The posterior of the initial value, in the precision of its noise whatever that of products is."""
         return Gaussian(*self.initial(signal).to(noise.dtype).chunk(2, dim=-3))
 
     def _noises(self, level_noise: dict[str, Tensor | Adaptive]) -> list[Tensor | Adaptive]:
@@ -118,7 +118,7 @@ class Hierarchy(nn.Module):
 
 
 class PixelDecoder(nn.Module):
-    """From the last level's state `[batch, stream, height, width]` to the observation distribution of the pixels."""
+    """Network from the last level's state `[batch, stream, height, width]` to the pixels' observation distribution."""
 
     def __init__(self, stream: int, config: HierarchyConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a hierarchy says of an image: a Gaussian or a Bernoulli distribution of every pixel (thesis line 1756)."""
+"""Observation distributions of images: a Gaussian or a Bernoulli distribution of every pixel (thesis line 1756)."""
 
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
@@ -20,17 +20,17 @@ class Observation(Protocol):
 
     @classmethod
     def of(cls, parameters: Tensor) -> Self:
-        """From `[…, PARAMETERS, height, width]`, any real numbers."""
+        """The distribution with `parameters` `[…, PARAMETERS, height, width]`, any real numbers."""
 
     @property
     def mean(self) -> Tensor:
-        """Of every pixel, `[…, 1, height, width]`."""
+        """The mean of every pixel, `[…, 1, height, width]`."""
 
     def nll(self, x: Tensor) -> Tensor:
         """-log p(x), nats an image: `[…]`."""
 
     def entropy(self) -> Tensor:
-        """Of every pixel in nats, `[…, 1, height, width]`."""
+        """The entropy of every pixel in nats, `[…, 1, height, width]`."""
 
     def sample(self, noise: Tensor) -> Tensor:
         """Images, by standard normal `noise` `[…, 1, height, width]`."""
@@ -38,7 +38,7 @@ class Observation(Protocol):
 
 @dataclass(frozen=True)
 class GaussianPixels:
-    """Every pixel is N(mean, std²), in standardised units."""
+    """Gaussian distribution of every pixel, N(mean, std²), in standardised units."""
 
     PARAMETERS: ClassVar[int] = 2
     mean: Tensor
@@ -46,7 +46,7 @@ class GaussianPixels:
 
     @classmethod
     def of(cls, parameters: Tensor) -> "GaussianPixels":
-        """Means and logarithms of standard deviations."""
+        """The distribution of means and logarithms of standard deviations."""
         return cls(*parameters.chunk(2, dim=-3))
 
     def nll(self, x: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class GaussianPixels:
         return gaussian_nll(x, Gaussian(self.mean, self.log_std)).sum((-3, -2, -1))
 
     def entropy(self) -> Tensor:
-        """Of every pixel in nats; a density's may be negative."""
+        """The entropy of every pixel in nats; a density's may be negative."""
         return self.log_std + LN_TWO_PI_E / 2
 
     def sample(self, noise: Tensor) -> Tensor:
@@ -64,14 +64,14 @@ class GaussianPixels:
 
 @dataclass(frozen=True)
 class BernoulliPixels:
-    """Every pixel is 1 with the probability sigmoid(logit), else 0."""
+    """Bernoulli distribution of every pixel: 1 with the probability sigmoid(logit), else 0."""
 
     PARAMETERS: ClassVar[int] = 1
     logits: Tensor
 
     @classmethod
     def of(cls, parameters: Tensor) -> "BernoulliPixels":
-        """Logits."""
+        """The distribution of logits."""
         return cls(parameters)
 
     @property
@@ -84,7 +84,7 @@ class BernoulliPixels:
         return (F.softplus(self.logits) - x * self.logits).sum((-3, -2, -1))
 
     def entropy(self) -> Tensor:
-        """Of every pixel in nats."""
+        """The entropy of every pixel in nats."""
         return F.softplus(self.logits) - self.mean * self.logits
 
     def sample(self, noise: Tensor) -> Tensor:

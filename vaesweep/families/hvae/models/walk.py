@@ -1,4 +1,4 @@
-"""What a level walks by, and what it gives: where the latent path ends, and what it cost to get there."""
+"""The input and the output of a level: steps of adaptive size, and the end of the latent path with its rate."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 class Adaptive(NamedTuple):
-    """In the place of a continuous level's noise: steps as small as `tolerance` asks for, along a path of `entropy`.
+    """Adaptive steps in place of a continuous level's noise: as small as `tolerance` asks for, on a path of `entropy`.
 
     For looking closely at a trained model (`sde/adaptive.py`): one step size serves a batch, and none of it can be
     mapped over cells. The path is another than that of any noise, and has no `log_ratio`.
@@ -17,7 +17,7 @@ class Adaptive(NamedTuple):
 
 
 class Walk(NamedTuple):
-    """One level's end.
+    """The end of the path through one level, and its cost.
 
     `state` `[batch, channels, height, width]` goes on to the next level; `rate` and `log_ratio` are
     `[batch, *latent]`, in nats: the divergence of posterior from prior, and log q - log p of what was drawn, NaN where

@@ -1,4 +1,4 @@
-"""From the parameters of pulses to sound, a batch at a time, on the device that the parameters are on.
+"""Rendering of pulses to sound from their parameters, a batch at a time, on the device of the parameters.
 
     parameters ──pulses──> [batch, speaker, sine, time] ──sum──> sources [batch, speaker, time] ──sum──┐
     indices ──hash, Box-Muller──> white ──modulate or filter──> noise [batch, time] ───────────────────┴──> mixture
@@ -50,10 +50,10 @@ def _multiples(angle: Tensor, condition: PulseCondition) -> Tensor:
     """Σ_h h^-decay sin(h angle) by Clenshaw's recurrence: one sine and one cosine, however many overtones."""
     *weights, last = [multiple**-condition.overtone_decay for multiple in range(1, 2 + condition.overtones)]
     twice = 2 * angle.cos()
-    one, two = torch.full_like(angle, last), torch.zeros_like(angle)
+    b1, b2 = torch.full_like(angle, last), torch.zeros_like(angle)
     for weight in reversed(weights):
-        one, two = (twice * one).add_(weight).sub_(two), one
-    return angle.sin().mul_(one)
+        b1, b2 = (twice * b1).add_(weight).sub_(b2), b1
+    return angle.sin().mul_(b1)
 
 
 def noise(condition: PulseCondition, indices: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ def _modulator(condition: PulseCondition, indices: Tensor) -> Tensor:
 
 
 def _band_passed(white: Tensor, condition: PulseCondition) -> Tensor:
-    """What of `white` `[batch, time]` lies in the condition's band of frequencies, cut off sharply."""
+    """The part of `white` `[batch, time]` in the condition's band of frequencies, cut off sharply."""
     frequencies = torch.fft.rfftfreq(condition.samples, 1 / condition.sample_rate, device=white.device)
     low, high = condition.band
     kept = (frequencies >= low) & (frequencies <= high)

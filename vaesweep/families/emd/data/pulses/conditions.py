@@ -1,4 +1,4 @@
-"""Under which condition mixtures of Gaussian pulses are made: the one trained on, and every shifted one of the thesis.
+"""Conditions that mixtures of Gaussian pulses are drawn under: the one trained on, and the shifted ones.
 
 Thesis, study B, appendix K.1 for the condition trained on and appendix M (Figure 10) for the shifted ones. What the
 thesis leaves open is chosen here and marked so.
@@ -15,7 +15,7 @@ from vaesweep.packing import Frozen
 
 
 class NoiseKind(StrEnum):
-    """What the Gaussian noise is before it is added to the mixture; none is rescaled to the white noise's power."""
+    """The kind of Gaussian noise that is added to the mixture; none is rescaled to the white noise's power."""
 
     WHITE = "white"
     MODULATED = "modulated"  # in amplitude, slowly, between nothing and all of the white noise
@@ -33,7 +33,7 @@ Range = Annotated[tuple[PositiveFloat, PositiveFloat], AfterValidator(_ordered)]
 
 
 class PulseCondition(Frozen):
-    """What mixtures are drawn from; the defaults are what the thesis trains on (K.1). Ranges are drawn from uniformly.
+    """The distribution of mixtures; the defaults are what the thesis trains on (K.1). Ranges are drawn from uniformly.
 
     A source is a sum of `sines` pulses. A pulse is a sine with `overtones` at the multiples of its frequency, under a
     Gaussian envelope. The mixture is the sum of one source a speaker, and noise.
@@ -107,15 +107,15 @@ def shifted(training: PulseCondition, name: str) -> PulseCondition:
     sample rate cannot hold.
     """
     try:
-        found = PulseCondition.model_validate(training.model_dump() | dict(SHIFTS[name]))
+        condition = PulseCondition.model_validate(training.model_dump() | dict(SHIFTS[name]))
     except ValidationError as error:
         raise UserError(f"shifted condition {name}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
-    if len(found.speakers) != len(training.speakers):
+    if len(condition.speakers) != len(training.speakers):
         raise UserError(
-            f"shifted condition {name}: {len(found.speakers)} speakers, but {len(training.speakers)} are trained on; "
-            "leave this condition out"
+            f"shifted condition {name}: {len(condition.speakers)} speakers, but {len(training.speakers)} are trained "
+            "on; leave this condition out"
         )
-    return found
+    return condition
 
 
 TRAINING = PulseCondition()

@@ -1,4 +1,4 @@
-"""Which samples are trained on, validated and tested on, and from `--data pulses` to a data set of them.
+"""Splits of the pulses' samples into training, validation and test domains, and the data set of `--data pulses`.
 
 A replicate of the experiment has indices of its own (thesis line 1557): replicate r begins at 100 000 r with the
 training rows, then come the validation rows, then the test rows of the condition trained on, then those of each
@@ -24,7 +24,7 @@ FORMS = "pulses or pulses:conditions=A+B+..., with names of shifted conditions, 
 
 
 class SplitRows(Frozen):
-    """How many mixtures there are in each part (thesis line 1557)."""
+    """The number of mixtures in each part (thesis line 1557)."""
 
     train: int = Field(2048, ge=1)
     valid: int = Field(128, ge=1)
@@ -56,7 +56,7 @@ def splits(
         raise UserError(f"replicate {replicate} of the pulses: must be 1 or larger")
     first = replicate * REPLICATE
     valid, test = first + rows.train, first + rows.train + rows.valid
-    found = {
+    by_domain = {
         f"{KIND}.train": Split(Role.TRAIN, training, np.arange(first, valid)),
         f"{KIND}.valid": Split(Role.VALID, training, np.arange(valid, test)),
         f"{KIND}.test": Split(Role.TEST, training, np.arange(test, test + rows.test)),
@@ -64,9 +64,9 @@ def splits(
     for number, name in enumerate(SHIFTS, start=1):
         if name in conditions:
             start = test + number * rows.test
-            found[name] = Split(Role.UNSEEN, shifted(training, name), np.arange(start, start + rows.test))
-    _check_room(replicate, found)
-    return found
+            by_domain[name] = Split(Role.UNSEEN, shifted(training, name), np.arange(start, start + rows.test))
+    _check_room(replicate, by_domain)
+    return by_domain
 
 
 def load(spec: str, replicate: int = 1, rows: SplitRows | None = None, training: PulseCondition = TRAINING) -> DataSet:
@@ -75,7 +75,7 @@ def load(spec: str, replicate: int = 1, rows: SplitRows | None = None, training:
     Each domain holds `parameters` `[row, speaker, sine, 5]`, float64, and `indices` `[row]`, int64, from which its
     condition renders mixtures. Every fault of the specification is a `UserError`.
     """
-    found = splits(replicate, rows, parse(spec), training)
+    by_domain = splits(replicate, rows, parse(spec), training)
     domains = tuple(
         Domain(
             name,
@@ -83,9 +83,9 @@ def load(spec: str, replicate: int = 1, rows: SplitRows | None = None, training:
             {"parameters": draw_parameters(split.condition, split.indices), "indices": split.indices},
             split.condition,
         )
-        for name, split in found.items()
+        for name, split in by_domain.items()
     )
-    return DataSet(domains, PARAMETERS, summary=tuple(_line(name, split) for name, split in found.items()))
+    return DataSet(domains, PARAMETERS, summary=tuple(_line(name, split) for name, split in by_domain.items()))
 
 
 def parse(spec: str) -> tuple[str, ...]:
@@ -108,9 +108,9 @@ def parse(spec: str) -> tuple[str, ...]:
     return names
 
 
-def _check_room(replicate: int, found: Mapping[str, Split]) -> None:
-    first, name = replicate * REPLICATE, max(found, key=lambda name: found[name].indices[-1])
-    needed = found[name].indices[-1] + 1 - first
+def _check_room(replicate: int, by_domain: Mapping[str, Split]) -> None:
+    first, name = replicate * REPLICATE, max(by_domain, key=lambda name: by_domain[name].indices[-1])
+    needed = by_domain[name].indices[-1] + 1 - first
     if needed > REPLICATE:
         raise UserError(
             f"replicate {replicate} of the pulses: its rows up to {name} are {needed}, but the next replicate begins "

@@ -1,4 +1,4 @@
-"""The numbers behind a source: each pulse's frequency, amplitude, phase, delay and scale (thesis, appendix K.1).
+"""Parameters of a source: each pulse's frequency, amplitude, phase, delay and scale (thesis, appendix K.1).
 
 Each number is a uniform draw that is keyed by (index, speaker, sine, parameter) and then stretched to the condition's
 range. Conditions thus share the draws of an index: with one more sine the others stay, and another noise changes none.
