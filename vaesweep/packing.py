@@ -8,10 +8,21 @@ from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
 
 
 class Packed:
     """Marks a field as one number a cell: `target: Annotated[float, Packed(), Field(gt=0)]`."""
+
+
+class Since:
+    """Marks a field that came with a release: `share: Annotated[float, Since("0.2")] = 0.0`. It needs a default.
+
+    Cells of earlier releases have the default; they are found by an identity in which the field is not.
+    """
+
+    def __init__(self, release: str) -> None:
+        self.release = release
 
 
 class Frozen(BaseModel):
@@ -24,6 +35,11 @@ def packed_names(config: BaseModel | type[BaseModel]) -> tuple[str, ...]:
     """Names of the fields of `config` that are one number a cell."""
     kind = config if isinstance(config, type) else type(config)
     return tuple(n for n, f in kind.model_fields.items() if any(isinstance(m, Packed) for m in f.metadata))
+
+
+def since(field: FieldInfo) -> str | None:
+    """The release that a field came with; None for fields of the first one."""
+    return next((mark.release for mark in field.metadata if isinstance(mark, Since)), None)
 
 
 def structure(config: Any) -> Any:

@@ -4,10 +4,12 @@ The writer (`vaesweep.sweep`) and the reader (`vaesweep.analysis`) share this mo
 store's URI, and the choice of a cell's run among several.
 """
 
+import hashlib
+import json
 import os
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 
 class Tag(StrEnum):
@@ -19,7 +21,8 @@ class Tag(StrEnum):
     PACK = "vaesweep.pack"  # the pack in which it last trained
     FAMILY = "vaesweep.family"
     CODE = "vaesweep.code"  # package version and git commit
-    DATA = "vaesweep.data"  # fingerprint of the data
+    DATA = "vaesweep.data"  # fingerprint of what is trained on: the training and validation domains
+    DOMAINS = "vaesweep.domains"  # JSON: fingerprint of every domain that the cell was evaluated on
     OUTCOME = "vaesweep.outcome"  # Outcome, set when the cell ends
     CAUSE = "vaesweep.cause"  # why a cell diverged or failed, with its step
     SATURATED = "vaesweep.saturated"  # names of rates whose target could not be reached
@@ -74,6 +77,17 @@ def outcome_of(run: TaggedRun) -> Outcome | None:
     return Outcome(tag) if tag in set(Outcome) else None
 
 
+def domains_of(tags: Mapping[str, str], metrics: Iterable[str]) -> dict[str, str]:
+    """Fingerprints of the domains that a run's cell was evaluated on, by name; runs of release 0.1 have names only."""
+    try:
+        domains = json.loads(tags.get(Tag.DOMAINS, "null"))
+    except ValueError:
+        domains = None
+    if isinstance(domains, dict):
+        return {str(name): str(data) for name, data in domains.items()}
+    return {place[0]: "" for name in metrics if (place := split_final(name)) and place[1] == "elbo"}
+
+
 def runs_by_cell(runs: Iterable[Run]) -> dict[str, Run]:
     """The run that counts of every cell: finished before diverged, failed and not ended ones; of equals the newest.
 
@@ -92,8 +106,15 @@ def _rank(run: TaggedRun) -> tuple[int, int]:
 
 
 SWEEP_FILE = "sweep.json"  # artifact of the parent run: name, preset, command, axes, cells, domains (SweepRecord)
+RECORD_DIGEST = "digest"  # of the record, in it
 MODEL_FILE = "model.safetensors"  # artifact of a cell run: the trained weights
 CONFIG_FILE = "config.json"  # artifact of a cell run: its canonical configuration
+
+
+def record_digest(record: Mapping[str, Any]) -> str:
+    """The SHA-256 of a sweep's record but its digest, in hex digits: what `RECORD_DIGEST` must be."""
+    values = {key: value for key, value in record.items() if key != RECORD_DIGEST}
+    return hashlib.sha256(json.dumps(values, sort_keys=True, default=list).encode()).hexdigest()
 
 
 def store_uri() -> str:

@@ -3,6 +3,7 @@
 import sqlite3
 import tarfile
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from vaesweep.sweep.cells import Cell
 from vaesweep.sweep.jobs import Event, PackJob
 from vaesweep.sweep.settings import build
 from vaesweep.sweep.storage import Storage, finished_name
+from vaesweep.sweep.survey import find_aliases, survey
 from vaesweep.sweep.tracking import Store
 from vaesweep.sweep.worker import run_job
 from vaesweep.training import finished
@@ -24,7 +26,8 @@ from vaesweep.training.finished import FinishedCell
 from vaesweep.vocabulary import Outcome
 
 RELEASES = sorted(path.name.removesuffix(".tar.xz") for path in Path(__file__).parent.glob("*.tar.xz"))
-SWEEPS = ("rd_curve_pvae", "rd_curve_vitasnet", "rd_curve_cdvae")
+SPECS = {"rd_curve_pvae": "synthetic", "rd_curve_vitasnet": "pulses:conditions=noise_0", "rd_curve_cdvae": "poisson"}
+SWEEPS = tuple(SPECS)
 INTERRUPTED = {
     "model.hidden": 8,
     "model.features": 8,
@@ -81,21 +84,58 @@ def test_finished_files_and_tracked_models_become_models_again(release: Path, sw
             assert torch.equal(value, cell.weights[name])
 
 
-@pytest.mark.parametrize("sweep", SWEEPS)
-def test_cells_keep_their_identity(release: Path, sweep: str) -> None:
-    """The same configuration on the same data has the same identity, or every finished cell would be trained again."""
-    known = Store(uri(release), sweep).cells()
-    fingerprints = tags(release, "vaesweep.data")
-    for cell in finished_files(release, sweep):
-        config = family(cell.family).config.model_validate(cell.config)
-        assert Cell(config, cell.family, fingerprints[cell.cell], {}).identity == cell.cell
-        assert known[cell.cell].outcome is Outcome.FINISHED
+@pytest.mark.parametrize(("sweep", "spec"), SPECS.items())
+def test_cells_are_found_under_the_identities_that_they_had(release: Path, sweep: str, spec: str) -> None:
+    """Or every finished cell would be trained again."""
+    tracked = Store(uri(release), sweep).cells()
+    empty = Storage(str(release / "empty"))
+    for finished_cell in finished_files(release, sweep):
+        owner = family(finished_cell.family)
+        config = owner.config.model_validate(finished_cell.config)
+        data = owner.load(spec, config)
+        cell = Cell(config, owner.name, data.fingerprint(), {})
+        assert find_aliases(owner, [cell], tracked, empty, data) == {cell.identity: finished_cell.cell}
+        known = replace(cell, alias=finished_cell.cell)
+        assert survey([known], tracked, empty, data.fingerprints(), lambda run: None).done == {finished_cell.cell}
+
+
+def test_a_population_more_trains_no_cell_of_an_earlier_release(release: Path, tmp_path: Path) -> None:
+    tracked = Store(uri(release), "rd_curve_pvae").cells()
+    storage = Storage(str(release / "store" / "rd_curve_pvae" / "cells"))
+    finished_cell = finished_files(release, "rd_curve_pvae")[0]
+    owner = family("pvae")
+    config = owner.config.model_validate(finished_cell.config)
+    data = owner.load("synthetic", config)
+    more = replace(data.domains[-1], name="more", arrays={"x": data.domains[-1].arrays["x"][:50] + 5})
+    wider = replace(data, domains=(*data.domains, more))
+    cell = Cell(config, owner.name, wider.fingerprint(), {})
+    aliases = find_aliases(owner, [cell], tracked, storage, wider)
+    assert aliases == {cell.identity: finished_cell.cell}
+    known = replace(cell, alias=finished_cell.cell)
+    found = survey([known], tracked, storage, wider.fingerprints(), lambda run: None)
+    assert found.sources == {finished_cell.cell: finished_name(finished_cell.cell)}
+    job = PackJob(
+        "pack",
+        "pvae",
+        {finished_cell.cell: config.model_dump_json()},
+        storage.uri,
+        domains=wider.fingerprints(),
+        sources=found.sources,
+    )
+    run_job(job, wider, lambda event: None, torch.device("cpu"))
+    evaluated = finished.from_bytes(storage.read(finished_name(finished_cell.cell)), "here", finished_cell.cell)
+    assert evaluated.metrics.items() > finished_cell.metrics.items()
+    assert {name.rpartition("/")[0] for name in evaluated.metrics.keys() - finished_cell.metrics.keys()} == {"more"}
+    assert survey([known], {}, storage, wider.fingerprints(), lambda run: None).recovered == [finished_cell.cell]
 
 
 def test_a_cell_goes_on_from_the_checkpoint(release: Path) -> None:
     owner = family("pvae")
     data = owner.example()
     cell = Cell(build(owner.config, INTERRUPTED), "pvae", data.fingerprint(), {})
+    storage = Storage(str(release / "interrupted"))
+    (alias,) = find_aliases(owner, [cell], {}, storage, data).values()
+    cell = replace(cell, alias=alias)
     job = PackJob("pack", "pvae", {cell.identity: cell.config.model_dump_json()}, str(release / "interrupted"))
     events: list[Event] = []
     run_job(job, data, events.append, torch.device("cpu"))
@@ -109,11 +149,3 @@ def test_a_cell_goes_on_from_the_checkpoint(release: Path) -> None:
     # Another processor may round otherwise than the one that made the archive: 12 steps of 1e-3 differ by far less.
     for parameter, value in undisturbed.weights.items():
         torch.testing.assert_close(resumed.weights[parameter], value, rtol=1e-4, atol=1e-5)
-
-
-def tags(release: Path, key: str) -> dict[str, str]:
-    query = (
-        "select cell.value, tag.value from tags cell join tags tag using (run_uuid) where cell.key = ? and tag.key = ?"
-    )
-    with closing(sqlite3.connect(release / "store" / "mlflow.db")) as database:
-        return dict(database.execute(query, ("vaesweep.cell", key)).fetchall())

@@ -7,13 +7,17 @@ import pytest
 
 from vaesweep.data.domains import DataSet
 from vaesweep.sweep.cells import Cell
-from vaesweep.sweep.plan import LARGEST_PACK, estimate_seconds, make_plan
-from vaesweep.vocabulary import Outcome
+from vaesweep.sweep.plan import LARGEST_PACK, Plan, estimate_seconds
+from vaesweep.sweep.plan import make_plan as plan_of
 
 
 @pytest.fixture
 def cells(small_cell: Callable[..., Cell]) -> list[Cell]:
     return [small_cell({"seed": seed}) for seed in range(7)]
+
+
+def make_plan(cells: list[Cell], done: Any, pack_size: int | None, slots: int) -> Plan:
+    return plan_of(cells, done, (), {}, pack_size, slots)
 
 
 def sizes(plan: Any) -> list[int]:
@@ -25,21 +29,22 @@ def test_everything_is_left_where_nothing_is_known(cells: list[Cell]) -> None:
     assert (plan.done, plan.left(), sizes(plan)) == (frozenset(), 7, [7])
 
 
-@pytest.mark.parametrize(
-    ("outcome", "again"), [(Outcome.FINISHED, 0), (Outcome.DIVERGED, 0), (Outcome.FAILED, 1), (None, 1)]
-)
-def test_only_finished_and_diverged_cells_are_settled(cells: list[Cell], outcome: Outcome | None, again: int) -> None:
-    plan = make_plan(cells[:1], {cells[0].identity: outcome}, None, 1)
-    assert plan.left() == again
+def test_cells_that_are_done_blocked_or_only_to_be_evaluated_do_not_train(cells: list[Cell]) -> None:
+    done, evaluated, blocked, *left = (cell.identity for cell in cells)
+    plan = plan_of(cells, {done}, {evaluated}, {blocked: "a newer version has begun it"}, None, 1)
+    assert plan.done == {done}
+    assert [cell.identity for pack in plan.evaluations for cell in pack.cells] == [evaluated]
+    assert sorted(cell.identity for pack in plan.packs for cell in pack.cells) == sorted(left)
+    assert (plan.left(), plan.blocked) == (4, {blocked: "a newer version has begun it"})
 
 
 def test_outcomes_of_other_sweeps_cells_count_for_nothing(cells: list[Cell]) -> None:
-    plan = make_plan(cells[:3], {cells[5].identity: Outcome.FINISHED}, None, 1)
+    plan = make_plan(cells[:3], {cells[5].identity}, None, 1)
     assert (len(plan.done), plan.left()) == (0, 3)
 
 
 def test_a_plan_with_nothing_left_has_no_packs(cells: list[Cell]) -> None:
-    assert make_plan(cells, {cell.identity: Outcome.FINISHED for cell in cells}, None, 2).packs == ()
+    assert make_plan(cells, {cell.identity for cell in cells}, None, 2).packs == ()
 
 
 @pytest.mark.parametrize(("slots", "expected"), [(1, [7]), (2, [4, 3]), (3, [2, 3, 2]), (100, [1] * 7)])
@@ -96,5 +101,5 @@ def test_an_estimate_fills_the_places_that_work_at_once(small_cell: Callable[...
 
 
 def test_nothing_left_takes_no_time(cells: list[Cell], audiograms: DataSet) -> None:
-    plan = make_plan(cells, {cell.identity: Outcome.FINISHED for cell in cells}, None, 2)
+    plan = make_plan(cells, {cell.identity for cell in cells}, None, 2)
     assert estimate_seconds(plan, audiograms, 2) == 0

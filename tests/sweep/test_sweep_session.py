@@ -3,11 +3,15 @@
 import io
 import re
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from mlflow.tracking import MlflowClient
@@ -16,6 +20,7 @@ from rich.console import Console
 import vaesweep
 from vaesweep.analysis import runs
 from vaesweep.errors import UserError
+from vaesweep.families.pvae.data.audiograms import COLUMNS
 from vaesweep.sweep import progress
 from vaesweep.sweep import session as session_module
 from vaesweep.sweep.cells import Preset, Sweep
@@ -23,8 +28,9 @@ from vaesweep.sweep.jobs import Event, PackJob
 from vaesweep.sweep.progress import ProgressDisplay, duration
 from vaesweep.sweep.runner import Resources, job_of
 from vaesweep.sweep.session import Options, Session, check_counts, code_version, describe
-from vaesweep.sweep.storage import FINISHED
+from vaesweep.sweep.storage import FINISHED, finished_name
 from vaesweep.sweep.worker import run_job
+from vaesweep.training import finished
 from vaesweep.vocabulary import Outcome, RunKind, Tag, store_uri
 
 TINY = {
@@ -60,8 +66,11 @@ def session(**options: Any) -> Session:
 
 def train(made: Session, packs: int | None = None) -> None:
     """What Ray would have done with the first `packs` packs of a plan, as far as files go."""
-    for pack in made.plan(3).packs[:packs]:
-        run_job(job_of(pack, made.storage, made.options), made.data, lambda event: None, torch.device("cpu"))
+    send = partial(job_of, storage=made.storage, options=made.options, domains=made.domains)
+    plan = made.plan(3)
+    jobs = [send(pack) for pack in plan.packs] + [send(p, sources=made.survey.sources) for p in plan.evaluations]
+    for job in jobs[:packs]:
+        run_job(job, made.data, lambda event: None, torch.device("cpu"))
 
 
 def hand_over(made: Session) -> int:
@@ -116,7 +125,7 @@ def test_what_was_handed_over_is_not_handed_over_again(tracked: str) -> None:
     train(session())
     hand_over(session())
     later = session()
-    assert later.recovered() == []
+    assert later.survey.recovered == []
     assert later.plan(1).left() == 0
     assert hand_over(later) == 0
 
@@ -129,12 +138,149 @@ def test_what_mlflow_has_is_done_though_the_files_are_gone(tracked: str) -> None
     assert later.plan(1).left() == 0
 
 
-def test_a_damaged_finished_file_is_refused_by_its_name(tmp_path: Path, tracked: str) -> None:
-    train(session(), packs=1)
-    (file,) = (tmp_path / "results" / "cells" / "finished").iterdir()
-    file.write_bytes(file.read_bytes()[:-10])
-    with pytest.raises(UserError, match=f"{file}.* is damaged; delete it to train its cell anew"):
-        hand_over(session())
+@pytest.mark.parametrize("damage", ["cut short", "a bit", "another cell's"])
+def test_a_damaged_finished_file_is_set_aside_and_its_cell_is_left_to_train(
+    tmp_path: Path, tracked: str, damage: str
+) -> None:
+    train(session())
+    folder = tmp_path / "results" / "cells" / "finished"
+    file, other, _ = sorted(folder.iterdir())
+    content = file.read_bytes()
+    damaged = {"cut short": content[:-10], "a bit": content[:-9] + bytes([content[-9] ^ 4]) + content[-8:]}
+    file.write_bytes(damaged.get(damage, other.read_bytes()))
+    planned = Session(SWEEP, Options(preset="tiny", data="synthetic"), dry=True)
+    assert planned.plan(1).left() == 1
+    assert file.exists(), "a plan changes nothing"
+    later = session()
+    assert later.plan(1).left() == 1
+    (note,) = later.survey.notes
+    assert str(file) in note
+    assert "set aside" in note
+    assert not file.exists()
+    assert len(list(folder.glob("*.damaged"))) == 1
+    train(later)
+    assert hand_over(session()) == 3
+
+
+def test_a_file_of_a_newer_version_stops_its_own_cell_and_is_left_alone(tmp_path: Path, tracked: str) -> None:
+    train(session())
+    file = min((tmp_path / "results" / "cells" / "finished").iterdir())
+    newer = file.read_bytes().replace(b'\\"format\\": 2', b'\\"format\\": 9')
+    file.write_bytes(newer)
+    later = session()
+    plan = later.plan(1)
+    assert plan.left() == 0
+    ((cell, reason),) = plan.blocked.items()
+    assert cell == file.stem
+    assert "use the version that wrote it" in reason
+    assert len(later.survey.recovered) == 2
+    assert file.read_bytes() == newer
+
+
+# --- what has been trained stays trained ------------------------------------------------------------------------
+
+
+def points(uri: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as database:
+        return database.execute("select run_uuid, key, step from metrics order by 1, 2, 3").fetchall()
+
+
+def population(path: Path, rows: int = 40, shift: float = 0.0) -> str:
+    """A CSV of audiograms, as `--data` names an unseen population."""
+    x = np.random.default_rng(1).uniform(10, 40, size=(rows, 15)).round() + shift
+    path.write_text("\n".join([",".join(COLUMNS), *(",".join(map(str, row)) for row in x)]))
+    return str(path)
+
+
+def test_a_population_more_is_evaluated_and_trains_nothing(tracked: str, tmp_path: Path) -> None:
+    train(session())
+    hand_over(session())
+    before, trained = runs.read("session", tracked), session().tracked
+    weights = {file: file.stat().st_size for file in (tmp_path / "results/cells/finished").iterdir()}
+    more = f"synthetic,unseen={population(tmp_path / 'more.csv')}"
+    later = session(data=more)
+    plan = later.plan(3)
+    assert (plan.left(), sum(len(pack.cells) for pack in plan.evaluations)) == (0, 3)
+    train(later)
+    assert hand_over_collected(later) == 3
+    after = runs.read("session", tracked)
+    assert after.run_ids == before.run_ids, "in the runs that there are"
+    assert {domain.name for domain in after.record.domains} - {domain.name for domain in before.record.domains} == {
+        "more"
+    }
+    merged = after.finals.merge(before.finals, on=["cell", "domain", "metric"], how="left")
+    assert set(merged.loc[merged["value_y"].isna(), "domain"]) == {"more"}
+    known = merged.dropna()
+    assert (known["value_x"] == known["value_y"]).all()
+    assert len(points(tracked)) == len(set(points(tracked)))
+    assert trained.keys() == session(data=more).tracked.keys()
+    assert {file: file.stat().st_size for file in weights}.keys() == weights.keys()
+    again = session(data=more)
+    assert (again.plan(1).left(), again.plan(1).evaluations, len(again.survey.done)) == (0, (), 3)
+    assert len(session().survey.done) == 3, "and less data are asked for again"
+
+
+def hand_over_collected(made: Session) -> int:
+    """What the driver does with cells that workers have evaluated."""
+    tracker, parent = made.tracker(made.plan(1))
+    with tracker:
+        for cell in made.survey.sources:
+            data = made.storage.read(finished_name(cell))
+            tracker.ended(finished.from_bytes(data, cell, cell), data)
+    made.store.end(parent, "FINISHED")
+    return len(made.survey.sources)
+
+
+def test_weights_that_only_mlflow_has_are_fetched_for_it(tracked: str, tmp_path: Path) -> None:
+    train(session())
+    hand_over(session())
+    later = session(data=f"synthetic,unseen={population(tmp_path / 'more.csv')}", storage="elsewhere")
+    assert later.plan(1).left() == 0
+    assert len(later.plan(1).evaluations[0].cells) == 3
+    assert len(later.storage.names(FINISHED)) == 3
+
+
+def test_data_that_have_changed_under_a_domains_name_are_evaluated_as_a_new_run(tracked: str, tmp_path: Path) -> None:
+    spec = f"synthetic,unseen={population(tmp_path / 'more.csv')}"
+    train(session(data=spec))
+    hand_over(session(data=spec))
+    before = runs.read("session", tracked)
+    population(tmp_path / "more.csv", shift=7.0)
+    later = session(data=spec)
+    assert later.plan(1).left() == 0
+    assert len(later.survey.reevaluated) == 3
+    assert all("more" in note and "evaluated anew" in note for note in later.survey.notes)
+    train(later)
+    hand_over_collected(later)
+    after = runs.read("session", tracked)
+    assert not set(after.run_ids.values()) & set(before.run_ids.values())
+    changed = after.finals.merge(before.finals, on=["cell", "domain", "metric"])
+    moved = changed.loc[changed["value_x"] != changed["value_y"], "domain"]
+    assert set(moved) == {"more"}
+    assert session(data=spec).survey.done == after.run_ids.keys()
+
+
+def test_another_evaluation_of_the_same_training_trains_nothing(tracked: str) -> None:
+    train(session())
+    hand_over(session())
+    settings = {"acquisition.rules": ("variance", "random"), "acquisition.rows": 8, "acquisition.samples": 4}
+    later = session(settings=settings)
+    plan = later.plan(1)
+    assert (plan.left(), len(plan.evaluations[0].cells)) == (0, 3)
+    assert {cell.identity.partition("-")[0] for cell in later.cells} == {cell.identity for cell in session().cells}
+    train(later)
+    hand_over_collected(later)
+    found = runs.read("session", tracked, plan.sweep_identity("session"))
+    assert "area_rmse.variance" in set(found.finals["metric"])
+    assert set(found.cells["outcome"]) == {Outcome.FINISHED}
+    assert len(session().survey.done) == 3, "the first ones are there as they were"
+
+
+@pytest.mark.parametrize("setting", [{"model.latents": 3}, {"training.steps": 5}, {"data.dequantise": False}])
+def test_another_training_trains(tracked: str, setting: dict[str, Any]) -> None:
+    train(session())
+    hand_over(session())
+    assert session(settings=setting).plan(1).left() == 3
 
 
 def test_the_sweeps_record_names_its_cells_axes_and_domains() -> None:

@@ -1,5 +1,6 @@
 """A pack on a device, without Ray: whatever happens on the way, the finished files are those of an undisturbed run."""
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -8,18 +9,23 @@ import torch
 from packs import CPU, assert_close, assert_identical, job, read
 
 from vaesweep.data.domains import DataSet
-from vaesweep.errors import UserError
 from vaesweep.sweep import worker
 from vaesweep.sweep.cells import Cell
-from vaesweep.sweep.storage import CHECKPOINTS, FINISHED, Storage
-from vaesweep.sweep.worker import checkpoint_header, drop_spent_checkpoints, latest_states, run_job
+from vaesweep.sweep.resume import (
+    cells_of_newer_checkpoints,
+    checkpoint_header,
+    drop_spent_checkpoints,
+    latest_states,
+)
+from vaesweep.sweep.storage import CHECKPOINTS, FINISHED, Storage, finished_name
+from vaesweep.sweep.worker import run_job
 from vaesweep.training.finished import FinishedCell
 
 STEPS = (3, 6, 9, 12)
 
 
 def steps_of_checkpoints(storage: Storage) -> list[int]:
-    return sorted(checkpoint_header(storage, name)["step"] for name in storage.names(CHECKPOINTS))
+    return sorted(checkpoint_header(storage, name, [])["step"] for name in storage.names(CHECKPOINTS))
 
 
 # An undisturbed run
@@ -200,7 +206,8 @@ def test_of_several_checkpoints_of_a_cell_the_furthest_counts(
     for group, patience in ((cells[:2], 2), (cells[:1], 2)):  # the second goes on from the first, to step 6
         with pytest.raises(killed):
             run_job(job(group, storage), audiograms, driver(patience), CPU)
-    states = latest_states(storage, [cell.identity for cell in cells])
+    states, notes = latest_states(storage, [cell.identity for cell in cells])
+    assert notes == []
     assert {cell: state.step for state in states for cell in state.cells} == {
         cells[0].identity: 6,
         cells[1].identity: 3,
@@ -246,7 +253,7 @@ def test_checkpoints_whose_cells_have_all_ended_are_dropped_and_others_kept(
     assert len(storage.names(CHECKPOINTS)) == 2
     drop_spent_checkpoints(storage)
     (kept,) = storage.names(CHECKPOINTS)
-    assert sorted(checkpoint_header(storage, kept)["cells"]) == sorted(cell.identity for cell in cells[2:])
+    assert sorted(checkpoint_header(storage, kept, [])["cells"]) == sorted(cell.identity for cell in cells[2:])
 
 
 @pytest.mark.parametrize(
@@ -261,30 +268,126 @@ def test_checkpoints_whose_cells_have_all_ended_are_dropped_and_others_kept(
     ],
     ids=["empty", "5 bytes", "100 bytes", "all but its end", "text", "a header of nonsense"],
 )
-def test_a_damaged_checkpoint_is_refused_by_its_name(
+def test_a_damaged_checkpoint_is_set_aside_with_a_line_and_its_cells_train_anew(
     cells: list[Cell],
     audiograms: DataSet,
     storage: Storage,
     driver: Any,
     killed: type[Exception],
     damage: Callable[[bytes], bytes],
+    undisturbed: dict[str, FinishedCell],
 ) -> None:
     with pytest.raises(killed):
         run_job(job(cells, storage), audiograms, driver(patience=2), CPU)
     (name,) = storage.names(CHECKPOINTS)
     storage.write(name, damage(storage.read(name)))
-    with pytest.raises(UserError) as caught:
-        run_job(job(cells, storage), audiograms, driver(), CPU)
-    assert f"{storage.uri}/{name}" in str(caught.value)
-    assert "delete it" in str(caught.value)
+    heard = driver()
+    run_job(job(cells, storage), audiograms, heard, CPU)
+    (note,) = [note for event in heard.events for note in event.notes]
+    assert f"{storage.uri}/{name}" in note
+    assert "set aside" in note
+    assert "delete" not in note
+    assert_identical(read(storage, cells), undisturbed)
+    assert storage.names(CHECKPOINTS) == []
 
 
-def test_a_checkpoint_of_another_format_is_refused_by_its_name(
+def test_a_checkpoint_of_a_newer_version_is_left_alone_and_its_cells_are_named(
+    cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any, killed: type[Exception]
+) -> None:
+    with pytest.raises(killed):
+        run_job(job(cells[:2], storage), audiograms, driver(patience=2), CPU)
+    (name,) = storage.names(CHECKPOINTS)
+    newer = storage.read(name).replace(b'\\"format\\": 2', b'\\"format\\": 9')
+    storage.write(name, newer)
+    newer_cells = cells_of_newer_checkpoints(storage)
+    assert newer_cells.keys() == {cell.identity for cell in cells[:2]}
+    assert all("has format 9" in reason and "delete" not in reason for reason in newer_cells.values())
+    assert latest_states(storage, [cell.identity for cell in cells]) == ([], [])
+    drop_spent_checkpoints(storage)
+    assert storage.read(name) == newer
+
+
+def test_a_checkpoint_under_another_name_than_its_own_counts_for_nothing(
     cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any, killed: type[Exception]
 ) -> None:
     with pytest.raises(killed):
         run_job(job(cells, storage), audiograms, driver(patience=2), CPU)
     (name,) = storage.names(CHECKPOINTS)
-    storage.write(name, storage.read(name).replace(b'\\"format\\": 2', b'\\"format\\": 9'))
-    with pytest.raises(UserError, match="has format 9"):
-        run_job(job(cells, storage), audiograms, driver(), CPU)
+    storage.write(name.replace("-3.", "-6."), storage.read(name))
+    storage.delete(name)
+    states, notes = latest_states(storage, [cell.identity for cell in cells])
+    assert (states, len(notes)) == ([], 1)
+
+
+@pytest.mark.parametrize("place", ["a weight", "a metric", "another cell's file"])
+def test_a_damaged_finished_file_is_set_aside_and_its_cell_trains_again(
+    cells: list[Cell],
+    audiograms: DataSet,
+    storage: Storage,
+    driver: Any,
+    undisturbed: dict[str, FinishedCell],
+    place: str,
+) -> None:
+    run_job(job(cells, storage), audiograms, driver(), CPU)
+    name, other = (finished_name(cell.identity) for cell in cells[:2])
+    content = bytearray(storage.read(name))
+    if place == "a weight":
+        content[-100] ^= 1
+    elif place == "a metric":
+        at = content.index(b"/distortion") + 16
+        content[at : at + 1] = bytes([content[at] ^ 1])
+    else:
+        content = bytearray(storage.read(other))
+    storage.write(name, bytes(content))
+    heard = driver()
+    run_job(job(cells, storage), audiograms, heard, CPU)
+    notes = [note for event in heard.events for note in event.notes]
+    assert any(name in note and "set aside" in note for note in notes)
+    assert_close(read(storage, cells), undisturbed)
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told_and_training_goes_on(
+    cells: list[Cell],
+    audiograms: DataSet,
+    storage: Storage,
+    driver: Any,
+    undisturbed: dict[str, FinishedCell],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write = Storage.write
+
+    def full(self: Storage, name: str, data: bytes) -> None:
+        if name.startswith(CHECKPOINTS):
+            raise OSError(28, "No space left on device")
+        write(self, name, data)
+
+    monkeypatch.setattr(Storage, "write", full)
+    heard = driver()
+    run_job(job(cells, storage), audiograms, heard, CPU)
+    notes = [note for event in heard.events for note in event.notes]
+    assert len(notes) == 3
+    assert all("No space left on device" in note and "training goes on" in note for note in notes)
+    assert_identical(read(storage, cells), undisturbed)
+
+
+def test_a_finished_file_that_cannot_be_written_is_tried_again(
+    cells: list[Cell],
+    audiograms: DataSet,
+    storage: Storage,
+    driver: Any,
+    undisturbed: dict[str, FinishedCell],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write, attempts = Storage.write, Counter[str]()
+
+    def flaky(self: Storage, name: str, data: bytes) -> None:
+        attempts[name] += 1
+        if name.startswith(FINISHED) and attempts[name] < 3:
+            raise OSError(5, "Input/output error")
+        write(self, name, data)
+
+    monkeypatch.setattr(Storage, "write", flaky)
+    monkeypatch.setattr(worker, "WRITE_PAUSES", (0.0, 0.0))
+    run_job(job(cells, storage), audiograms, driver(), CPU)
+    assert_identical(read(storage, cells), undisturbed)
+    assert {count for name, count in attempts.items() if name.startswith(FINISHED)} == {3}

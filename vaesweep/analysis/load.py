@@ -31,7 +31,7 @@ def load_cell(run: str, tracking_uri: str | None = None) -> FinishedCell:
     outcome = tracked.data.tags.get(Tag.OUTCOME, "not ended")
     if outcome != Outcome.FINISHED:
         raise UserError(f"run {run}: its cell has {outcome}, so there is no model; name a finished one")
-    return download_cell(client, tracked.info.run_id)
+    return download_cell(client, tracked.info.run_id, tracked.data.tags[Tag.CELL])
 
 
 def load_cells(runs: Runs, tracking_uri: str | None = None) -> Iterator[FinishedCell]:
@@ -40,7 +40,7 @@ def load_cells(runs: Runs, tracking_uri: str | None = None) -> Iterator[Finished
     client = client_of(tracking_uri) if cells else None
     for cell in cells if client else ():
         try:
-            yield download_cell(client, runs.run_ids[cell])
+            yield download_cell(client, runs.run_ids[cell], cell)
         except UserError:
             continue
 
@@ -50,8 +50,8 @@ def finished_cells(runs: Runs) -> list[str]:
     return list(runs.cells.loc[runs.cells["outcome"] == Outcome.FINISHED, "cell"])
 
 
-def download_cell(client: MlflowClient, run_id: str) -> FinishedCell:
-    """The model artifact of a finished cell's run."""
+def download_cell(client: MlflowClient, run_id: str, cell: str | None = None) -> FinishedCell:
+    """The model artifact of a finished cell's run, which is that of `cell`, where that is said."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             data = Path(client.download_artifacts(run_id, MODEL_FILE, folder)).read_bytes()
@@ -59,7 +59,7 @@ def download_cell(client: MlflowClient, run_id: str) -> FinishedCell:
             raise UserError(
                 f"run {run_id} has no readable {MODEL_FILE} ({' '.join(str(error).split())[:200]})"
             ) from error
-    return finished.from_bytes(data, f"{MODEL_FILE} of run {run_id}")
+    return finished.from_bytes(data, f"{MODEL_FILE} of run {run_id}", cell)
 
 
 def load_data(runs: Runs, tracking_uri: str, spec: str | None = None) -> DataSet:
@@ -123,5 +123,5 @@ def _run_by_id(client: MlflowClient, run_id: str) -> Run | None:
 def _run_by_cell(client: MlflowClient, cell: str) -> Run | None:
     experiments = [experiment.experiment_id for experiment in client.search_experiments(max_results=MANY)]
     query = f"tags.`{Tag.KIND}` = '{RunKind.CELL}' and tags.`{Tag.CELL}` = '{cell}'"
-    runs = client.search_runs(experiments, query) if cell.isalnum() else []
+    runs = client.search_runs(experiments, query) if cell.replace("-", "").isalnum() else []
     return runs_by_cell(runs).get(cell)

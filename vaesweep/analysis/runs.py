@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 
 from vaesweep.data.domains import Role
 from vaesweep.errors import UserError
-from vaesweep.vocabulary import SWEEP_FILE, RunKind, Tag, runs_by_cell, split_final
+from vaesweep.vocabulary import RECORD_DIGEST, SWEEP_FILE, RunKind, Tag, record_digest, runs_by_cell, split_final
 
 PAGE = 1000
 MISSING = "missing"  # outcome of a cell that was never started
@@ -57,6 +57,8 @@ class SweepRecord:
         """Read the text of `sweep.json`. Raises `UserError` where something is missing."""
         try:
             raw = json.loads(text)
+            if raw.get(RECORD_DIGEST, record_digest(raw)) != record_digest(raw):  # release 0.1 had none
+                raise ValueError("its content is not what was written")
             return cls(
                 **{key: str(raw[key]) for key in ("sweep", "name", "family", "preset", "command")},
                 axes=dict(raw["axes"]),
@@ -94,6 +96,8 @@ def read(experiment: str, tracking_uri: str | None = None, sweep: str | None = N
     experiment_id = _experiment_id(client, experiment)
     parent = _parent(client, experiment, experiment_id, sweep)
     record = SweepRecord.from_json(_artifact_text(client, parent.info.run_id, SWEEP_FILE))
+    if record.sweep != parent.data.tags.get(Tag.SWEEP, record.sweep):
+        raise UserError(f"{SWEEP_FILE} of run {parent.info.run_id} is the record of another sweep, {record.sweep}")
     cell_runs = _cell_runs(client, experiment_id, set(record.cells))
     if not cell_runs:
         raise UserError(

@@ -21,13 +21,14 @@ from vaesweep.errors import UserError
 from vaesweep.family import family
 from vaesweep.sweep import settings
 from vaesweep.sweep.cells import Sweep
+from vaesweep.sweep.lease import lease
 from vaesweep.sweep.plan import Plan, estimate_seconds
 from vaesweep.sweep.progress import ProgressDisplay, duration
+from vaesweep.sweep.resume import drop_spent_checkpoints
 from vaesweep.sweep.session import Options, Session, check_counts, check_writable, describe
 from vaesweep.sweep.tracking import Tracker, TrackingError
-from vaesweep.sweep.worker import drop_spent_checkpoints
 from vaesweep.training.autotune import Compile
-from vaesweep.vocabulary import store_uri
+from vaesweep.vocabulary import SETTLED, store_uri
 
 if TYPE_CHECKING:
     from vaesweep.sweep.runner import Resources
@@ -132,13 +133,14 @@ def options_from(sweep: Sweep, arguments: argparse.Namespace, words: Sequence[st
 
 
 def _run(sweep: Sweep, options: Options, console: Console, report: FamilyReport | None, *, plan_only: bool) -> int:
-    session = Session(sweep, options)
+    session = Session(sweep, options, dry=plan_only)
     from vaesweep.sweep.runner import Resources, connected, local_cpus  # Ray takes seconds to import: after the checks
 
     resources = Resources(workers=options.workers, gpus=options.gpus, address=options.address)
     machine = {"CPU": float(local_cpus(options.workers)), "GPU": options.gpus * options.workers}
     plan = session.plan(resources.slots(machine))
-    if plan_only or not plan.packs:
+    work = bool(plan.packs or plan.evaluations)
+    if plan_only or not work:
         describe(session, plan, console)
     if plan_only:
         _print_plan(session, plan, resources.slots(machine), console)
@@ -146,14 +148,18 @@ def _run(sweep: Sweep, options: Options, console: Console, report: FamilyReport 
     check_writable(options.out)
     if session.storage.folder:
         check_writable(session.storage.folder)
-    if not plan.packs:
-        return _run_tracked(session, plan, resources, 0, console, report)
-    drop_spent_checkpoints(session.storage)  # which also refuses a damaged one before Ray starts
-    with connected(resources) as available:
-        slots = resources.slots(available)
-        plan = session.plan(slots)  # packs for the cluster that there is
-        describe(session, plan, console)
-        return _run_tracked(session, plan, resources, slots, console, report)
+    undone = [cell.identity for cell in session.cells if cell.identity not in session.survey.done]
+    with lease(session.storage, sweep.name, undone):
+        if not work:
+            return _run_tracked(session, plan, resources, 0, console, report)
+        session.storage.sweep_drafts()
+        for note in drop_spent_checkpoints(session.storage):
+            console.print(note, highlight=False, soft_wrap=True)
+        with connected(resources) as available:
+            slots = resources.slots(available)
+            plan = session.plan(slots)  # packs for the cluster that there is
+            describe(session, plan, console)
+            return _run_tracked(session, plan, resources, slots, console, report)
 
 
 def _run_tracked(
@@ -165,14 +171,16 @@ def _run_tracked(
         with tracker:
             if recovered := session.hand_over_recovered(tracker):
                 console.print(f"{recovered} cells were finished before and are only tracked now", highlight=False)
-            failed = _train(session, plan, resources, slots, tracker, console) if plan.packs else {}
+            failed = dict(plan.blocked)
+            if plan.packs or plan.evaluations:
+                failed |= _train(session, plan, resources, slots, tracker, console)
         code = _finish(session, plan, failed, console, report)
     except TrackingError:
         raise  # the store does not answer: the parent run stays open for the next try
     except BaseException as error:
         session.store.end(parent, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
-    session.store.end(parent, "FAILED" if failed else "FINISHED")
+    session.store.end(parent, "FINISHED" if code == OK else "FAILED")
     return code
 
 
@@ -182,9 +190,12 @@ def _train(
     """Train the packs of a plan and return the causes of cells that failed."""
     from vaesweep.sweep.runner import job_of, run_packs
 
-    share = resources.share(min(slots, len(plan.packs)))
-    jobs = [job_of(pack, session.storage, session.options, share) for pack in plan.packs]
-    with ProgressDisplay(console, plan.packs, len(plan.done), len(plan.cells)) as display:
+    packs = [*plan.packs, *plan.evaluations]
+    share = resources.share(min(slots, len(packs)))
+    send = partial(job_of, storage=session.storage, options=session.options, share=share, domains=session.domains)
+    jobs = [send(pack) for pack in plan.packs]
+    jobs += [send(pack, sources=session.survey.sources) for pack in plan.evaluations]
+    with ProgressDisplay(console, packs, len(plan.done), len(plan.cells)) as display:
         outcomes = run_packs(jobs, session.data, session.storage, resources, slots, tracker, display)
     if outcomes.interrupted:
         console.print("stopping: writing what is known", highlight=False)
@@ -212,13 +223,22 @@ def _finish(
     """Draw the curve from MLflow's runs, print the summary and return the process's exit code."""
     for cell, cause in failed.items():
         print(f"cell {cell} failed: {cause}", file=sys.stderr)
-    drop_spent_checkpoints(session.storage)
+    notes = drop_spent_checkpoints(session.storage)
     sweep_runs = runs.read(session.sweep.name, store_uri(), plan.sweep_identity(session.sweep.name))
     print_line = partial(console.print, highlight=False, soft_wrap=True)
+    for note in notes:
+        print_line(note)
     print_report(write(sweep_runs, session.options.out), sweep_runs, print_line)
     if report:
         print_report(report(sweep_runs, session.data, session.options.out), sweep_runs, print_line)
-    return FAILED if failed else OK
+    lacking = sweep_runs.cells.loc[~sweep_runs.cells["outcome"].isin(SETTLED), "cell"]
+    lost = [cell for cell in lacking if cell not in failed]
+    if lost:
+        print(
+            f"{len(lost)} cells have not ended in MLflow, such as {lost[0]}: the same command goes on",
+            file=sys.stderr,
+        )
+    return FAILED if failed or lost else OK
 
 
 def print_report(report: Report, sweep_runs: Runs, print_line: Callable[[str], None]) -> None:

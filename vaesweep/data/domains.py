@@ -7,7 +7,7 @@ standardised, that is fitted on the training domain only and travels with the da
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -90,15 +90,34 @@ class DataSet:
         return domain
 
     def fingerprint(self) -> str:
-        """Sixteen hex digits that change whenever a value, a name, a role or a condition in any domain changes."""
-        digest = hashlib.sha256(json.dumps([self.columns, *((d.name, d.role) for d in self.domains)]).encode())
-        for domain in self.domains:
-            if domain.condition is not None:
-                digest.update(domain.condition.model_dump_json().encode())
-            for name, array in sorted(domain.arrays.items()):
-                digest.update(f"{name}{array.dtype}{array.shape}".encode())
-                digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()[:16]
+        """Sixteen hex digits that change with a value, name, role or condition of what is trained on: train and valid.
+
+        The other domains say nothing about training (`fingerprints`).
+        """
+        return _fingerprint(self.columns, [self.domain(Role.TRAIN), self.domain(Role.VALID)])
+
+    def fingerprints(self) -> dict[str, str]:
+        """Sixteen hex digits of every domain, by its name."""
+        return {domain.name: _fingerprint(self.columns, [domain]) for domain in self.domains}
+
+    def fingerprints_of_0_1(self) -> Iterator[str]:
+        """Fingerprints as of release 0.1, over all domains: with all that are unseen, and less the last of them."""
+        known = [domain for domain in self.domains if domain.role is not Role.UNSEEN]
+        unseen = [domain for domain in self.domains if domain.role is Role.UNSEEN]
+        for count in range(len(unseen), -1, -1):
+            kept = {domain.name for domain in [*known, *unseen[:count]]}
+            yield _fingerprint(self.columns, [domain for domain in self.domains if domain.name in kept])
+
+
+def _fingerprint(columns: Sequence[str], domains: Sequence[Domain]) -> str:
+    digest = hashlib.sha256(json.dumps([columns, *((d.name, d.role) for d in domains)]).encode())
+    for domain in domains:
+        if domain.condition is not None:
+            digest.update(domain.condition.model_dump_json().encode())
+        for name, array in sorted(domain.arrays.items()):
+            digest.update(f"{name}{array.dtype}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def partition(rows: int, seed: int, shares: tuple[float, float, float] = (0.8, 0.1, 0.1)) -> dict[Role, np.ndarray]:

@@ -25,6 +25,7 @@ class Family(ABC):
     data_forms: ClassVar[tuple[str, ...]]  # the kinds of `--data`, as they are typed
     metrics: ClassVar[dict[str, str]]  # all metrics of the family's own, with their units
 
+    evaluation_settings: ClassVar[tuple[str, ...]] = ()  # dotted; training depends on none of them
     bfloat16: ClassVar[bool] = False  # whether its models may train with products in bfloat16
 
     @abstractmethod
@@ -62,6 +63,9 @@ class Family(ABC):
     def check(self, config: CellConfig) -> None:
         """Refuse a configuration that is well formed but cannot be trained, with a `UserError` of one line."""
         config.check_names(self.rate_names(config))
+        for name, control in config.rates.items():
+            if unfinished := control.unfinished(config.training.steps):
+                raise UserError(f"rates.{name}: {unfinished}; give it fewer steps, or a rates.{name}.share of training")
         if config.training.precision == "bfloat16" and not self.bfloat16:
             raise UserError(
                 f"training.precision=bfloat16: three digits are too few for {self.name}'s likelihood; use float32"

@@ -7,6 +7,7 @@ the device.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -22,6 +23,14 @@ class RateControl(Frozen, ABC):
 
     The functions are class methods on purpose: they see a pack's stacked numbers, never one cell's fields.
     """
+
+    def scheduled(self, steps: int) -> Self:
+        """The control as it acts in `steps` steps of training, with what is given as a share of them in steps."""
+        return self
+
+    def unfinished(self, steps: int) -> str | None:
+        """What the control certainly has not done after `steps` steps of training, for people; None where it may."""
+        return None
 
     @classmethod
     def start(cls, numbers: Numbers) -> State:

@@ -5,14 +5,14 @@ target rate after Dieleman et al. 2021, eq. 7 (thesis section E.2, lines 1297-13
 """
 
 from abc import abstractmethod
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from vaesweep.packing import Packed
-from vaesweep.rates.base import Numbers, RateControl, State
+from vaesweep.packing import Packed, Since
+from vaesweep.rates.base import Numbers, RateControl, State, stack_numbers
 
 PackedNonNegative = Annotated[float, Packed(), Field(ge=0)]
 PackedPositive = Annotated[float, Packed(), Field(gt=0)]
@@ -34,11 +34,30 @@ class FixedBeta(RateControl):
 
 
 class Warmup(RateControl):
-    """β rises from `start_value` to `value` over `steps` steps, then stays; each kind is a shape of the rise."""
+    """β rises from `start_value` to `value` over `steps` steps, then stays; each kind is a shape of the rise.
+
+    Where `share` is above zero it takes the place of `steps`: the share of training's steps that the rise takes.
+    """
 
     value: PackedNonNegative = 1.0
     start_value: PackedNonNegative = 0.0
     steps: PackedPositive = 1000.0
+    share: Annotated[float, Packed(), Since("0.2"), Field(ge=0, le=1)] = 0.0
+
+    def scheduled(self, steps: int) -> Self:
+        """The warm-up with its `share` of training in `steps`."""
+        return self.model_copy(update={"steps": self.share * steps}) if self.share else self
+
+    def unfinished(self, steps: int) -> str | None:
+        """The β at which training would end, where that is not the one asked for."""
+        own = self.scheduled(steps)
+        if own.steps <= steps or own.value == own.start_value:
+            return None
+        numbers = stack_numbers([own])
+        end = float(own.beta(numbers, {}, torch.tensor(float(steps), dtype=torch.float64)))
+        return (
+            f"the warm-up takes {own.steps:g} steps, training {steps}: it would end at β {end:.3g}, not {own.value:g}"
+        )
 
     @classmethod
     @abstractmethod

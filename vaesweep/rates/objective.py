@@ -42,6 +42,11 @@ class RateConfig(Frozen):
     rates: dict[str, Control] = {}
     free_nats: dict[str, FreeNats] = {}
 
+    @property
+    def scheduled_rates(self) -> Mapping[str, RateControl]:
+        """The controls as they act; a configuration that knows how long training takes resolves shares of it."""
+        return self.rates
+
     def check_names(self, names: Sequence[str]) -> None:
         """Refuse controls of rates that the model does not have, and `total` beside single rates."""
         rate_names = ", ".join(names)
@@ -100,7 +105,7 @@ class RatePolicy:
         config.check_names(names)
         self.names = tuple(names)
         self._controls: dict[str, tuple[type[RateControl], Numbers]] = {
-            key: (type(control), stack_numbers([c.rates[key] for c in configs], device))
+            key: (type(control), stack_numbers([c.scheduled_rates[key] for c in configs], device))
             for key, control in config.rates.items()
         }
         self._free_nats = {

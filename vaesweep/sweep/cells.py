@@ -1,15 +1,16 @@
 """Cells and packs of a sweep, and the identities by which they are found again."""
 
-import hashlib
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from vaesweep.errors import UserError
-from vaesweep.family import CellConfig, Family
+from vaesweep.family import CellConfig, Family, family
 from vaesweep.packing import leaves, structure
+from vaesweep.sweep.identity import digest, identity
 from vaesweep.sweep.settings import PRETRAINING, Settings, build, combine
 
 VARIANT = "variant"  # the axis of a preset's variants
@@ -49,17 +50,22 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Cell:
-    """One configuration on one data set. `values` are its places on the sweep's axes."""
+    """One configuration on one data set. `values` are its places on the sweep's axes.
+
+    `data` is the fingerprint of what it trains on. `alias` is the identity under which it is known already, where
+    that is one of an earlier release's.
+    """
 
     config: CellConfig
     family: str
     data: str
     values: Mapping[str, Any]
+    alias: str | None = None
 
-    @property
+    @cached_property
     def identity(self) -> str:
-        """Sixteen hex digits of the canonical configuration and the data's fingerprint."""
-        return digest({"family": self.family, "data": self.data, "config": canonical(self.config)})
+        """The name under which it is tracked and stored (`vaesweep.sweep.identity`)."""
+        return self.alias or identity(family(self.family), self.config, self.data)
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ class Pack:
 
 
 def canonical(config: CellConfig) -> dict[str, Any]:
-    """A configuration as JSON values, without pretraining where there is none, as in cells older than that setting."""
+    """A configuration as JSON values, without pretraining where there is none."""
     values = config.model_dump(mode="json")
     if config.pretraining is None:
         values.pop(PRETRAINING)
@@ -92,11 +98,6 @@ def parameters(config: CellConfig) -> dict[str, Any]:
     return own | {
         f"{PRETRAINING}.{key}": v for key, v in pretraining.items() if key and (key not in own or own[key] != v)
     }
-
-
-def digest(value: Any) -> str:
-    """Sixteen hex digits of a JSON value's canonical form."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
 def axes_and_single(preset: Preset, settings: Settings) -> tuple[dict[str, Sequence[Any]], dict[str, Any]]:

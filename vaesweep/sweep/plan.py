@@ -1,49 +1,66 @@
 """The plan of a command: its cells, those that are done, packs of the rest, and an estimate of their time."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from vaesweep.data.domains import DataSet
 from vaesweep.family import family
-from vaesweep.sweep.cells import Cell, Pack, digest, make_packs
+from vaesweep.sweep.cells import Cell, Pack, make_packs
+from vaesweep.sweep.identity import digest
 from vaesweep.sweep.settings import PRETRAINING
 from vaesweep.training.loop import start_state
 from vaesweep.training.timing import PackSeconds, clock, measure_pack
-from vaesweep.vocabulary import SETTLED, Outcome
 
 LARGEST_PACK = 128  # beyond this a step's time on a CPU grows as fast as the pack
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep that is ready to run: all its cells, those that are done already, and packs of the others."""
+    """A sweep that is ready to run: all its cells, those that are done already, and packs of the others.
+
+    `evaluations` are packs of cells that have been trained and only lack evaluations; `blocked` says of cells that
+    cannot be worked on why.
+    """
 
     cells: tuple[Cell, ...]
     done: frozenset[str]
     packs: tuple[Pack, ...]
+    evaluations: tuple[Pack, ...] = ()
+    blocked: Mapping[str, str] = field(default_factory=dict)
 
     def left(self) -> int:
         """The number of cells to be trained."""
-        return len(self.cells) - len(self.done)
+        return sum(len(pack.cells) for pack in self.packs)
 
     def sweep_identity(self, name: str) -> str:
         """The identity of the sweep: the same cells under the same name are the same sweep."""
         return digest([name, sorted(cell.identity for cell in self.cells)])
 
 
-def make_plan(cells: Sequence[Cell], outcomes: Mapping[str, Outcome | None], pack_size: int | None, slots: int) -> Plan:
-    """The plan with packs of the cells that are neither finished nor diverged; a failed cell is tried again.
+def make_plan(
+    cells: Sequence[Cell],
+    done: Collection[str],
+    to_evaluate: Collection[str],
+    blocked: Mapping[str, str],
+    pack_size: int | None,
+    slots: int,
+) -> Plan:
+    """The plan of `cells`, all of which train but those in `done`, `to_evaluate` and `blocked`.
 
     Without a `pack_size` the cells are spread evenly over `slots` packs that run at the same time.
     """
-    done = frozenset(cell.identity for cell in cells if outcomes.get(cell.identity) in SETTLED)
-    left = [cell for cell in cells if cell.identity not in done]
-    size = pack_size or min(LARGEST_PACK, max(1, -(-len(left) // max(1, slots))))
-    return Plan(tuple(cells), done, tuple(make_packs(left, size)))
+    evaluated = [cell for cell in cells if cell.identity in to_evaluate]
+    left = [cell for cell in cells if not {cell.identity} & {*done, *to_evaluate, *blocked}]
+    training, evaluation = (
+        tuple(make_packs(group, pack_size or min(LARGEST_PACK, max(1, -(-len(group) // max(1, slots))))))
+        for group in (left, evaluated)
+    )
+    ended = frozenset(cell.identity for cell in cells if cell.identity in done)
+    return Plan(tuple(cells), ended, training, evaluation, dict(blocked))
 
 
 def estimate_seconds(plan: Plan, data: DataSet, slots: int) -> float:

@@ -27,13 +27,16 @@ from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
 from vaesweep.sweep.backends import EVENT, PACK, RETRIES, trainable, worker_environment
 from vaesweep.sweep.cells import Pack
+from vaesweep.sweep.evaluation import evaluated_on
 from vaesweep.sweep.jobs import Event, PackJob
 from vaesweep.sweep.progress import ProgressDisplay
 from vaesweep.sweep.session import Options
 from vaesweep.sweep.storage import Storage, finished_name
 from vaesweep.sweep.tracking import Tracker
 from vaesweep.training import finished
+from vaesweep.training.sealed import DamagedFile
 
+NO_CAUSE = "its worker process died without reporting an error"
 WAITING_BYTES = 2**28  # memory of a trial that builds a trainer and waits
 # Tune prints whole tracebacks of trials; we name each failed cell with its cause.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
@@ -126,7 +129,8 @@ def run_packs(
     display: ProgressDisplay,
 ) -> Outcomes:
     """Train all packs and return when each has ended or failed for good, or when the user has pressed Ctrl-C."""
-    callback = _EventCallback(storage, tracker, display)
+    to_evaluate = {cell: job.domains for job in jobs if job.sources is not None for cell in job.configs}
+    callback = _EventCallback(storage, tracker, display, to_evaluate)
     with tempfile.TemporaryDirectory(prefix="vaesweep-") as scratch:
         # Tune and Train keep files that are not used; on a cluster every node must reach them.
         ray_folder = f"{storage.uri}/ray" if resources.cluster else scratch
@@ -152,7 +156,7 @@ def run_packs(
     for job in jobs:
         for cell in job.configs:
             if not callback.collect(cell) and not interrupted:
-                failed[cell] = causes.get(job.pack, "its worker process died without reporting an error")
+                failed[cell] = callback.damaged.get(cell) or causes.get(job.pack, NO_CAUSE)
                 tracker.failed(cell, failed[cell])
     if interrupted:
         tracker.interrupted()
@@ -162,9 +166,17 @@ def run_packs(
 class _EventCallback(tune.Callback):
     """Collects the events of workers in the driver's own thread: points, finished files, progress."""
 
-    def __init__(self, storage: Storage, tracker: Tracker, display: ProgressDisplay) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        tracker: Tracker,
+        display: ProgressDisplay,
+        to_evaluate: Mapping[str, Mapping[str, str]],
+    ) -> None:
+        self._domains = to_evaluate  # fingerprints of the domains that a cell shall have been evaluated on
         self._storage, self._tracker, self._display = storage, tracker, display
         self.collected: set[str] = set()
+        self.damaged: dict[str, str] = {}  # by cell, why its finished file was not taken
 
     def __getstate__(self) -> dict[str, Any]:
         """An empty state: Tune pickles its callbacks into its files, and this one is of use to its driver only."""
@@ -189,7 +201,13 @@ class _EventCallback(tune.Callback):
         if not self._storage.exists(name):
             return False
         data = self._storage.read(name)
-        finished_cell = finished.from_bytes(data, f"{self._storage.uri}/{name}")
+        try:
+            finished_cell = finished.from_bytes(data, f"{self._storage.uri}/{name}", cell)
+        except DamagedFile as error:
+            self.damaged[cell] = f"{error}; it is set aside as {self._storage.set_aside(name)}"
+            return False
+        if not all(evaluated_on(finished_cell, *domain) for domain in self._domains.get(cell, {}).items()):
+            return False  # as it was before the evaluation that it waits for
         self._tracker.ended(finished_cell, data)
         self._display.ended(finished_cell.cell, finished_cell.cause)
         self.collected.add(cell)
@@ -210,8 +228,16 @@ def _space(jobs: Sequence[PackJob], resources: Resources, scratch: str) -> dict[
     return {PACK: tune.grid_search([pack | common for pack in packs])}
 
 
-def job_of(pack: Pack, storage: Storage, options: Options, share: float = 1.0) -> PackJob:
-    """The job of a pack, which has `share` of a device."""
+def job_of(
+    pack: Pack,
+    storage: Storage,
+    options: Options,
+    share: float = 1.0,
+    domains: Mapping[str, str] | None = None,
+    sources: Mapping[str, str] | None = None,
+) -> PackJob:
+    """The job of a pack, which has `share` of a device; `domains` and `sources` as of `PackJob`."""
+    cells = [cell.identity for cell in pack.cells]
     return PackJob(
         pack=pack.identity,
         family=pack.cells[0].family,
@@ -221,6 +247,8 @@ def job_of(pack: Pack, storage: Storage, options: Options, share: float = 1.0) -
         pack_size=options.pack_size,
         compiling=options.compiling,
         share=share,
+        domains=dict(domains or {}),
+        sources=None if sources is None else {cell: sources[cell] for cell in cells},
     )
 
 

@@ -10,7 +10,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,13 @@ from vaesweep.family import CellConfig, Family, family
 from vaesweep.packing import structure
 from vaesweep.sweep.cells import Cell, Sweep, axes_and_single, expand
 from vaesweep.sweep.plan import Plan, make_plan
-from vaesweep.sweep.storage import FINISHED, Storage, finished_name
+from vaesweep.sweep.storage import Storage, finished_name
+from vaesweep.sweep.survey import Survey, find_aliases, survey
 from vaesweep.sweep.tracking import Store, TrackedRun, Tracker
 from vaesweep.training import finished
 from vaesweep.training.autotune import Compile
 from vaesweep.training.stack import layout_of
-from vaesweep.vocabulary import SETTLED, Outcome, Tag, store_uri
+from vaesweep.vocabulary import RECORD_DIGEST, Tag, record_digest, store_uri
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Options:
 class Session:
     """A sweep with its options. Bad input is refused before Ray starts."""
 
-    def __init__(self, sweep: Sweep, options: Options) -> None:
+    def __init__(self, sweep: Sweep, options: Options, *, dry: bool = False) -> None:
         self.sweep, self.options = sweep, options
         self.family: Family = family(sweep.family)
         self.preset = sweep.preset(options.preset, options.data)
@@ -67,23 +68,31 @@ class Session:
         shapes = {json.dumps(structure(config)): config for config, _ in configs if config.pretraining}
         for config in shapes.values():
             check_weights(self.family, config, self.data)
-        self.fingerprint = self.data.fingerprint()
-        self.cells = [Cell(config, self.family.name, self.fingerprint, place) for config, place in configs]
-        self.storage = Storage(options.storage or str(options.out / "cells"))
+        self.fingerprint, self.domains = self.data.fingerprint(), self.data.fingerprints()
+        self.storage = Storage(options.storage or str(options.out / "cells"), dry=dry)
+        self._places = configs
+
+    @cached_property
+    def cells(self) -> list[Cell]:
+        """The cells, under the identities by which MLflow or the storage has them already, where one has."""
+        cells = [Cell(config, self.family.name, self.fingerprint, place) for config, place in self._places]
+        aliases = find_aliases(self.family, cells, self.tracked, self.storage, self.data)
+        return [replace(cell, alias=aliases.get(cell.identity)) for cell in cells]
 
     def plan(self, slots: int) -> Plan:
         """The plan of the cells that neither MLflow nor the storage has as ended; `slots` packs run at once."""
-        outcomes: dict[str, Outcome | None] = {cell: run.outcome for cell, run in self.tracked.items()}
-        for cell in self.recovered():
-            outcomes[cell] = Outcome.FINISHED
-        return make_plan(self.cells, outcomes, self.options.pack_size, slots)
+        known = self.survey
+        done = {*known.done, *known.recovered}
+        return make_plan(self.cells, done, known.sources, known.blocked, self.options.pack_size, slots)
 
-    def recovered(self) -> list[str]:
-        """Cells with a finished file that MLflow does not know as finished."""
-        files = set(self.storage.names(FINISHED))
-        ended = {cell for cell, run in self.tracked.items() if run.outcome in SETTLED}
-        identities = (cell.identity for cell in self.cells)
-        return [cell for cell in identities if cell not in ended and finished_name(cell) in files]
+    @cached_property
+    def survey(self) -> Survey:
+        """What MLflow and the storage have of the cells."""
+        return survey(self.cells, self.tracked, self.storage, self.domains, self._model)
+
+    def _model(self, run_id: str) -> bytes | None:
+        """The model artifact of a run, None where it cannot be had."""
+        return self.store.model(run_id)
 
     @cached_property
     def tracked(self) -> dict[str, TrackedRun]:
@@ -101,7 +110,7 @@ class Session:
     def record(self, plan: Plan) -> dict[str, Any]:
         """The record of the sweep that its parent run stores, for the analysis to read."""
         axes, _ = axes_and_single(self.preset, self.options.settings)
-        return {
+        record = {
             "sweep": plan.sweep_identity(self.sweep.name),
             "name": self.sweep.name,
             "family": self.family.name,
@@ -112,6 +121,7 @@ class Session:
             "domains": [{"name": d.name, "role": str(d.role), "rows": len(d)} for d in self.data.domains],
             "data": {"spec": self.options.data, "fingerprint": self.fingerprint, "summary": self.data.summary},
         }
+        return record | {RECORD_DIGEST: record_digest(record)}
 
     def tracker(self, plan: Plan) -> tuple[Tracker, str]:
         """The writer of this sweep's runs, and the identity of its parent run."""
@@ -121,18 +131,18 @@ class Session:
         identity = plan.sweep_identity(self.sweep.name)
         parent = self.store.open_sweep(self.record(plan), tags)
         own = {cell.identity: tags | {str(Tag.SWEEP): identity} for cell in self.cells}
-        for pack in plan.packs:
+        for pack in plan.packs:  # cells that are only evaluated keep the pack that they trained in
             for cell in pack.cells:
                 own[cell.identity][str(Tag.PACK)] = pack.identity
-        return Tracker(self.store, parent, self.cells, self.tracked, own), parent
+        tracked = {cell: run for cell, run in self.tracked.items() if cell not in self.survey.reevaluated}
+        return Tracker(self.store, parent, self.cells, tracked, own), parent
 
     def hand_over_recovered(self, tracker: Tracker) -> int:
         """Complete the runs of cells that were finished but not fully tracked, and return their number."""
-        cells = self.recovered()
-        for cell in cells:
+        for cell in self.survey.recovered:
             data = self.storage.read(finished_name(cell))
-            tracker.ended(finished.from_bytes(data, f"{self.storage.uri}/{finished_name(cell)}"), data)
-        return len(cells)
+            tracker.ended(finished.from_bytes(data, f"{self.storage.uri}/{finished_name(cell)}", cell), data)
+        return len(self.survey.recovered)
 
 
 def check_weights(owner: Family, config: CellConfig, data: DataSet) -> None:
@@ -155,11 +165,15 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 def describe(session: Session, plan: Plan, console: Console) -> None:
     """Print the summary of the data and the numbers of cells, done and left."""
-    for line in session.data.summary:
-        console.print(f"data: {line}", highlight=False, soft_wrap=True)
+    for line in [*(f"data: {line}" for line in session.data.summary), *session.survey.notes]:
+        console.print(line, highlight=False, soft_wrap=True)
     sizes = sorted((len(pack.cells) for pack in plan.packs), reverse=True)
     packs = f"{len(sizes)} packs" if len(sizes) > 1 else "one pack"
     left = f"{plan.left()} to train in {packs} of {_range(sizes)}" if sizes else "none to train"
+    if plan.evaluations:
+        left += f", {sum(len(pack.cells) for pack in plan.evaluations)} to evaluate only"
+    if plan.blocked:
+        left += f", {len(plan.blocked)} of a newer version"
     console.print(f"{session.sweep.name}: {len(plan.cells)} cells, {len(plan.done)} done, {left}", highlight=False)
 
 

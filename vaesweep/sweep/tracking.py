@@ -4,6 +4,7 @@ Points come from workers as they train; when a cell has ended, its finished file
 (run, metric, step), is never written twice: of a run that is older than this process its logged steps are read first.
 """
 
+import json
 import logging
 import math
 import queue
@@ -11,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -36,11 +37,13 @@ from vaesweep.vocabulary import (  # noqa: E402
     Outcome,
     RunKind,
     Tag,
+    domains_of,
     final,
     outcome_of,
     runs_by_cell,
 )
 
+LONGEST_TAG = 5000  # characters of a tag's value
 BATCH = 1000  # the most metrics that one log_batch call may hold
 AGAIN = "when the store is back, the same command completes the runs without training again"
 UI_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows runs and curves, not traces
@@ -51,10 +54,11 @@ Point = tuple[str, int, float]  # metric, step, value
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """A cell's run as MLflow has it."""
+    """A cell's run as MLflow has it. `domains` has the fingerprint of every domain that it was evaluated on."""
 
     run_id: str
     outcome: Outcome | None
+    domains: Mapping[str, str] = field(default_factory=dict)
 
 
 class Store:
@@ -89,7 +93,10 @@ class Store:
         if self._experiment is None:
             return {}
         runs = runs_by_cell(self._search(f"tags.`{Tag.KIND}` = '{RunKind.CELL}'"))
-        return {cell: TrackedRun(run.info.run_id, outcome_of(run)) for cell, run in runs.items()}
+        return {
+            cell: TrackedRun(run.info.run_id, outcome_of(run), domains_of(run.data.tags, run.data.metrics))
+            for cell, run in runs.items()
+        }
 
     def open_sweep(self, record: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         """The parent run of the sweep with identity `record["sweep"]`, new or reopened, with its record stored."""
@@ -137,13 +144,21 @@ class Store:
         """Store a file among a run's artifacts."""
         self._client.log_artifact(run_id, str(path))
 
+    def model(self, run_id: str) -> bytes | None:
+        """The model artifact of a run; None where it has none that can be read."""
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                return Path(self._client.download_artifacts(run_id, MODEL_FILE, folder)).read_bytes()
+            except (OSError, MlflowException):
+                return None
+
     def log_json(self, run_id: str, value: dict[str, Any], name: str) -> None:
         """Store a JSON value among a run's artifacts."""
         self._client.log_dict(run_id, value, name)
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set a run's tags."""
-        self._client.log_batch(run_id, tags=[RunTag(str(key), value[:5000]) for key, value in tags.items()])
+        self._client.log_batch(run_id, tags=[RunTag(str(key), value[:LONGEST_TAG]) for key, value in tags.items()])
 
     def end(self, run_id: str, status: str) -> None:
         """Set a run's final status: FINISHED, FAILED or KILLED."""
@@ -257,6 +272,8 @@ class Tracker:
             tags[Tag.CAUSE] = str(cell.cause)
         elif cell.cell in self._tracked:
             tags[Tag.CAUSE] = ""  # of an earlier failure, which counts no longer
+        if cell.domains and len(domains := json.dumps(cell.domains)) <= LONGEST_TAG:
+            tags[Tag.DOMAINS] = domains
         if cell.saturated:
             tags[Tag.SATURATED] = " ".join(cell.saturated)
         self._end(cell.cell, "FAILED" if diverged else "FINISHED")

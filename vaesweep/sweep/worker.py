@@ -6,36 +6,43 @@ checkpoints, by cell ──► groups of equal step ──► train_pack ──�
 import contextlib
 import gc
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from vaesweep.data.domains import DataSet
 from vaesweep.family import CellConfig, family
-from vaesweep.sweep.cells import digest
+from vaesweep.sweep.evaluation import Evaluation
+from vaesweep.sweep.identity import digest
 from vaesweep.sweep.jobs import Event, PackJob, Report
 from vaesweep.sweep.phases import Phase, phases_of
-from vaesweep.sweep.storage import CHECKPOINTS, Storage, checkpoint_name, finished_name
+from vaesweep.sweep.resume import check_finished, latest_states, resumed
+from vaesweep.sweep.storage import Storage, checkpoint_name, finished_name
 from vaesweep.training import finished, memory
 from vaesweep.training.loop import CellResult, continued_state, start_state, train_pack
-from vaesweep.training.state import PackState, header, merge
+from vaesweep.training.state import PackState
 from vaesweep.training.world import World, current_world
 
-REPLACED_RETRIES = 8  # a second each
+WRITE_PAUSES = (1.0, 5.0, 30.0)  # seconds between attempts to write a finished file
 REPORT_SECONDS = 1.0  # the least between two events of a pack that trains in one process
 
 
 def run_job(job: PackJob, data: DataSet, report: Report, device: torch.device) -> None:
-    """Train every cell of `job` that has no finished file, from its latest checkpoint if there is one."""
+    """Train every cell of `job` that has no finished file, from its latest checkpoint if there is one.
+
+    Where the job has `sources`, the cells have been trained before and are evaluated only.
+    """
     storage, owner = Storage(job.storage), family(job.family)
     configs = {cell: owner.config.model_validate_json(text) for cell, text in job.configs.items()}
-    ended = [cell for cell in configs if storage.exists(finished_name(cell))]
-    if ended:
-        steps = next(iter(configs.values())).all_steps
-        report(Event(job.pack, 0, steps, finished=ended))
+    steps = next(iter(configs.values())).all_steps
+    if job.sources is not None:
+        Evaluation(job, storage, configs, data, device).run(report)
+        return
+    ended, notes = check_finished(storage, configs)
+    if ended or notes:
+        report(Event(job.pack, 0, steps, finished=ended, notes=notes))
     left = [cell for cell in configs if cell not in ended]
     if not left:
         return
@@ -73,7 +80,10 @@ class _Training:
         world = current_world()
         fresh = start_state(self.phases[0].problem, self.phases[0].of(cells), cells)
         done = 0
-        for group in resumed(fresh, latest_states(self.storage, cells)):
+        states, notes = latest_states(self.storage, cells)
+        if notes:
+            self.report(Event(self.job.pack, 0, self.configs[cells[0]].all_steps, notes=notes))
+        for group in resumed(fresh, states):
             for start in range(0, len(group.cells), size):
                 state = group.select(range(start, min(start + size, len(group.cells))))
                 before = len(self.job.configs) - len(cells) + done
@@ -100,56 +110,6 @@ class _Training:
             train_pack(last.problem, last.of(state.cells), state, listener, world, compiled=last.tuning.compiled)
         if before:
             last.free()
-
-
-def latest_states(storage: Storage, cells: Sequence[str]) -> list[PackState]:
-    """The furthest state that any checkpoint holds of each of `cells`, cells of one file together."""
-    for _ in range(REPLACED_RETRIES):
-        try:
-            return _read_latest(storage, cells)
-        except (
-            FileNotFoundError
-        ):  # a process whose driver was killed lives on for seconds, and has just replaced its own
-            time.sleep(1.0)
-    return _read_latest(storage, cells)
-
-
-def _read_latest(storage: Storage, cells: Sequence[str]) -> list[PackState]:
-    best: dict[str, tuple[int, str]] = {}
-    for name in storage.names(CHECKPOINTS):
-        about = checkpoint_header(storage, name)
-        for cell in set(about["cells"]) & set(cells):
-            best[cell] = max(best.get(cell, (0, "")), (about.get("begun", 0) + about["step"], name))
-    states = []
-    for name in sorted({name for _, name in best.values()}):
-        state = PackState.from_bytes(storage.read(name), f"{storage.uri}/{name}")
-        states.append(state.select([i for i, cell in enumerate(state.cells) if best.get(cell, (0, ""))[1] == name]))
-    return states
-
-
-def resumed(fresh: PackState, states: Sequence[PackState]) -> Iterator[PackState]:
-    """All cells of `fresh`, those of `states` in their stored state, grouped so that each group is at one step."""
-    resumed_cells = {cell for state in states for cell in state.cells}
-    new = [i for i, cell in enumerate(fresh.cells) if cell not in resumed_cells]
-    groups: dict[tuple[int, int, tuple[int, ...]], list[PackState]] = {}
-    for state in [*states, *([fresh.select(new)] if new else [])]:
-        groups.setdefault((state.begun, state.step, state.evaluated), []).append(state)
-    for group in groups.values():
-        yield merge(group)
-
-
-def checkpoint_header(storage: Storage, name: str) -> dict[str, Any]:
-    """The JSON header of a checkpoint, read without its tensors."""
-    length = int.from_bytes(storage.read(name, 8), "little")
-    return header(storage.read(name, 8 + length), f"{storage.uri}/{name}")
-
-
-def drop_spent_checkpoints(storage: Storage) -> None:
-    """Delete checkpoints all of whose cells have finished files."""
-    for name in storage.names(CHECKPOINTS):
-        with contextlib.suppress(FileNotFoundError):  # another command has just replaced its own
-            if all(storage.exists(finished_name(cell)) for cell in checkpoint_header(storage, name)["cells"]):
-                storage.delete(name)
 
 
 class _PackWriter:
@@ -190,25 +150,43 @@ class _PackWriter:
         """Save a checkpoint, if the last one is old enough, and delete the one that it replaces."""
         if not self._world.leads or time.monotonic() - self._saved < self._job.checkpoint_seconds:
             return
-        name = checkpoint_name(self._group, state.all_steps)
-        self._storage.write(name, state.to_bytes())
+        name, self._saved = checkpoint_name(self._group, state.all_steps), time.monotonic()
+        try:
+            self._storage.write(name, state.to_bytes(name))
+        except OSError as error:  # training goes on, and the next checkpoint is tried when it is due
+            self._event.notes.append(f"checkpoint {name} cannot be written ({error}): training goes on without it")
+            return
         if self._name and self._name != name:
-            self._storage.delete(self._name)
-        self._name, self._saved = name, time.monotonic()
+            with contextlib.suppress(OSError):
+                self._storage.delete(self._name)
+        self._name = name
 
     def finished(self, result: CellResult) -> None:
         """Write the finished file, then add the cell to the event."""
         if self._world.leads:
             config = self._configs[result.cell].model_dump(mode="json")
-            data = finished.to_bytes(result, self._job.family, config)
-            self._storage.write(finished_name(result.cell), data)
+            cell = finished.of_result(result, self._job.family, config, self._job.domains)
+            self._write(finished_name(result.cell), finished.to_bytes(cell))
         self._event.finished.append(result.cell)
+
+    def _write(self, name: str, data: bytes) -> None:
+        """Write a file that must not be lost: where that fails it is tried again, each time after a longer pause."""
+        for pause in WRITE_PAUSES:
+            try:
+                self._storage.write(name, data)
+                return
+            except OSError as error:
+                self._event.notes.append(f"{name} cannot be written ({error}): tried again in {pause:g} s")
+                self._report_event()
+                time.sleep(pause)
+        self._storage.write(name, data)
 
     def close(self) -> None:
         """Report the last event, and delete the checkpoint: every cell of it has its finished file."""
         self._report_event()
         if self._name:
-            self._storage.delete(self._name)
+            with contextlib.suppress(OSError):  # a spent one is deleted by the driver
+                self._storage.delete(self._name)
 
     def _report_event(self) -> None:
         self._report(self._event)

@@ -1,11 +1,12 @@
 """Training settings of a cell: optimiser, schedules, early stopping and evaluation, as frozen configurations."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field
 
 from vaesweep.packing import Frozen, Packed
-from vaesweep.rates import RateConfig
+from vaesweep.rates import RateConfig, RateControl
 
 Watched = Literal["distortion", "elbo"]  # of the validation domain, never re-weighted: β moves, these do not
 
@@ -79,6 +80,11 @@ class TrainableConfig(RateConfig):
     seed: Annotated[int, Packed(), Field(ge=0, lt=2**63)] = 0
     training: TrainingConfig = TrainingConfig()
     pretraining: Self | None = Field(None, description="a cell that trains first; this one starts from its weights")
+
+    @property
+    def scheduled_rates(self) -> Mapping[str, RateControl]:
+        """The controls as they act in `training.steps` steps."""
+        return {name: control.scheduled(self.training.steps) for name, control in self.rates.items()}
 
     @property
     def all_steps(self) -> int:

@@ -1,12 +1,13 @@
 """Evaluation of a whole pack on a named domain: every cell on the same masks and the same noise."""
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from vaesweep.elbo import Elbo
-from vaesweep.training.problem import Problem
+from vaesweep.training.problem import Problem, Uses
 from vaesweep.training.stack import Batch, Stack
 from vaesweep.training.world import World
 
@@ -31,6 +32,22 @@ def evaluate(
             sums[name] = sums[name] + total if name in sums else total
     totals = world.sum(torch.stack(list(sums.values())))
     return _metrics(problem, dict(zip(sums, totals / rows, strict=True)))
+
+
+def final_uses(
+    stack: Stack, problem: Problem, chunk: int, world: World, domains: Collection[str] | None = None
+) -> Uses:
+    """Final metrics of trained cells by `domain/metric`, and the tensors that their users need, on the CPU.
+
+    Evaluated are `domains`, by default all; of what the cells are put to use for (`Problem.use`) there is all.
+    """
+    metrics: dict[str, Tensor] = {}
+    for domain in problem.domains if domains is None else domains:
+        means = evaluate(stack, problem, domain, chunk, world)
+        metrics |= {f"{domain}/{name}": value.cpu() for name, value in means.items()}
+    uses = problem.use(stack)
+    metrics |= {name: value.cpu() for name, value in uses.metrics.items()}
+    return Uses(metrics, {name: value.cpu() for name, value in uses.kept.items()})
 
 
 def _measure(problem: Problem) -> Any:

@@ -18,7 +18,7 @@ from vaesweep.rates import RatePolicy
 from vaesweep.training import skipping
 from vaesweep.training.batch_order import NOISE, BatchOrder, generator
 from vaesweep.training.config import TrainableConfig
-from vaesweep.training.evaluate import elbo_metrics, evaluate
+from vaesweep.training.evaluate import elbo_metrics, evaluate, final_uses
 from vaesweep.training.plateau import PlateauMonitor
 from vaesweep.training.problem import Problem, Uses
 from vaesweep.training.stack import Batch, Stack, initial_rows, layout_of
@@ -257,7 +257,10 @@ class RunningPack:
         """Results of the cells at the positions `done`: evaluated on every domain and put to use, unless diverged."""
         flags = self.policy.saturated(self.state.control)
         sound = [i for i in done if int(self.state.failed[i]) == RUNNING]
-        uses = self.final_uses(sound) if sound else Uses()
+        uses = Uses()
+        if sound:
+            stack = Stack(self.problem.build(), self.state.select(sound).weights)
+            uses = final_uses(stack, self.problem, self.training.batch_size, self.world)
         results = []
         for i in done:
             at = sound.index(i) if i in sound else None
@@ -279,14 +282,3 @@ class RunningPack:
         """The step and the cause of the failure of the cell at the position `cell`."""
         reason = skipping.cause(self.configs[cell].training.skip, self.state.skips, cell)
         return f"step {int(self.state.failed[cell])}: {reason}"
-
-    def final_uses(self, cells: Sequence[int]) -> Uses:
-        """Final metrics of the cells at the positions `cells`, and the tensors that their users need, on the CPU."""
-        stack = Stack(self.problem.build(), self.state.select(cells).weights)
-        metrics: dict[str, Tensor] = {}
-        for domain in self.problem.domains:
-            means = evaluate(stack, self.problem, domain, self.training.batch_size, self.world)
-            metrics |= {f"{domain}/{name}": value.cpu() for name, value in means.items()}
-        uses = self.problem.use(stack)
-        metrics |= {name: value.cpu() for name, value in uses.metrics.items()}
-        return Uses(metrics, {name: value.cpu() for name, value in uses.kept.items()})

@@ -3,23 +3,21 @@
 Data order and noise are functions of (seed, step) (`batch_order`), so that no random state is stored.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
-from vaesweep.errors import UserError
+from vaesweep.training.sealed import UNREADABLE, DamagedFile, seal, unseal
 from vaesweep.training.stack import Layout
 
-FORMAT = 2  # of checkpoints; 1, which named the tensors of RENAMED otherwise, is read too
+FORMAT = 2  # of checkpoints; 1, of release 0.1, had no digest and named the tensors of RENAMED otherwise
+FORMATS = (1, FORMAT)
 RENAMED = {"first": "exp_avg", "second": "exp_avg_sq", "watch": "plateau"}  # plain tensors, and groups of tensors
 PLAIN = ("flat", "exp_avg", "exp_avg_sq", "failed", "average")  # tensors that stand alone
 RUNNING = -1  # in PackState.failed: no step has failed
-DAMAGE = (ValueError, KeyError, TypeError, SafetensorError)  # what reading a file that is none of ours may raise
 
 
 @dataclass
@@ -89,31 +87,41 @@ class PackState:
             self.history[name] = torch.cat([before, column], dim=1)
         self.evaluated = (*self.evaluated, self.all_steps)
 
-    def to_bytes(self) -> bytes:
-        """The file: safetensors, with cells, step, layout and evaluation steps as JSON in its header."""
+    def to_bytes(self, name: str = "") -> bytes:
+        """The checkpoint called `name`, with cells, step, layout and evaluation steps as JSON in its header."""
         about = {
             "format": FORMAT,
+            "name": name,
             "cells": self.cells,
             "step": self.step,
             "begun": self.begun,
             "layout": self.layout,
             "evaluated": self.evaluated,
         }
-        tensors = {name: value.detach().cpu().contiguous() for name, value in self.tensors().items()}
-        return safetensors.torch.save(tensors, {"vaesweep": json.dumps(about)})
+        return seal(about, self.tensors())
 
     @classmethod
-    def from_bytes(cls, data: bytes, where: str) -> "PackState":
-        """Read a file's content back; `where` names it in the error that a damaged one gives."""
-        about = header(data, where)
+    def from_bytes(cls, data: bytes, where: str, name: str = "") -> "PackState":
+        """Read a checkpoint back, which is called `name` where that is said; `where` names the file in errors.
+
+        Raises `DamagedFile` where it is not what was written, or another one, and `NewerFile`.
+        """
+        about, tensors = unseal(data, where, FORMATS)
+        check_name(about, where, name)
         try:
-            layout = tuple((name, tuple(shape)) for name, shape in about["layout"])
+            layout = tuple((key, tuple(shape)) for key, shape in about["layout"])
             empty = torch.empty(0)
-            state = cls(tuple(about["cells"]), layout, about["step"], empty, empty, empty, empty, empty, {}, {}, {})
-            state.evaluated, state.begun = tuple(about["evaluated"]), about.get("begun", 0)
-            return _from_tensors(_renamed(safetensors.torch.load(data), about["format"]), state)
-        except DAMAGE as error:
-            raise _damaged(where) from error
+            shell = cls(tuple(about["cells"]), layout, about["step"], empty, empty, empty, empty, empty, {}, {}, {})
+            shell.evaluated, shell.begun = tuple(about["evaluated"]), about.get("begun", 0)
+            return _from_tensors(_renamed(tensors, about["format"]), shell)
+        except UNREADABLE as error:
+            raise DamagedFile(f"{where} is not a checkpoint, or is damaged") from error
+
+
+def check_name(about: Mapping[str, Any], where: str, name: str) -> None:
+    """Raise `DamagedFile` where a checkpoint's header names another one than `name`; release 0.1 named none."""
+    if name and about.get("name", name) != name:
+        raise DamagedFile(f"{where} is another checkpoint, {about['name']}")
 
 
 def merge(states: Sequence[PackState]) -> PackState:
@@ -125,32 +133,12 @@ def merge(states: Sequence[PackState]) -> PackState:
     return _from_tensors(joined, replace(first, cells=tuple(cell for s in states for cell in s.cells)))
 
 
-def header(data: bytes, where: str, formats: Sequence[int] = (1, FORMAT)) -> dict:
-    """The JSON of a file's header, a checkpoint's by default; `data` need hold no more than the header."""
-    try:
-        length = int.from_bytes(data[:8], "little")
-        about = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["vaesweep"])
-        file_format = about["format"]
-    except DAMAGE as error:
-        raise _damaged(where) from error
-    if file_format not in formats:
-        readable = " and ".join(map(str, formats))
-        raise UserError(
-            f"{where} has format {file_format}, this vaesweep reads {readable}; use the version that wrote it"
-        )
-    return about
-
-
 def _renamed(tensors: Mapping[str, Tensor], file_format: int) -> Mapping[str, Tensor]:
     """Tensors of a file of an earlier format by their present names."""
     if file_format == FORMAT:
         return tensors
     parts = {name: name.partition("/") for name in tensors}
     return {RENAMED.get(group, group) + slash + key: tensors[name] for name, (group, slash, key) in parts.items()}
-
-
-def _damaged(where: str) -> UserError:
-    return UserError(f"{where} is not a vaesweep checkpoint, or is damaged; delete it to train its cells anew")
 
 
 def _from_tensors(tensors: Mapping[str, Tensor], rest: PackState) -> PackState:

@@ -161,6 +161,7 @@ class PartialVaeFamily(Family):
     name = "pvae"
     config = PartialVaeCell
     data_forms = ("synthetic", "nhanes:DIR", "csv:FILE")
+    evaluation_settings = ("acquisition",)
     metrics: ClassVar[dict[str, str]] = {
         "rmse_observed": "dB (years for the age): error of the decoded mean over observed dimensions",
         "rmse_unobserved": "dB (years for the age): error of the decoded mean over unobserved dimensions",

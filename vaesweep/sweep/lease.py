@@ -1,0 +1,141 @@
+"""Leases of cells, so that two commands do not train the same ones: kept while a command runs, free when it dies.
+
+    <storage>/leases/<id>.json   who holds which cells; <id>.lock, on a local disk, is locked by the holder
+
+On a local disk the lock is the operating system's, which frees it when its holder dies. Elsewhere the holder counts up
+a number in its file, and is dead when that stands still: no clocks are compared.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Collection, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from vaesweep.errors import UserError
+from vaesweep.sweep.storage import Storage
+
+LEASES = "leases"
+BEAT_SECONDS = 10.0  # between two beats of a holder that is not on a local disk
+SILENT_SECONDS = 25.0  # without a beat, after which a holder is dead
+
+
+@contextlib.contextmanager
+def lease(storage: Storage, sweep: str, cells: Collection[str]) -> Iterator[None]:
+    """Hold `cells` of `sweep` while the context lasts.
+
+    Raises `UserError` where a command that is alive holds one of them.
+    """
+    if not cells:
+        yield
+        return
+    name = uuid.uuid4().hex[:16]
+    about = {"sweep": sweep, "pid": os.getpid(), "host": socket.gethostname(), "beat": 0, "cells": sorted(cells)}
+    about["since"] = datetime.now(UTC).isoformat(timespec="seconds")
+    hold = _held_by_lock if storage.folder else _held_by_beats
+    with hold(storage, name, about):
+        yield
+
+
+@contextlib.contextmanager
+def _held_by_lock(storage: Storage, name: str, about: dict[str, Any]) -> Iterator[None]:
+    assert storage.folder is not None
+    folder = storage.folder / LEASES
+    folder.mkdir(parents=True, exist_ok=True)
+    own = FileLock(folder / f"{name}.lock")
+    with FileLock(folder / "all.lock"):  # one command looks at a time
+        for other in sorted(folder.glob("*.json")):
+            if _lock_is_held(other.with_suffix(".lock")):
+                _refuse_overlap(_read(other.read_bytes()), about)
+            else:
+                other.unlink(missing_ok=True)
+                other.with_suffix(".lock").unlink(missing_ok=True)
+        own.acquire(timeout=0)
+        storage.write(f"{LEASES}/{name}.json", json.dumps(about).encode())
+    try:
+        yield
+    finally:
+        Path(folder, f"{name}.json").unlink(missing_ok=True)
+        own.release()
+        Path(own.lock_file).unlink(missing_ok=True)
+
+
+def _lock_is_held(path: Path) -> bool:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+@contextlib.contextmanager
+def _held_by_beats(storage: Storage, name: str, about: dict[str, Any]) -> Iterator[None]:
+    file = f"{LEASES}/{name}.json"
+    storage.write(file, json.dumps(about).encode())
+    others = _others(storage, file)
+    overlapping = {other: value for other, value in others.items() if set(value["cells"]) & set(about["cells"])}
+    deadline = time.monotonic() + SILENT_SECONDS
+    try:
+        while overlapping and time.monotonic() < deadline:
+            time.sleep(BEAT_SECONDS / 10)
+            now = _others(storage, file)
+            for other, before in overlapping.items():
+                if other in now and now[other]["beat"] != before["beat"]:
+                    _refuse_overlap(before, about)
+            overlapping = {other: value for other, value in overlapping.items() if other in now}
+    except UserError:
+        storage.delete(file)
+        raise
+    for other in overlapping:
+        storage.delete(other)  # its holder is dead
+    ended = threading.Event()
+    threading.Thread(target=_beat, args=(storage, file, about, ended), name="lease", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+        with contextlib.suppress(OSError):
+            storage.delete(file)
+
+
+def _beat(storage: Storage, file: str, about: dict[str, Any], ended: threading.Event) -> None:
+    while not ended.wait(BEAT_SECONDS):
+        about["beat"] += 1
+        with contextlib.suppress(OSError):  # the storage is away for a while: the next beat may reach it
+            storage.write(file, json.dumps(about).encode())
+
+
+def _others(storage: Storage, own: str) -> dict[str, dict[str, Any]]:
+    others: dict[str, dict[str, Any]] = {}
+    for name in storage.names(LEASES, ".json"):
+        with contextlib.suppress(FileNotFoundError):
+            if name != own:
+                others[name] = _read(storage.read(name))
+    return others
+
+
+def _read(data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+        return {"pid": "?", "host": "?", "since": "?", "beat": 0, **value, "cells": list(value["cells"])}
+    except (ValueError, KeyError, TypeError):
+        return {"pid": "?", "host": "?", "since": "?", "beat": 0, "cells": []}
+
+
+def _refuse_overlap(other: dict[str, Any], about: dict[str, Any]) -> None:
+    shared = sorted(set(other["cells"]) & set(about["cells"]))
+    if shared:
+        raise UserError(
+            f"{len(shared)} cells of this sweep, such as {shared[0]}, are being trained by process {other['pid']} on "
+            f"{other['host']} since {other['since']}: wait until it has ended, or end it"
+        )
