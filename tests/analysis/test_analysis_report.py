@@ -12,7 +12,7 @@ from vaesweep.analysis import report
 from vaesweep.analysis.curves import COLUMNS, rd_curve
 from vaesweep.analysis.figures import DISTORTION, domain_styles, draw_rd_curve, ordinary_range, panel_limits
 from vaesweep.analysis.runs import Runs
-from vaesweep.analysis.table import cells_table, target_axis
+from vaesweep.analysis.table import cells_table, is_open, target_axis
 from vaesweep.vocabulary import Outcome
 
 SweepOf = Callable[..., Runs]
@@ -28,7 +28,7 @@ def test_the_table_has_a_row_for_every_cell_and_domain_in_the_records_order(swee
     table = cells_table(sweep_of([2.0, 1.0], 2, {"1.0-0": Outcome.FAILED}, extra={"model.latents": [4]}))
     assert list(table.columns) == [
         *("cell", "seed", "target_rate", "domain", "role", "rate", "distortion", "elbo"),
-        *("saturated", "outcome", "model.latents", "rmse_db"),
+        *("saturated", "settled", "outcome", "model.latents", "rmse_db"),
     ]
     assert list(dict.fromkeys(table["domain"])) == ["toy.train", "toy.valid", "toy.test", "elsewhere"]
     assert table["target_rate"].head(4).tolist() == [1.0, 1.0, 2.0, 2.0]
@@ -157,3 +157,19 @@ def test_csv_files_read_back_as_they_were(sweep_of: SweepOf, tmp_path: Path) -> 
     curve = pd.read_csv(tmp_path / "curve.csv")
     assert list(curve.columns) == COLUMNS
     assert set(curve["kind"]) == {"curve", "optimum.distortion", "optimum.elbo"}
+
+
+def test_cells_whose_control_has_not_settled_are_named_and_open(sweep_of: Callable[..., Runs], tmp_path: Path) -> None:
+    runs = sweep_of([2.0, 4.0, 8.0], seeds=2)
+    runs.cells["settled"] = ~runs.cells["cell"].str.startswith("4.0")
+    written = report.write(runs, tmp_path)
+    (line,) = [line for line in written.summary if "had settled" in line]
+    assert line.startswith("2 cells ended before the rate control had settled (target 4): open on the curve")
+    table = cells_table(runs)
+    assert set(table.loc[is_open(table), "target_rate"]) == {4.0}
+    assert set(pd.read_csv(tmp_path / "cells.csv")["settled"]) == {True, False}
+
+
+def test_where_it_is_not_known_whether_a_control_has_settled_nothing_is_said(sweep_of: Callable[..., Runs]) -> None:
+    table = cells_table(sweep_of([2.0, 4.0], seeds=1))
+    assert not is_open(table).any()

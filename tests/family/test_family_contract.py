@@ -267,7 +267,8 @@ def test_every_kind_of_control_runs_on_the_total_and_on_each_rate(
 ) -> None:
     names = subject.rate_names(config)
     for keys in (("total",), names):
-        rates = {"rates": {key: control.model_dump() for key in keys}}
+        share = {"share": 1.0} if "share" in type(control).model_fields else {}  # of three steps
+        rates = {"rates": {key: control.model_dump() | share for key in keys}}
         cell = subject.config.model_validate(config.model_dump() | rates)
         subject.check(cell)
         kept = recorder()

@@ -213,6 +213,7 @@ def test_parameters_name_what_pretraining_has_otherwise_and_no_more(small_cell: 
         "pretraining.rates.total.value": 1.0,
         "pretraining.rates.total.start_value": 0.0,
         "pretraining.rates.total.steps": 5.0,
+        "pretraining.rates.total.share": 0.0,
         "pretraining.training.skip.norm": 1e6,
         "pretraining.training.skip.most": 50,
     }

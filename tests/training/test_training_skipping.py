@@ -275,7 +275,7 @@ def test_the_finished_file_says_why_and_one_of_an_earlier_version_has_one_cause_
     cells = {"short": cell(most=4), "sound": cell(most=4, seed=1)}
     train(jolted(problem, range(10, 15)), cells, kept)
     for name, result in kept.results.items():
-        data = finished.to_bytes(result, "pvae", cells[name].model_dump(mode="json"))
+        data = finished.to_bytes(finished.of_result(result, "pvae", cells[name].model_dump(mode="json"), {}))
         assert finished.from_bytes(data, "here").cause == result.cause
         about = header(data, "here")
         about.pop("cause")

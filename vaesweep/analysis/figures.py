@@ -19,7 +19,7 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.lines import Line2D
 
 from vaesweep.analysis.curves import CURVE, HIGHEST_ELBO, LOWEST_DISTORTION
-from vaesweep.analysis.table import on_curve
+from vaesweep.analysis.table import is_open, is_unsettled, on_curve
 from vaesweep.data.domains import Role
 
 # Okabe and Ito's palette, distinct under every common colour blindness.
@@ -210,9 +210,9 @@ def _note_outside(axis: Axes, values: np.ndarray, limits: Limits) -> None:
 
 
 def draw_dots(axis: Axes, cells: pd.DataFrame, values: np.ndarray, colour: str) -> None:
-    """A dot a cell at its `rate`, hollow where its target was out of reach."""
+    """A dot a cell at its `rate`, hollow where its rate control did not get what it asked for."""
     for hollow in (False, True):
-        shown = (cells["saturated"] != "").to_numpy() == hollow
+        shown = is_open(cells).to_numpy() == hollow
         face = "none" if hollow else colour
         dots = axis.scatter(cells["rate"][shown], values[shown], s=26, facecolors=face, edgecolors=colour)
         dots.set(alpha=0.75 if hollow else 0.35, linewidths=1.1 if hollow else 0, zorder=1)
@@ -265,15 +265,21 @@ def legend_entries(
         yield Line2D([], [], color=GREY, lw=0.9, label=f"{len(faint)} unseen domains, by name in curve.csv")
     for label, quantity in marks.items():
         yield Line2D([], [], marker=quantity.marker, label=label, **marked("#999999", 11))
-    if (points["saturated"] != "").any():
+    if is_open(points).any():
         hollow: dict[str, Any] = {
             "linestyle": "none",
             "markerfacecolor": "none",
             "markeredgecolor": "#666666",
         }
-        yield Line2D([], [], marker="o", markersize=6, label="target out of reach", **hollow)
+        yield Line2D([], [], marker="o", markersize=6, label=open_label(points), **hollow)
     if any(curve[f"{quantity.column}_low"].notna().any() for quantity in marks.values()):
         yield Line2D([], [], color="#999999", alpha=0.4, lw=9, label="95 % interval over seeds")
+
+
+def open_label(points: pd.DataFrame) -> str:
+    """What hollow dots say."""
+    reasons = {"target out of reach": points["saturated"] != "", "control not settled": is_unsettled(points)}
+    return " or ".join(reason for reason, rows in reasons.items() if rows.any())
 
 
 def _label(domain: str, roles: dict[str, str]) -> str:

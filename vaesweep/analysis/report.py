@@ -22,7 +22,7 @@ from vaesweep.analysis.figures import draw_rd_curve
 from vaesweep.analysis.gaps import NEGATIVE_ELBO, domain_pairs, gap_table, paired
 from vaesweep.analysis.intervals import Interval, t_interval
 from vaesweep.analysis.runs import Runs, log_files
-from vaesweep.analysis.table import cells_table, finished, on_curve, other_axes, target_axis, target_name
+from vaesweep.analysis.table import cells_table, finished, is_unsettled, on_curve, other_axes, target_axis, target_name
 from vaesweep.data.domains import Role
 
 MISSED = 0.05  # a target counts as missed when the measured rate is off by more than this share of it
@@ -73,6 +73,7 @@ def summarise(runs: Runs, table: pd.DataFrame, curve: pd.DataFrame) -> Iterator[
     if axis:
         yield from _missed(table, target_name(axis))
         yield from _saturated(table)
+    yield from _unsettled(table)
 
 
 def replace_file(path: Path, write_to: Callable[[Path], object]) -> Path:
@@ -172,6 +173,19 @@ def _missed(table: pd.DataFrame, name: str) -> Iterator[str]:
     for target, row in missed.iterrows():
         cells = f"{int(row['size'])} cell{'s' if row['size'] > 1 else ''}"
         yield f"target {target:g} missed on the training domain by up to {row['max']:.0%} ({cells})"
+
+
+def _unsettled(table: pd.DataFrame) -> Iterator[str]:
+    """The cells whose rate control had not settled when training ended: their rate is not the one asked for."""
+    cells = finished(table).drop_duplicates("cell")
+    cells = cells[is_unsettled(cells)]
+    if len(cells):
+        names = [f"target {target:g}" for target in sorted(cells["target_rate"].dropna().unique())]
+        which = f" ({', '.join(names)})" if names else f" ({', '.join(cells['cell'].iloc[:4])})"
+        yield (
+            f"{len(cells)} cell{'s' if len(cells) > 1 else ''} ended before the rate control had settled{which}: "
+            "open on the curve; train longer"
+        )
 
 
 def _saturated(table: pd.DataFrame) -> Iterator[str]:

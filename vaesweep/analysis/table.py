@@ -7,13 +7,13 @@ from vaesweep.vocabulary import Outcome
 
 IDENTITY = ["cell", "seed", "target_rate", "domain", "role"]
 ELBO_PARTS = ["rate", "distortion", "elbo"]  # nats per datum
-STATUS = ["saturated", "outcome"]
+STATUS = ["saturated", "settled", "outcome"]
 
 
 def cells_table(runs: Runs) -> pd.DataFrame:
     """One row per listed cell and domain; a cell without final numbers keeps its rows, with empty numbers.
 
-    Columns: cell, seed, target_rate, domain, role, rate, distortion, elbo, saturated, outcome, the axes but
+    Columns: cell, seed, target_rate, domain, role, rate, distortion, elbo, saturated, settled, outcome, the axes but
     seed and target by their dotted names, then every other metric in alphabetical order. Sorted by the
     record's order of domains, then target, seed and cell.
     """
@@ -21,6 +21,7 @@ def cells_table(runs: Runs) -> pd.DataFrame:
     cells = runs.cells.assign(
         seed=_numbers(runs.cells, "seed"),
         target_rate=_numbers(runs.cells, target) if target else float("nan"),
+        settled=runs.cells.get("settled"),
     )
     axes = other_axes(runs)
     wide = cells[["cell", "seed", "target_rate", *STATUS, *axes]].merge(_domains(runs), how="cross")
@@ -35,6 +36,18 @@ def finished(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of curves and gaps: those of finished cells, with finite rate, distortion and ELBO."""
     finite = table[ELBO_PARTS].astype(float).abs().lt(float("inf")).all(axis=1)
     return table[finite & (table["outcome"] == Outcome.FINISHED)]
+
+
+def is_open(cells: pd.DataFrame) -> pd.Series:
+    """Rows of cells whose rate control asked for what it did not get: out of reach, or not settled at the end."""
+    return (cells["saturated"] != "") | is_unsettled(cells)
+
+
+def is_unsettled(cells: pd.DataFrame) -> pd.Series:
+    """Rows of cells whose rate control had not settled when training ended; false where that is not known."""
+    if "settled" not in cells:
+        return pd.Series(False, index=cells.index)
+    return cells["settled"].map(lambda settled: settled is False or settled == 0).astype(bool)
 
 
 def on_curve(table: pd.DataFrame) -> pd.DataFrame:

@@ -133,11 +133,9 @@ def _sibling(
     for name in sorted(files):
         if training_part(_stem(name)) == training and (source := _sound(result, name, storage, files)):
             return source
-    for other, run in tracked.items():
-        if training_part(other) == training and run.outcome is Outcome.FINISHED:
-            if source := _fetched(other, run, storage, fetch):
-                return source
-    return None
+    siblings = {other: run for other, run in tracked.items() if training_part(other) == training}
+    fetched = (_fetched(o, run, storage, fetch) for o, run in siblings.items() if run.outcome is Outcome.FINISHED)
+    return next(filter(None, fetched), None)
 
 
 def _sound(result: Survey, name: str, storage: Storage, files: set[str]) -> str | None:

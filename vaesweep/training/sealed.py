@@ -1,8 +1,8 @@
 """Files that prove themselves: safetensors with JSON about them and a digest over all of it, read by parsing only.
 
-    header  {"vaesweep": JSON about the file, its format and its name in it; "digest": SHA-256}, tensors
+    header  {"vaesweep": JSON about the file, with its format, its name and its digest}, tensors
 
-The digest is over the JSON and over every tensor's name, type, shape and bytes, so that a changed bit of a weight or a
+The digest is over the rest of the JSON and over every tensor's name, type, shape and bytes, so that a changed bit of a weight or a
 changed digit of a metric is noticed. What a file says of its name is compared to the name that it was found under.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from vaesweep.errors import UserError
 
-ABOUT, DIGEST = "vaesweep", "digest"  # keys of the header's metadata
+ABOUT, DIGEST = "vaesweep", "digest"  # keys of the header's metadata, and of the JSON there
 LARGEST_HEADER = 1 << 26  # bytes; a damaged length asks for more
 UNSEALED = 1  # the format of release 0.1, which had no digest
 UNREADABLE = (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError, SafetensorError)
@@ -38,9 +38,8 @@ class NewerFile(UserError):
 
 def seal(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> bytes:
     """The content of a file; `about` has its `format`, a number."""
-    text = json.dumps(about)
     kept = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    return safetensors.torch.save(kept, {ABOUT: text, DIGEST: digest(text, kept)})
+    return safetensors.torch.save(kept, {ABOUT: json.dumps({**about, DIGEST: digest(about, kept)})})
 
 
 def unseal(data: bytes, where: str, formats: Sequence[int]) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -50,12 +49,12 @@ def unseal(data: bytes, where: str, formats: Sequence[int]) -> tuple[dict[str, A
     is beyond `formats`. Files of formats that had no digest are read without that check.
     """
     about = header(data, where, formats)
+    written = about.pop(DIGEST, None)
     try:
-        metadata = _metadata(data)
         tensors = safetensors.torch.load(data)
     except UNREADABLE as error:
         raise _damaged(where) from error
-    if DIGEST in metadata and metadata[DIGEST] != digest(metadata[ABOUT], tensors):
+    if written is not None and written != digest(about, tensors):
         raise DamagedFile(f"{where} is damaged: its content is not what was written")
     return about, tensors
 
@@ -66,10 +65,9 @@ def header(data: bytes, where: str, formats: Sequence[int]) -> dict[str, Any]:
     Raises `DamagedFile` and `NewerFile` as `unseal` does.
     """
     try:
-        metadata = _metadata(data)
-        about = dict(json.loads(metadata[ABOUT]))
+        about = dict(json.loads(_metadata(data)[ABOUT]))
         number = about["format"]
-        if not isinstance(number, int) or (number != UNSEALED and DIGEST not in metadata):
+        if not isinstance(number, int) or (number != UNSEALED and DIGEST not in about):
             raise ValueError("no digest")
     except UNREADABLE as error:
         raise _damaged(where) from error
@@ -81,9 +79,9 @@ def header(data: bytes, where: str, formats: Sequence[int]) -> dict[str, Any]:
     return about
 
 
-def digest(about: str, tensors: Mapping[str, Tensor]) -> str:
-    """The SHA-256 of the JSON and of every tensor's name, type, shape and bytes, in hex digits."""
-    hashed = hashlib.sha256(about.encode())
+def digest(about: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of what a file says of itself and of every tensor's name, type, shape and bytes, in hex digits."""
+    hashed = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name in sorted(tensors):
         value = tensors[name]
         hashed.update(f"\0{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())

@@ -180,7 +180,7 @@ def test_a_steps_arithmetic_is_the_models_own() -> None:
 @pytest.mark.parametrize("size", [smoke, laptop, paper])
 @pytest.mark.parametrize("depth", [CONTINUOUS | {"evaluation.steps": STEPS}, ODE_LIKE, BLOCKS])
 def test_every_preset_of_every_kind_can_be_trained(data: str, size: Any, depth: Any) -> None:
-    config = build(HierarchyCell, combine(WARM_UP, size(data), depth))
+    config = build(HierarchyCell, combine(WARM_UP, size(data), depth, {"rates.total.share": 0.25}))
     FAMILY.check(config)
     assert config.model.observation == ("bernoulli" if "mnist" in data else "gaussian")
     assert all(config.free_nats[name].nats == 1 for name in config.free_nats)

@@ -44,7 +44,7 @@ def cell(request: pytest.FixtureRequest, data: DataSet, recorder: Any) -> Finish
     problem = family("pvae").problem(config, data, torch.device("cpu"))
     listener = recorder()
     train_pack(problem, [config], start_state(problem, [config], ["abc"]), listener)
-    content = finished.to_bytes(listener.results["abc"], "pvae", config.model_dump(mode="json"))
+    content = finished.to_bytes(finished.of_result(listener.results["abc"], "pvae", config.model_dump(mode="json"), {}))
     return finished.from_bytes(content, "abc")
 
 

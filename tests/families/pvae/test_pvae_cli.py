@@ -52,7 +52,7 @@ def trained(cell: str, rules: list[str], listener: Any) -> bytes:
     config = own.config.model_validate(CONFIG | {"acquisition": CONFIG["acquisition"] | {"rules": rules}})
     problem = own.problem(config, own.example(), torch.device("cpu"))
     train_pack(problem, [config], start_state(problem, [config], [cell]), listener)
-    return finished.to_bytes(listener.results[cell], "pvae", config.model_dump(mode="json"))
+    return finished.to_bytes(finished.of_result(listener.results[cell], "pvae", config.model_dump(mode="json"), {}))
 
 
 @pytest.fixture

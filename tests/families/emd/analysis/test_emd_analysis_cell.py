@@ -49,7 +49,7 @@ class Keeper:
     def checkpoint(self, *_: object) -> None: ...
 
     def finished(self, result: Any) -> None:
-        self.file = finished.to_bytes(result, "emd", self.config.model_dump(mode="json"))
+        self.file = finished.to_bytes(finished.of_result(result, "emd", self.config.model_dump(mode="json"), {}))
 
 
 def train(data: DataSet, cell: str, **model: Any) -> bytes:

@@ -96,7 +96,9 @@ def test_conditions_can_be_chosen() -> None:
 def test_data_travel_and_are_known_by_their_fingerprint() -> None:
     data = load("pulses", rows=FEW)
     assert (
-        pickle.loads(pickle.dumps(data)).fingerprint() == data.fingerprint() == load("pulses", rows=FEW).fingerprint()
+        pickle.loads(pickle.dumps(data)).fingerprints()
+        == data.fingerprints()
+        == load("pulses", rows=FEW).fingerprints()
     )
     others = [
         load("pulses:conditions=none", rows=FEW),
@@ -105,7 +107,9 @@ def test_data_travel_and_are_known_by_their_fingerprint() -> None:
         load("pulses", rows=FEW, training=TRAINING.model_copy(update={"overtone_decay": 0.5})),
     ]
     for one, other in itertools.combinations([data, *others], 2):
-        assert one.fingerprint() != other.fingerprint()
+        assert one.fingerprints() != other.fingerprints()
+    assert others[0].fingerprint() == data.fingerprint(), "shifted conditions are not trained on"
+    assert all(other.fingerprint() != data.fingerprint() for other in others[1:])
 
 
 def test_the_summary_names_every_domain_and_its_rows() -> None:

@@ -55,7 +55,7 @@ class Keeper:
     def checkpoint(self, *_: object) -> None: ...
 
     def finished(self, result: Any) -> None:
-        self.file = finished.to_bytes(result, "hvae", self.config.model_dump(mode="json"))
+        self.file = finished.to_bytes(finished.of_result(result, "hvae", self.config.model_dump(mode="json"), {}))
 
 
 def config_of(kind: str) -> HierarchyCell:

@@ -54,7 +54,7 @@ class Keeper:
     def checkpoint(self, *_: object) -> None: ...
 
     def finished(self, result: Any) -> None:
-        self.file = finished.to_bytes(result, "pvae", self.config.model_dump(mode="json"))
+        self.file = finished.to_bytes(finished.of_result(result, "pvae", self.config.model_dump(mode="json"), {}))
 
 
 def train(data: DataSet, steps: int, **model: Any) -> bytes:

@@ -41,7 +41,7 @@ class Keeper:
 
     def finished(self, result: Any) -> None:
         config = self.configs[result.cell].model_dump(mode="json")
-        self.files[result.cell] = finished.to_bytes(result, "pvae", config)
+        self.files[result.cell] = finished.to_bytes(finished.of_result(result, "pvae", config, {}))
 
 
 def trained(data: DataSet, seeds: tuple[int, ...], hidden: int = 8) -> list[FinishedCell]:

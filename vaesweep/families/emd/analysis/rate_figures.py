@@ -15,11 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from vaesweep.analysis.curves import CURVE
-from vaesweep.analysis.figures import REFERENCE, Style, draw_dots, draw_line, marked, ordinary_range
+from vaesweep.analysis.figures import REFERENCE, Style, draw_dots, draw_line, marked, open_label, ordinary_range
 from vaesweep.analysis.groups import REGIME
 from vaesweep.analysis.intervals import Interval
 from vaesweep.analysis.metric_curves import OPTIMUM, VALUE, Metric, part
 from vaesweep.analysis.style import BLACK, GREEN, LABEL, RED, TICK, page, save
+from vaesweep.analysis.table import is_open
 from vaesweep.data.domains import Role
 from vaesweep.families.emd.analysis.curves import (
     AXIS,
@@ -177,13 +178,13 @@ def _notes(curves: SeparationCurves) -> Iterable[Line2D]:
     yield Line2D([], [], marker="*", label="optimum", **marked("#999999", 13))
     if curves.curve["low"].notna().any():
         yield Line2D([], [], color="#999999", alpha=0.4, lw=9, label="95 % interval over seeds")
-    if (curves.cells.variational["saturated"] != "").any():
+    if is_open(curves.cells.variational).any():
         hollow: dict[str, Any] = {
             "linestyle": "none",
             "markerfacecolor": "none",
             "markeredgecolor": "#666666",
             "marker": "o",
         }
-        yield Line2D([], [], markersize=6, label="target out of reach", **hollow)
+        yield Line2D([], [], markersize=6, label=open_label(curves.cells.variational), **hollow)
     for regime in dict.fromkeys(curves.cells.deterministic[REGIME]):
         yield Line2D([], [], color="#666666", linestyle=REFERENCE, lw=1.8, label=f"{regime or 'deterministic'} twin")
