@@ -220,6 +220,24 @@ def test_a_population_more_is_evaluated_and_trains_nothing(tracked: str, tmp_pat
     assert len(session().survey.done) == 3, "and less data are asked for again"
 
 
+def test_what_is_evaluated_later_is_what_would_have_been_evaluated_at_once(tracked: str, tmp_path: Path) -> None:
+    spec = f"synthetic,unseen={population(tmp_path / 'more.csv')}"
+    train(session())
+    train(session(data=spec))
+    train(session(data=spec, storage="at_once"))
+    later, at_once = session(data=spec), session(data=spec, storage="at_once")
+    for cell in later.cells:
+        one, other = (
+            finished.from_bytes(made.storage.read(finished_name(cell.identity)), cell.identity)
+            for made in (later, at_once)
+        )
+        assert one.domains == other.domains
+        assert one.metrics.keys() == other.metrics.keys()
+        assert any(name.startswith("more/") for name in one.metrics)
+        for name, value in one.metrics.items():  # a stack of other cells may round otherwise
+            assert value == pytest.approx(other.metrics[name], rel=1e-5, abs=1e-5), name
+
+
 def hand_over_collected(made: Session) -> int:
     """What the driver does with cells that workers have evaluated."""
     tracker, parent = made.tracker(made.plan(1))

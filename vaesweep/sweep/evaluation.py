@@ -16,7 +16,7 @@ from vaesweep.training.evaluate import final_uses
 from vaesweep.training.finished import FinishedCell
 from vaesweep.training.problem import Problem
 from vaesweep.training.sealed import DamagedFile
-from vaesweep.training.stack import Stack, joined
+from vaesweep.training.stack import Stack, joined, layout_of
 from vaesweep.training.world import World
 
 EVALUATED_TOGETHER = 16  # cells that are evaluated as one stack, at most
@@ -53,8 +53,10 @@ class Evaluation:
     def _evaluate(self, problem: Problem, cells: Sequence[str]) -> Iterator[FinishedCell]:
         assert self.job.sources is not None
         sources = [self._read(self.job.sources[cell], cell) for cell in cells]
-        flat = torch.stack([joined([w[None] for w in source.weights.values()])[0] for source in sources])
-        stack = Stack(problem.build(), flat.to(self.device))
+        model = problem.build()
+        names = [name for name, _ in layout_of(model)]  # a file keeps no order
+        flat = torch.cat([joined([source.weights[name][None] for name in names]) for source in sources])
+        stack = Stack(model, flat.to(self.device))
         lacking = {d for source, cell in zip(sources, cells, strict=True) for d in self._lacking(source, cell)}
         domains = [domain for domain in problem.domains if domain in lacking]
         chunk = next(iter(self.configs.values())).training.batch_size
