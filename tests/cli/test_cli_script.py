@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from vaesweep.cli import main as vaesweep_command
+from vaesweep.families.pvae.data.audiograms import COLUMNS
 
 FILES = ["cells.csv", "curve.csv", "gap.csv", "rd_curve.png"]
 
@@ -149,6 +150,25 @@ def test_the_curve_is_redrawn_from_mlflow_alone(swept: Any) -> None:
     assert sorted(file.name for file in (swept.folder / "redrawn").iterdir()) == FILES
     for name in FILES[:3]:
         assert (swept.folder / "redrawn" / name).read_bytes() == (out / name).read_bytes()
+
+
+def test_a_population_more_is_evaluated_and_trains_nothing(swept: Any) -> None:
+    runs, points, cells = swept.runs(), set(swept.points()), swept.finished()
+    rows = [",".join(COLUMNS), *(",".join(str(10 + (row * column) % 50) for column in range(15)) for row in range(20))]
+    (swept.folder / "more.csv").write_text("\n".join(rows))
+    done = swept.run(
+        "--data", "synthetic,unseen=more.csv", "--out", "wider", "--storage", "results/rd_curve_pvae/cells"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "4 cells, 0 done, none to train, 4 to evaluate only" in done.stdout
+    assert swept.runs() == runs
+    assert swept.finished() == cells
+    added = [point for point in swept.points() if point not in points]
+    assert added
+    assert {key.rpartition("/")[0] for _, key, _ in added} == {"test/more"}
+    assert len(swept.points()) == len(set(swept.points()))
+    with (swept.folder / "wider" / "cells.csv").open() as file:
+        assert Counter(row["domain"] for row in csv.DictReader(file))["more"] == 4
 
 
 def test_an_unknown_experiment_is_refused_with_the_nearest(swept: Any) -> None:

@@ -194,13 +194,25 @@ def test_a_cell_that_cannot_be_trained_is_named_with_its_cause_and_the_others_fi
     assert_complete(command, undisturbed)
 
 
-def test_a_damaged_checkpoint_is_refused_in_one_line_before_anything_starts(command: Any) -> None:
+def test_a_damaged_checkpoint_is_set_aside_with_a_line_and_the_sweep_arrives(command: Any, undisturbed: bytes) -> None:
     folder = command.folder / "results" / "rd_curve_pvae" / "cells" / "checkpoints"
     folder.mkdir(parents=True)
     (folder / "0123-300.safetensors").write_bytes(b"something else altogether")
     done = end(begin(command))
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if "set aside" in line]
     assert f"{folder}/0123-300.safetensors" in line
-    assert "delete it" in line
-    assert list(command.ray.iterdir()) == []
+    assert_complete(command, undisturbed)
+    assert len(list(folder.glob("*.damaged"))) == 1
+
+
+def test_a_second_driver_on_the_same_cells_is_refused_and_the_first_goes_on(command: Any, undisturbed: bytes) -> None:
+    first = begin(command)
+    wait(first, command.checkpoints)
+    second = end(begin(command))
+    assert second.returncode == 2
+    (line,) = second.stderr.splitlines()
+    assert f"are being trained by process {first.pid} " in line
+    done = end(first)
+    assert done.returncode == 0, done.stderr
+    assert_complete(command, undisturbed)

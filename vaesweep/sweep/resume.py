@@ -21,6 +21,8 @@ def check_finished(storage: Storage, cells: Iterable[str]) -> tuple[list[str], l
     ended, notes = [], []
     for cell in cells:
         name = finished_name(cell)
+        if not storage.exists(name):
+            continue
         try:
             finished.from_bytes(storage.read(name), f"{storage.uri}/{name}", cell)
         except FileNotFoundError:

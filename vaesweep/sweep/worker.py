@@ -4,6 +4,7 @@ checkpoints, by cell ──► groups of equal step ──► train_pack ──�
 """
 
 import contextlib
+import errno
 import gc
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ from vaesweep.training.loop import CellResult, continued_state, start_state, tra
 from vaesweep.training.state import PackState
 from vaesweep.training.world import World, current_world
 
+PERMANENT = {errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS}  # no pause mends these
 WRITE_PAUSES = (1.0, 5.0, 30.0)  # seconds between attempts to write a finished file
 REPORT_SECONDS = 1.0  # the least between two events of a pack that trains in one process
 
@@ -176,6 +178,8 @@ class _PackWriter:
                 self._storage.write(name, data)
                 return
             except OSError as error:
+                if error.errno in PERMANENT:
+                    raise
                 self._event.notes.append(f"{name} cannot be written ({error}): tried again in {pause:g} s")
                 self._report_event()
                 time.sleep(pause)
