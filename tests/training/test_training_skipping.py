@@ -14,8 +14,9 @@ from vaesweep.training import adam, finished
 from vaesweep.training.batch_order import NOISE, generator
 from vaesweep.training.loop import CellResult, Listener, RunningPack, start_state, train_pack
 from vaesweep.training.problem import Problem
+from vaesweep.training.sealed import header
 from vaesweep.training.skipping import NOT_FINITE, Skipping, hold
-from vaesweep.training.state import PackState, header, merge
+from vaesweep.training.state import FORMATS, PackState, merge
 from vaesweep.training.world import World
 
 CPU = torch.device("cpu")
@@ -277,7 +278,7 @@ def test_the_finished_file_says_why_and_one_of_an_earlier_version_has_one_cause_
     for name, result in kept.results.items():
         data = finished.to_bytes(finished.of_result(result, "pvae", cells[name].model_dump(mode="json"), {}))
         assert finished.from_bytes(data, "here").cause == result.cause
-        about = header(data, "here")
+        about = header(data, "here", FORMATS)
         about.pop("cause")
         old = safetensors.torch.save(safetensors.torch.load(data), {"vaesweep": json.dumps(about)})
         assert finished.from_bytes(old, "here").cause == (f"step 14: {NOT_FINITE}" if name == "short" else None)
