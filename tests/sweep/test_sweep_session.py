@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from mlflow.tracking import MlflowClient
+from packs import newer
 from rich.console import Console
 
 import vaesweep
@@ -165,8 +166,8 @@ def test_a_damaged_finished_file_is_set_aside_and_its_cell_is_left_to_train(
 def test_a_file_of_a_newer_version_stops_its_own_cell_and_is_left_alone(tmp_path: Path, tracked: str) -> None:
     train(session())
     file = min((tmp_path / "results" / "cells" / "finished").iterdir())
-    newer = file.read_bytes().replace(b'\\"format\\": 2', b'\\"format\\": 9')
-    file.write_bytes(newer)
+    content = newer(file.read_bytes())
+    file.write_bytes(content)
     later = session()
     plan = later.plan(1)
     assert plan.left() == 0
@@ -174,7 +175,7 @@ def test_a_file_of_a_newer_version_stops_its_own_cell_and_is_left_alone(tmp_path
     assert cell == file.stem
     assert "use the version that wrote it" in reason
     assert len(later.survey.recovered) == 2
-    assert file.read_bytes() == newer
+    assert file.read_bytes() == content
 
 
 # --- what has been trained stays trained ------------------------------------------------------------------------

@@ -93,3 +93,13 @@ def test_a_newer_file_is_left_to_the_version_that_wrote_it() -> None:
     with pytest.raises(NewerFile, match="use the version that wrote it") as refusal:
         unseal(seal(ABOUT | {"format": 3}, TENSORS), "here", (1, 2))
     assert "delete" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("number", [3, 6, 22])
+def test_a_damaged_number_of_the_format_is_not_a_newer_version(number: int) -> None:
+    old, new = b'\\"format\\": 2,', f'\\"format\\": {number},'.encode()
+    damaged = FILE.replace(old, new)
+    length = int.from_bytes(damaged[:8], "little") + len(new) - len(old)
+    damaged = length.to_bytes(8, "little") + damaged[8:]
+    with pytest.raises(DamagedFile):
+        unseal(damaged, "here", (1, 2))

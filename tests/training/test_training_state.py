@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 
 from vaesweep.errors import UserError
-from vaesweep.training.sealed import header
+from vaesweep.training.sealed import header, seal, unseal
 from vaesweep.training.state import FORMATS, PackState, merge
 
 LAYOUT = (("layer.weight", (2, 3)), ("layer.bias", (2,)), ("scale", ()))
@@ -146,8 +146,8 @@ def test_what_is_no_checkpoint_is_refused(data: bytes) -> None:
 
 
 def test_another_format_names_both_numbers() -> None:
-    future = made_up().to_bytes().replace(b'\\"format\\": 2', b'\\"format\\": 9')
-    assert "format 9, this vaesweep reads up to 2" in refusal(future)
+    about, tensors = unseal(made_up().to_bytes(), "here", FORMATS)
+    assert "format 9, this vaesweep reads up to 2" in refusal(seal({**about, "format": 9}, tensors))
 
 
 def test_a_damaged_header_is_refused_or_read_but_never_anything_else() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from vaesweep.sweep.storage import CHECKPOINTS, Storage, finished_name
 from vaesweep.training import finished
-from vaesweep.training.sealed import LARGEST_HEADER, DamagedFile, NewerFile, header
+from vaesweep.training.sealed import LARGEST_HEADER, DamagedFile, NewerFile, header, unseal
 from vaesweep.training.state import FORMATS, PackState, check_name, merge
 
 REPLACED_RETRIES = 8  # a second each
@@ -98,12 +98,18 @@ def cells_of_newer_checkpoints(storage: Storage) -> dict[str, str]:
     """Cells that a newer version of vaesweep has begun, by cell the line that says so: only that one can go on."""
     cells: dict[str, str] = {}
     for name in storage.names(CHECKPOINTS):
+        where = f"{storage.uri}/{name}"
         try:
             length = min(int.from_bytes(storage.read(name, 8), "little"), LARGEST_HEADER)
-            header(storage.read(name, 8 + length), f"{storage.uri}/{name}", FORMATS)
-        except NewerFile as error:
-            listed = error.about.get("cells")
-            cells |= dict.fromkeys(map(str, listed), str(error)) if isinstance(listed, list) else {}
+            header(storage.read(name, 8 + length), where, FORMATS)
+        except NewerFile:
+            try:
+                unseal(storage.read(name), where, FORMATS)  # the whole file tells a newer one from a damaged number
+            except NewerFile as error:
+                listed = error.about.get("cells")
+                cells |= dict.fromkeys(map(str, listed), str(error)) if isinstance(listed, list) else {}
+            except DamagedFile:
+                storage.set_aside(name)
         except (DamagedFile, FileNotFoundError):
             continue
     return cells
