@@ -299,7 +299,7 @@ def test_a_checkpoint_of_a_newer_version_is_left_alone_and_its_cells_are_named(
     (name,) = storage.names(CHECKPOINTS)
     content = newer(storage.read(name))
     storage.write(name, content)
-    newer_cells = cells_of_newer_checkpoints(storage)
+    newer_cells = cells_of_newer_checkpoints(storage, [])
     assert newer_cells.keys() == {cell.identity for cell in cells[:2]}
     assert all("has format 9" in reason and "delete" not in reason for reason in newer_cells.values())
     assert latest_states(storage, [cell.identity for cell in cells]) == ([], [])

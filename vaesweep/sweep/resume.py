@@ -82,11 +82,8 @@ def resumed(fresh: PackState, states: Sequence[PackState]) -> Iterator[PackState
 
 def checkpoint_header(storage: Storage, name: str, notes: list[str]) -> dict[str, Any]:
     """A checkpoint's header, without its tensors: empty of a newer one, and of a damaged one, which is set aside."""
-    length = min(int.from_bytes(storage.read(name, 8), "little"), LARGEST_HEADER)
     try:
-        about = header(storage.read(name, 8 + length), f"{storage.uri}/{name}", FORMATS)
-        check_name(about, f"{storage.uri}/{name}", name)
-        return about if {"cells", "step"} <= about.keys() else {}
+        return _header(storage, name)
     except DamagedFile as error:
         notes.append(f"{error}; it is set aside as {storage.set_aside(name)}")
     except NewerFile:
@@ -94,22 +91,33 @@ def checkpoint_header(storage: Storage, name: str, notes: list[str]) -> dict[str
     return {}
 
 
-def cells_of_newer_checkpoints(storage: Storage) -> dict[str, str]:
-    """Cells that a newer version of vaesweep has begun, by cell the line that says so: only that one can go on."""
+def _header(storage: Storage, name: str) -> dict[str, Any]:
+    length = min(int.from_bytes(storage.read(name, 8), "little"), LARGEST_HEADER)
+    about = header(storage.read(name, 8 + length), f"{storage.uri}/{name}", FORMATS)
+    check_name(about, f"{storage.uri}/{name}", name)
+    if not {"cells", "step"} <= about.keys():
+        raise DamagedFile(f"{storage.uri}/{name} is not a checkpoint")
+    return about
+
+
+def cells_of_newer_checkpoints(storage: Storage, notes: list[str]) -> dict[str, str]:
+    """Cells that a newer version of vaesweep has begun, by cell the line that says so: only that one can go on.
+
+    A damaged checkpoint that only seems newer is set aside, with a note.
+    """
     cells: dict[str, str] = {}
     for name in storage.names(CHECKPOINTS):
         where = f"{storage.uri}/{name}"
         try:
-            length = min(int.from_bytes(storage.read(name, 8), "little"), LARGEST_HEADER)
-            header(storage.read(name, 8 + length), where, FORMATS)
+            _header(storage, name)
         except NewerFile:
             try:
                 unseal(storage.read(name), where, FORMATS)  # the whole file tells a newer one from a damaged number
             except NewerFile as error:
                 listed = error.about.get("cells")
                 cells |= dict.fromkeys(map(str, listed), str(error)) if isinstance(listed, list) else {}
-            except DamagedFile:
-                storage.set_aside(name)
+            except DamagedFile as error:
+                notes.append(f"{error}; it is set aside as {storage.set_aside(name)}")
         except (DamagedFile, FileNotFoundError):
             continue
     return cells
@@ -117,9 +125,11 @@ def cells_of_newer_checkpoints(storage: Storage) -> dict[str, str]:
 
 def begun_cells(storage: Storage) -> set[str]:
     """Cells of which there is a sound checkpoint."""
-    notes: list[str] = []
-    headers = (checkpoint_header(storage, name, notes) for name in storage.names(CHECKPOINTS))
-    return {str(cell) for about in headers for cell in about.get("cells", ())}
+    cells: set[str] = set()
+    for name in storage.names(CHECKPOINTS):
+        with contextlib.suppress(DamagedFile, NewerFile, FileNotFoundError):  # which others tell of
+            cells |= {str(cell) for cell in _header(storage, name)["cells"]}
+    return cells
 
 
 def drop_spent_checkpoints(storage: Storage) -> list[str]:

@@ -65,7 +65,7 @@ def survey(
     """
     result = Survey()
     files = set(storage.names(FINISHED))
-    newer = cells_of_newer_checkpoints(storage)
+    newer = cells_of_newer_checkpoints(storage, result.notes)
     for cell in cells:
         name, run = cell.identity, tracked.get(cell.identity)
         if run is not None and run.outcome is Outcome.DIVERGED:
