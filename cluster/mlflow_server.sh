@@ -15,9 +15,10 @@ mkdir -p "$folder"
 folder="$(cd "$folder" && pwd)"
 
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
+# By the environment: all users of a machine may read its command lines, and a URI may hold a password.
+export MLFLOW_BACKEND_STORE_URI="${MLFLOW_BACKEND_STORE_URI:-sqlite:///$folder/mlflow.db}"
+export MLFLOW_ARTIFACTS_DESTINATION="${MLFLOW_ARTIFACTS_DESTINATION:-$folder/artifacts}"
 exec mlflow server \
     --workers 1 \
     --host "${MLFLOW_HOST:-127.0.0.1}" \
-    --port "${MLFLOW_PORT:-5000}" \
-    --backend-store-uri "${MLFLOW_BACKEND_STORE_URI:-sqlite:///$folder/mlflow.db}" \
-    --artifacts-destination "${MLFLOW_ARTIFACTS_DESTINATION:-$folder/artifacts}"
+    --port "${MLFLOW_PORT:-5000}"

@@ -20,6 +20,8 @@ from vaesweep.packing import leaves
 from vaesweep.sweep import tracking
 from vaesweep.sweep.cells import Cell
 from vaesweep.sweep.plan import make_plan
+from vaesweep.sweep.storage import Storage
+from vaesweep.sweep.survey import survey
 from vaesweep.sweep.tracking import Store, Tracker, TrackingError
 from vaesweep.training.finished import FinishedCell
 from vaesweep.training.skipping import NOT_FINITE
@@ -78,6 +80,12 @@ class Experiment:
     def run(self, cell: str) -> Any:
         (found,) = [run for run in self.runs() if run.data.tags[Tag.CELL] == cell]
         return found
+
+
+@pytest.fixture(autouse=True)
+def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last attempt of a tracker ends at once where the store fails for good."""
+    monkeypatch.setattr(tracking, "LAST_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -285,13 +293,16 @@ def test_a_failed_cell_says_why_and_keeps_its_points(experiment: Experiment) -> 
     assert len(experiment.points(NAMES[0])) == 1
 
 
-def test_the_next_plan_tries_failed_cells_again_and_leaves_finished_and_diverged_ones(experiment: Experiment) -> None:
+def test_the_next_plan_tries_failed_cells_again_and_leaves_finished_and_diverged_ones(
+    experiment: Experiment, tmp_path: Path
+) -> None:
     with experiment.tracker() as tracker:
         tracker.ended(ended(NAMES[0]), FILE)
         tracker.ended(ended(NAMES[1], diverged=5), FILE)
         tracker.failed(NAMES[2], "its process was killed")
-    outcomes = {cell: known.outcome for cell, known in experiment.store().cells().items()}
-    plan = make_plan(CELLS, outcomes, None, 2)
+    storage = Storage(str(tmp_path))
+    known = survey(CELLS, experiment.store().cells(), storage, {}, lambda run: None)
+    plan = make_plan(CELLS, known.done, known.sources, known.blocked, None, 2)
     assert plan.done == {NAMES[0], NAMES[1]}
     assert [cell.identity for pack in plan.packs for cell in pack.cells] == [NAMES[2]]
 
@@ -318,13 +329,14 @@ def test_an_interruption_ends_only_the_runs_that_are_open(experiment: Experiment
     assert len(experiment.points(NAMES[2])) == 1
 
 
-def test_an_interrupted_cell_is_taken_up_by_the_next_plan(experiment: Experiment) -> None:
+def test_an_interrupted_cell_is_taken_up_by_the_next_plan(experiment: Experiment, tmp_path: Path) -> None:
     with experiment.tracker() as tracker:
         tell(tracker, 10)
         tracker.interrupted()
     outcomes = {cell: known.outcome for cell, known in experiment.store().cells().items()}
     assert outcomes == dict.fromkeys(NAMES)
-    assert make_plan(CELLS, outcomes, None, 1).left() == 3
+    known = survey(CELLS, experiment.store().cells(), Storage(str(tmp_path)), {}, lambda run: None)
+    assert make_plan(CELLS, known.done, known.sources, known.blocked, None, 1).left() == 3
 
 
 # The sweep's own run

@@ -15,17 +15,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pandas as pd
-from mlflow import MlflowClient
+from mlflow import MlflowClient, get_tracking_uri
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from vaesweep.data.domains import Role
 from vaesweep.errors import UserError
+from vaesweep.store_access import StoreFile, first_answer, refuse_local_artifacts, store_file
+from vaesweep.uris import sqlite_file
 from vaesweep.vocabulary import RECORD_DIGEST, SWEEP_FILE, RunKind, Tag, record_digest, runs_by_cell, split_final
 
 PAGE = 1000
 MISSING = "missing"  # outcome of a cell that was never started
 RUNNING = "running"  # outcome of a cell that has not ended
+SETTLED_METRIC = "train/settled"  # at the last evaluation
 INFINITE = 1e308  # MLflow stores infinity as 1.8e308
 TARGET = re.compile(r"rates\.(?P<rate>.+)\.target")
 
@@ -76,7 +79,8 @@ class Runs:
 
     `run_id` is the parent run's, `run_ids` maps a cell to its own. `cells` has one row a listed cell: cell, outcome
     (finished, diverged, failed, running or missing), cause, saturated (names of the rates whose target was out of
-    reach), and a column for every axis, every target and the seed. `finals` has one row a final number: cell, domain,
+    reach), settled (whether the rate controls were at the last evaluation, None where there was none), and a column for
+    every axis, every target and the seed. `finals` has one row a final number: cell, domain,
     metric, value.
     """
 
@@ -111,18 +115,35 @@ def read(experiment: str, tracking_uri: str | None = None, sweep: str | None = N
 def log_files(run_id: str, paths: Iterable[Path], tracking_uri: str | None = None, folder: str | None = None) -> None:
     """Log files as artifacts of a run, in a `folder` of its artifacts, or at their top."""
     client = client_of(tracking_uri)
+    refuse_local_artifacts(client.tracking_uri, client.get_run(run_id).info.artifact_uri, f"run {run_id}")
     for path in paths:
         client.log_artifact(run_id, str(path), folder)
 
 
 def client_of(tracking_uri: str | None) -> MlflowClient:
-    """An MLflow client that logs warnings only. A missing SQLite file is refused, since MLflow would create one."""
+    """An MLflow client of a store that answers, which logs warnings only.
+
+    Raises `UserError` where it does not. A missing SQLite file is refused, since MLflow would create one.
+    """
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    file = (tracking_uri or "").removeprefix("sqlite:///")
-    if file != (tracking_uri or "") and not Path(file).is_file():
+    logging.getLogger("urllib3").setLevel(logging.ERROR)  # not of each request that is repeated
+    uri = tracking_uri or get_tracking_uri()
+    if (file := sqlite_file(uri)) and store_file(uri) is not StoreFile.COMPLETE:
         raise UserError(f"there is no tracking store {file}; run a sweep first, or name another store by its URI")
-    return MlflowClient(tracking_uri)
+
+    def connected() -> MlflowClient:
+        client = MlflowClient(uri)
+        client.search_experiments(max_results=1)
+        return client
+
+    return first_answer(uri, connected, lambda: _connect(uri))
+
+
+def _connect(uri: str) -> None:
+    from mlflow.store.db.utils import create_sqlalchemy_engine  # takes a second to import
+
+    create_sqlalchemy_engine(uri).connect().close()
 
 
 class _Page(Protocol):
@@ -207,12 +228,14 @@ def _cells_frame(record: SweepRecord, cell_runs: dict[str, Run]) -> pd.DataFrame
 def _cell_row(cell: str, values: dict[str, Any], run: Run | None) -> dict[str, Any]:
     tags = run.data.tags if run else {}
     params = run.data.params if run else {}
+    metrics = run.data.metrics if run else {}
     constants = {key: value for key, value in params.items() if key == "seed" or TARGET.fullmatch(key)}
     return {
         "cell": cell,
         "outcome": tags.get(Tag.OUTCOME, RUNNING if run else MISSING),
         "cause": tags.get(Tag.CAUSE, ""),
         "saturated": tags.get(Tag.SATURATED, ""),
+        "settled": bool(metrics[SETTLED_METRIC]) if SETTLED_METRIC in metrics else None,
         **constants,
         **{axis: json.dumps(value) if isinstance(value, list | dict) else value for axis, value in values.items()},
     }

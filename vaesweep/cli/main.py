@@ -5,11 +5,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import vaesweep
 from vaesweep.errors import UserError
 from vaesweep.family.registry import command_modules
+from vaesweep.store_access import StoreFile, store_file
+from vaesweep.uris import is_server, masked, sqlite_file
 from vaesweep.vocabulary import store_uri
 
 
@@ -19,7 +20,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         return int(arguments.act(arguments))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {masked(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -42,18 +43,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _ui(arguments: argparse.Namespace) -> int:
-    """Serve the MLflow UI until Ctrl-C: one worker, no job runner, which is ten times lighter than the default."""
+    """Serve the MLflow UI until Ctrl-C: one worker, no job runner, which is ten times lighter than the default.
+
+    The store's URI goes by the environment, since all users of a machine may read its command lines.
+    """
     uri = store_uri()
-    if uri.startswith(("http://", "https://")):
-        print(f"MLFLOW_TRACKING_URI names a server, which has its own UI: {uri}")
+    if is_server(uri):
+        print(f"MLFLOW_TRACKING_URI names a server, which has its own UI: {masked(uri)}")
         return 0
-    file = Path(uri.removeprefix("sqlite:///"))
-    if uri.startswith("sqlite:///") and not file.exists():
+    if (file := sqlite_file(uri)) and store_file(uri) is not StoreFile.COMPLETE:
         raise UserError(f"{file}: there is no tracking store here yet; run a sweep first, or change to its folder")
-    print(f"MLflow on {uri}: http://{arguments.host}:{arguments.port} (Ctrl-C ends it)")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
+    print(f"MLflow on {masked(uri)}: http://{arguments.host}:{arguments.port} (Ctrl-C ends it)", flush=True)
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     command += ["--host", arguments.host, "--port", str(arguments.port)]
-    return subprocess.call(command, env=os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+    own = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    return subprocess.call(command, env=os.environ | own)
 
 
 if __name__ == "__main__":

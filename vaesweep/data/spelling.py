@@ -28,7 +28,10 @@ def existing(path: str | Path) -> Path:
         location = Path(path).expanduser()
         if location.exists():
             return location
+        is_link = location.is_symlink()
         neighbours = [entry.name for entry in location.parent.iterdir()] if location.parent.is_dir() else []
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
+    if is_link:
+        raise UserError(f"{location}: a link that leads to no file or folder; name another one")
     raise UserError(f"{location}: no such file or folder{did_you_mean(location.name, neighbours)}")

@@ -17,15 +17,18 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from vaesweep.data.domains import DataSet
 from vaesweep.sweep.jobs import Event, PackJob
+from vaesweep.sweep.loopback import LoopbackTorchConfig
 from vaesweep.sweep.worker import run_job
 
 PACK = "pack"  # the one key of a trial's configuration: the pack's job and resources
+GIVEN_UP = "given_up"  # of that configuration: whether the pack is only ended, since it has failed too often
 EVENT = "event"  # the one key of a Tune result that is ours
-RETRIES = 3  # times that a pack whose process died is resumed from its checkpoint
 
 
 def train_alone(config: dict[str, Any], data: DataSet) -> None:
     """A Tune function that trains the pack in this process, on the GPU if the trial was given one."""
+    if config[PACK].get(GIVEN_UP):
+        return
     job = PackJob.from_json(config[PACK]["job"])
     device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
     run_job(job, data, lambda event: tune.report({EVENT: event.to_json()}), device)
@@ -34,11 +37,16 @@ def train_alone(config: dict[str, Any], data: DataSet) -> None:
 def train_on_workers(config: dict[str, Any], data: DataSet) -> None:
     """A Tune function that trains the pack on several Train workers, each with its share of every batch."""
     config = config[PACK]
+    if config.get(GIVEN_UP):
+        return
     gpus = config["gpus"]
+    backend = "nccl" if gpus else "gloo"
     TorchTrainer(
         _train_worker,
         train_loop_config={"job": config["job"], "data": ray.put(data)},
-        torch_config=TorchConfig(backend="nccl" if gpus else "gloo"),
+        torch_config=LoopbackTorchConfig(backend=backend, folder=config["scratch"])
+        if config["local"]
+        else TorchConfig(backend=backend),
         scaling_config=ray.train.ScalingConfig(
             num_workers=config["workers"], use_gpu=bool(gpus), resources_per_worker=config["per_worker"]
         ),
@@ -46,7 +54,7 @@ def train_on_workers(config: dict[str, Any], data: DataSet) -> None:
             name=tune.get_context().get_trial_id(),
             storage_path=config["scratch"],
             callbacks=[TuneReportCallback()],
-            failure_config=ray.train.FailureConfig(max_failures=RETRIES),
+            failure_config=ray.train.FailureConfig(max_failures=0),  # the trial fails, and is tried again by Tune
         ),
     ).fit()
 

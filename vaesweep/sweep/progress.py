@@ -60,7 +60,7 @@ class ProgressDisplay:
     def event(self, event: Event) -> None:
         """Show a worker's event."""
         for note in event.notes:
-            self._console.print(f"pack {self._numbers.get(event.pack, 0)}: {note}", highlight=False, soft_wrap=True)
+            self.note(event.pack, note)
         self._steps[event.pack] = max(event.step, self._steps.get(event.pack, 0))
         if event.points:
             before = event.points[0][0] - self._interval.get(event.pack, 0)
@@ -74,12 +74,16 @@ class ProgressDisplay:
         )
         self._log()
 
+    def note(self, pack: str, note: str) -> None:
+        """Print a line about a pack."""
+        self._console.print(f"pack {self._numbers.get(pack, 0)}: {note}", highlight=False, markup=False, soft_wrap=True)
+
     def ended(self, cell: str, cause: str | None = None) -> None:
         """Count a cell that has ended; it diverged where there is a `cause`, which is printed at once."""
         self._done += 1
         if cause is not None:
             self._diverged += 1
-            self._console.print(f"cell {cell} diverged: {cause}", highlight=False, soft_wrap=True)
+            self._console.print(f"cell {cell} diverged: {cause}", highlight=False, markup=False, soft_wrap=True)
         note = f"{self._diverged} diverged" if self._diverged else ""
         self._bars.update(self._cells, completed=self._done, note=note)
 
@@ -101,6 +105,7 @@ class ProgressDisplay:
         self._console.print(
             f"{duration(spent)}: {self._done}/{self._total} cells, {share:.0%} of the steps{left} ({notes})",
             highlight=False,
+            markup=False,
             soft_wrap=True,
         )
 

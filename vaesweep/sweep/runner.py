@@ -10,8 +10,12 @@ import os
 import signal
 import socket
 import tempfile
+import textwrap
+import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
@@ -25,17 +29,20 @@ from ray import tune
 
 from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
-from vaesweep.sweep.backends import EVENT, PACK, RETRIES, trainable, worker_environment
+from vaesweep.sweep import loopback
+from vaesweep.sweep.backends import EVENT, GIVEN_UP, PACK, trainable, worker_environment
 from vaesweep.sweep.cells import Pack
 from vaesweep.sweep.evaluation import evaluated_on
 from vaesweep.sweep.jobs import Event, PackJob
 from vaesweep.sweep.progress import ProgressDisplay
+from vaesweep.sweep.retries import Progress, Retries, saved_steps
 from vaesweep.sweep.session import Options
 from vaesweep.sweep.storage import Storage, finished_name
 from vaesweep.sweep.tracking import Tracker
 from vaesweep.training import finished
 from vaesweep.training.sealed import DamagedFile
 
+LOCAL = "local"  # Ray's address of a cluster that is started
 NO_CAUSE = "its worker process died without reporting an error"
 WAITING_BYTES = 2**28  # memory of a trial that builds a trainer and waits
 # Tune prints whole tracebacks of trials; we name each failed cell with its cause.
@@ -56,7 +63,8 @@ class Resources:
     @property
     def cluster(self) -> str | None:
         """Address of a running cluster, as given or from RAY_ADDRESS; `None` for a local Ray of this command's own."""
-        return self.address or os.environ.get("RAY_ADDRESS") or None
+        address = self.address or os.environ.get("RAY_ADDRESS")
+        return address if address and address != LOCAL else None
 
     def share(self, packs: int) -> float:
         """The part of a device, or of a machine's memory, that each of `packs` packs has that run at once."""
@@ -82,15 +90,16 @@ class Outcomes:
 @contextlib.contextmanager
 def connected(resources: Resources) -> Iterator[dict[str, float]]:
     """Context connected to the Ray cluster of `resources`, or to a local one that ends with it; gives CPUs and GPUs."""
-    environment = {"env_vars": worker_environment()}
-    common = {"runtime_env": environment, "log_to_driver": False, "logging_level": logging.ERROR}
+    environment = worker_environment() | ({} if resources.cluster else loopback.ENVIRONMENT)
+    common = {"runtime_env": {"env_vars": environment}, "log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if resources.cluster:
             _check_reachable(resources.cluster)
             ray.init(address=resources.cluster, **common)
         else:
-            cpus = local_cpus(resources.workers)
-            ray.init("local", num_cpus=cpus, include_dashboard=False, object_store_memory=OBJECT_STORE_BYTES, **common)
+            size = {"num_cpus": local_cpus(resources.workers), "object_store_memory": OBJECT_STORE_BYTES}
+            with loopback.on_loopback():
+                ray.init(LOCAL, include_dashboard=False, **size, **common)
     except (OSError, RuntimeError, ValueError) as error:
         where = "--address" if resources.address else "RAY_ADDRESS"
         reason = (
@@ -129,34 +138,37 @@ def run_packs(
     display: ProgressDisplay,
 ) -> Outcomes:
     """Train all packs and return when each has ended or failed for good, or when the user has pressed Ctrl-C."""
-    to_evaluate = {cell: job.domains for job in jobs if job.sources is not None for cell in job.configs}
-    callback = _EventCallback(storage, tracker, display, to_evaluate)
+    callback = _EventCallback(jobs, storage, tracker, display)
+    interrupted, causes, left = False, dict[str, str](), list(jobs)
     with tempfile.TemporaryDirectory(prefix="vaesweep-") as scratch:
         # Tune and Train keep files that are not used; on a cluster every node must reach them.
         ray_folder = f"{storage.uri}/ray" if resources.cluster else scratch
-        tuner = tune.Tuner(
-            _with_resources(resources, data),
-            param_space=_space(jobs, resources, ray_folder),
-            tune_config=tune.TuneConfig(max_concurrent_trials=slots),
-            run_config=tune.RunConfig(
-                name="packs",
-                storage_path=ray_folder,
-                callbacks=[callback],
-                verbose=0,
-                failure_config=tune.FailureConfig(RETRIES),
-            ),
-        )
-        interrupted, causes = False, {}
-        try:
-            with _terminate_as_interrupt():
-                causes = _causes(tuner.fit())
-        except KeyboardInterrupt:
-            interrupted = True
+        while left and not interrupted:
+            callback.not_started.clear()
+            tuner = tune.Tuner(
+                _with_resources(resources, data),
+                param_space=_space(left, resources, ray_folder),
+                tune_config=tune.TuneConfig(max_concurrent_trials=slots),
+                run_config=tune.RunConfig(
+                    name=f"packs-{uuid.uuid4().hex[:8]}",
+                    storage_path=ray_folder,
+                    callbacks=[callback],
+                    verbose=0,
+                    failure_config=tune.FailureConfig(-1),  # the callback counts
+                ),
+            )
+            try:
+                with _terminate_as_interrupt():
+                    causes |= _causes(tuner.fit())
+            except KeyboardInterrupt:
+                interrupted = True
+            left = [job for job in left if job.pack in callback.not_started]
     failed = {}
     for job in jobs:
         for cell in job.configs:
             if not callback.collect(cell) and not interrupted:
-                failed[cell] = callback.damaged.get(cell) or causes.get(job.pack, NO_CAUSE)
+                pack_cause = callback.given_up.get(job.pack) or causes.get(job.pack, NO_CAUSE)
+                failed[cell] = callback.damaged.get(cell) or pack_cause
                 tracker.failed(cell, failed[cell])
     if interrupted:
         tracker.interrupted()
@@ -164,19 +176,18 @@ def run_packs(
 
 
 class _EventCallback(tune.Callback):
-    """Collects the events of workers in the driver's own thread: points, finished files, progress."""
+    """Collects the events of workers in the driver's own thread: points, finished files, progress; counts failures."""
 
-    def __init__(
-        self,
-        storage: Storage,
-        tracker: Tracker,
-        display: ProgressDisplay,
-        to_evaluate: Mapping[str, Mapping[str, str]],
-    ) -> None:
-        self._domains = to_evaluate  # fingerprints of the domains that a cell shall have been evaluated on
+    def __init__(self, jobs: Sequence[PackJob], storage: Storage, tracker: Tracker, display: ProgressDisplay) -> None:
+        self._jobs = {job.pack: job for job in jobs}
+        # Fingerprints of the domains that a cell shall have been evaluated on.
+        self._domains = {cell: job.domains for job in jobs if job.sources is not None for cell in job.configs}
         self._storage, self._tracker, self._display = storage, tracker, display
+        self._retries, self._failures = Retries(), Counter[str]()
         self.collected: set[str] = set()
         self.damaged: dict[str, str] = {}  # by cell, why its finished file was not taken
+        self.given_up: dict[str, str] = {}  # by pack that has failed too often, its last cause
+        self.not_started: set[str] = set()  # packs whose process failed as it started, which Tune tries only once
 
     def __getstate__(self) -> dict[str, Any]:
         """An empty state: Tune pickles its callbacks into its files, and this one is of use to its driver only."""
@@ -192,6 +203,36 @@ class _EventCallback(tune.Callback):
         for cell in event.finished:
             self.collect(cell)
         self._display.event(event)
+
+    def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+        """Count a failure of a pack, and give it up where it has not progressed for too many."""
+        if not self._is_tried_again(trial):
+            trial.set_config({PACK: trial.config[PACK] | {GIVEN_UP: True}})  # it starts once more, and ends
+            trial.max_failures = 0  # or fails once more
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
+        """Count a failure of a pack that Tune does not try again, since its process was still starting."""
+        if self._is_tried_again(trial):
+            self.not_started.add(trial.config[PACK]["pack"])
+
+    def _is_tried_again(self, trial: Any) -> bool:
+        """Count the failure of a trial's pack, where it is one, and say so; false where there were too many."""
+        pack = trial.config[PACK]["pack"]
+        if trial.num_failures == self._failures[trial.trial_id]:
+            return True  # its machine was taken back, which Ray has announced and does not count
+        self._failures[trial.trial_id] = trial.num_failures
+        cause, notes = _cause_of(trial), list[str]()
+        job, progress = self._jobs[pack], Progress()
+        with contextlib.suppress(OSError):  # a storage that is away says nothing of progress
+            ended = [cell for cell in job.configs if self.collect(cell)]
+            progress = Progress(len(ended), saved_steps(self._storage, job.configs, notes))
+        if tried_again := self._retries.failed(pack, progress):
+            notes.append(f"stopped, and goes on from its last checkpoint: {textwrap.shorten(cause, 200)}")
+        else:
+            self.given_up[pack] = cause
+        for note in notes:
+            self._display.note(pack, note)
+        return tried_again
 
     def collect(self, cell: str) -> bool:
         """Read a cell's finished file once and pass it on; false where there is none."""
@@ -225,6 +266,7 @@ def _space(jobs: Sequence[PackJob], resources: Resources, scratch: str) -> dict[
     packs = [{"pack": job.pack, "job": job.to_json()} for job in jobs]
     per_worker = {"CPU": resources.cpus} | ({"GPU": resources.gpus} if resources.gpus else {})
     common = {"workers": resources.workers, "gpus": resources.gpus, "per_worker": per_worker, "scratch": scratch}
+    common |= {"local": resources.cluster is None}
     return {PACK: tune.grid_search([pack | common for pack in packs])}
 
 
@@ -257,10 +299,18 @@ def _causes(results: tune.ResultGrid) -> dict[str, str]:
     return {r.config[PACK]["pack"]: _last_line(r.error) for r in results if r.error is not None and r.config}
 
 
-def _last_line(error: BaseException) -> str:
+def _cause_of(trial: Any) -> str:
+    """The cause of a trial's last failure, from the file to which Tune appends each."""
+    try:
+        return _last_line(Path(trial.error_file).read_text(errors="replace"), NO_CAUSE)
+    except (OSError, TypeError):  # there is none where the trial has no folder
+        return NO_CAUSE
+
+
+def _last_line(error: object, default: str = "") -> str:
     """The last line of a remote traceback: the error itself."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    return lines[-1] if lines else default or type(error).__name__
 
 
 @contextlib.contextmanager

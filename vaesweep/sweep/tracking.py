@@ -1,188 +1,81 @@
 """The one writer of MLflow: one run a cell under one parent a sweep, batched, off the training path.
 
 Points come from workers as they train; when a cell has ended, its finished file fills in whatever is missing. A point,
-(run, metric, step), is never written twice: of a run that is older than this process its logged steps are read first.
+(run, metric, step), is never written twice: of a run that is older than this process its logged steps are read first,
+and where a call failed that may have written all the same, what it has written.
+
+A store that fails is tried again, cell by cell and after growing pauses, and stops nothing.
 """
 
+import contextlib
 import json
 import logging
 import math
-import queue
+import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import islice
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-# Quiet the migrations of a fresh store, and tracebacks of errors that are raised to us anyway.
-logging.getLogger("alembic").setLevel(logging.WARNING)
-logging.getLogger("mlflow").setLevel(logging.CRITICAL)
+from vaesweep.errors import UserError
+from vaesweep.store_access import one_line
+from vaesweep.sweep.backlog import Backlog, FileShelf, Point, Record
+from vaesweep.sweep.cells import Cell
+from vaesweep.sweep.store import BATCH, LONGEST_TAG, RunState, Store, TrackedRun, TrackingError
+from vaesweep.training.finished import FinishedCell
+from vaesweep.uris import masked
+from vaesweep.vocabulary import CONFIG_FILE, MODEL_FILE, Outcome, Tag, final
 
-from mlflow.entities import Metric, Param, RunTag  # noqa: E402
-from mlflow.exceptions import MlflowException  # noqa: E402
-from mlflow.tracking import MlflowClient  # noqa: E402
-
-from vaesweep.errors import UserError  # noqa: E402
-from vaesweep.sweep.cells import Cell, parameters  # noqa: E402
-from vaesweep.sweep.store_location import check_server, creation_lock, local_artifacts  # noqa: E402
-from vaesweep.training.finished import FinishedCell  # noqa: E402
-from vaesweep.vocabulary import (  # noqa: E402
-    CONFIG_FILE,
-    MODEL_FILE,
-    SWEEP_FILE,
-    Outcome,
-    RunKind,
-    Tag,
-    domains_of,
-    final,
-    outcome_of,
-    runs_by_cell,
-)
-
-LONGEST_TAG = 5000  # characters of a tag's value
-BATCH = 1000  # the most metrics that one log_batch call may hold
 AGAIN = "when the store is back, the same command completes the runs without training again"
-UI_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows runs and curves, not traces
 FLUSH_SECONDS = 5.0  # the longest that a point waits to be written
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds after which a cell is tried again whose call has failed
+LAST_SECONDS, LAST_PAUSES = 60.0, (0.5, 10.0)  # without success, after which the last attempt ends; between its tries
 
-Point = tuple[str, int, float]  # metric, step, value
-
-
-@dataclass(frozen=True)
-class TrackedRun:
-    """A cell's run as MLflow has it. `domains` has the fingerprint of every domain that it was evaluated on."""
-
-    run_id: str
-    outcome: Outcome | None
-    domains: Mapping[str, str] = field(default_factory=dict)
+logger = logging.getLogger(__name__)
 
 
-class Store:
-    """One experiment of a tracking store: finds, creates and fills runs. Every call waits for the store."""
+@dataclass
+class _Ending:
+    """The end of a cell's run: its status and tags, and the cell where it has finished, without its weights."""
 
-    def __init__(self, uri: str, experiment: str) -> None:
-        self.uri, self.experiment = uri, experiment
-        check_server(uri)
-        try:
-            with creation_lock(uri):
-                self._client = MlflowClient(tracking_uri=uri)
-                self._experiment = self._client.get_experiment_by_name(experiment)
-        except MlflowException as error:
-            raise UserError(f"the tracking store {uri} does not answer: {one_line(error)}") from None
-        if self._experiment is not None and self._experiment.lifecycle_stage == "deleted":
-            raise UserError(
-                f"experiment {experiment!r} lies in MLflow's trash: bring it back (mlflow experiments restore "
-                f"--experiment-id {self._experiment.experiment_id}) or empty the trash (mlflow gc)"
-            )
-
-    @cached_property
-    def id(self) -> str:
-        """The experiment's identity; the experiment is created if need be."""
-        if self._experiment is None:
-            return str(
-                self._client.create_experiment(self.experiment, local_artifacts(self.uri, self.experiment), UI_KIND)
-            )
-        return str(self._experiment.experiment_id)
-
-    def cells(self) -> dict[str, TrackedRun]:
-        """The run of every cell of the experiment, whichever sweep first ran it."""
-        if self._experiment is None:
-            return {}
-        runs = runs_by_cell(self._search(f"tags.`{Tag.KIND}` = '{RunKind.CELL}'"))
-        return {
-            cell: TrackedRun(run.info.run_id, outcome_of(run), domains_of(run.data.tags, run.data.metrics))
-            for cell, run in runs.items()
-        }
-
-    def open_sweep(self, record: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-        """The parent run of the sweep with identity `record["sweep"]`, new or reopened, with its record stored."""
-        identity = record["sweep"]
-        query = f"tags.`{Tag.KIND}` = '{RunKind.SWEEP}' and tags.`{Tag.SWEEP}` = '{identity}'"
-        run_id = next((run.info.run_id for run in self._search(query)), None)
-        if run_id is None:
-            own = {Tag.KIND: RunKind.SWEEP, Tag.SWEEP: identity, **tags}
-            run = self._client.create_run(self.id, tags=own, run_name=f"{record['name']} {record['preset']}")
-            run_id = run.info.run_id
-        else:
-            self._client.update_run(run_id, status="RUNNING")
-        params = [Param(key, str(record[key])) for key in ("preset", "family")]  # the same at every try
-        self._client.log_batch(run_id, params=params)
-        self._client.log_dict(run_id, dict(record), SWEEP_FILE)
-        return run_id
-
-    def open_cell(self, cell: Cell, parent: str, tags: Mapping[str, str]) -> str:
-        """A new run for a cell, with its configuration as parameters."""
-        name = " ".join(f"{key.split('.')[-1]}={value}" for key, value in cell.values.items()) or cell.identity
-        own = {Tag.KIND: RunKind.CELL, Tag.CELL: cell.identity, Tag.PARENT: parent, Tag.FAMILY: cell.family, **tags}
-        run_id = self._client.create_run(self.id, tags=own, run_name=name).info.run_id
-        self._log_configuration(run_id, cell)
-        return run_id
-
-    def reopen(self, run_id: str, cell: Cell) -> set[tuple[str, int]]:
-        """Mark a cell's run as running again and return the points that it has already, as (metric, step)."""
-        self._client.update_run(run_id, status="RUNNING")
-        self._log_configuration(run_id, cell)  # in case its process died before it had
-        names = self._client.get_run(run_id).data.metrics
-        return {(m.key, m.step) for name in names for m in self._client.get_metric_history(run_id, name)}
-
-    def _log_configuration(self, run_id: str, cell: Cell) -> None:
-        params = parameters(cell.config)
-        self._client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
-
-    def log(self, run_id: str, points: Sequence[Point]) -> None:
-        """Write points, in as few calls as the store allows."""
-        now = int(time.time() * 1000)
-        metrics = iter([Metric(name, value, now, step) for name, step, value in points])
-        while batch := list(islice(metrics, BATCH)):
-            self._client.log_batch(run_id, metrics=batch)
-
-    def log_file(self, run_id: str, path: Path) -> None:
-        """Store a file among a run's artifacts."""
-        self._client.log_artifact(run_id, str(path))
-
-    def model(self, run_id: str) -> bytes | None:
-        """The model artifact of a run; None where it has none that can be read."""
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                return Path(self._client.download_artifacts(run_id, MODEL_FILE, folder)).read_bytes()
-            except (OSError, MlflowException):
-                return None
-
-    def log_json(self, run_id: str, value: dict[str, Any], name: str) -> None:
-        """Store a JSON value among a run's artifacts."""
-        self._client.log_dict(run_id, value, name)
-
-    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
-        """Set a run's tags."""
-        self._client.log_batch(run_id, tags=[RunTag(str(key), value[:LONGEST_TAG]) for key, value in tags.items()])
-
-    def end(self, run_id: str, status: str) -> None:
-        """Set a run's final status: FINISHED, FAILED or KILLED."""
-        self._client.set_terminated(run_id, status)
-
-    def _search(self, query: str) -> Iterator[Any]:
-        token = None
-        while True:
-            page = self._client.search_runs([self.id], query, max_results=1000, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
+    status: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    finished: FinishedCell | None = None
+    filled: bool = False  # the finished cell's points are in the backlog
+    steps: deque[Callable[[], None]] | None = None  # calls that are left, once all points are written
 
 
-class TrackingError(RuntimeError):
-    """Failure of the tracking store; all that it lacks is in the finished files."""
+@dataclass
+class _CellRun:
+    """A cell's run and what of it is still to be written."""
+
+    cell: Cell
+    tags: Mapping[str, str]
+    run: str | None  # of MLflow, where it has one
+    written: dict[str, set[int]] | None = None  # steps by metric, sent or about to be; None: the run must be opened
+    start: int | None = None  # of a run that is being made, in ms
+    is_open: bool = False
+    batch: list[Point] = field(default_factory=list)  # points that are being sent
+    doubtful: bool = False  # the batch may have been written
+    ending: _Ending | None = None
+    completed: bool = False  # finished or diverged, and all of it written
+    failures: int = 0
+    retry_at: float = 0.0
+
+    def has_finished(self) -> bool:
+        """Whether the cell's finished file is known, which has all points that there are."""
+        return self.completed or (self.ending is not None and self.ending.finished is not None)
 
 
 class Tracker:
-    """Writes cells' runs from a thread of its own; the driver only fills its queue.
+    """Writes cells' runs from a thread of its own; the driver only adds to its backlog.
 
-    Use as a context: leaving it waits until everything is written. A store that fails does not stop the training, whose
-    finished files hold all that MLflow lacks; it is a `TrackingError` when the context is left.
+    Use as a context: leaving it waits until everything is written, and tries once more what could not be; Ctrl-C ends
+    that. What is missing then is a `TrackingError`, which names it. Training is never stopped, and finished files hold
+    all that MLflow lacks of their cells.
     """
 
     def __init__(
@@ -193,15 +86,16 @@ class Tracker:
         tracked: Mapping[str, TrackedRun],
         tags: Mapping[str, Mapping[str, str]],
     ) -> None:
-        self._store, self._parent, self._tags = store, parent, tags
-        self._cells = {cell.identity: cell for cell in cells}
-        self._tracked = tracked
-        self._runs: dict[str, str] = {}
-        self._open: set[str] = set()
-        self._written: dict[str, set[tuple[str, int]]] = {}
-        self._waiting: dict[str, list[Point]] = {}
-        self._queue: queue.Queue[Any] = queue.Queue()
-        self._error: Exception | None = None
+        self._store, self._parent = store, parent
+        runs = {cell: run.run_id for cell, run in tracked.items()}
+        self._cells = {c.identity: _CellRun(c, tags[c.identity], runs.get(c.identity)) for c in cells}
+        self._earlier = set(runs)  # cells with a run of an earlier command
+        self._backlog, self._files = Backlog(), FileShelf()
+        self._wake, self._leaving, self._given_up = threading.Event(), threading.Event(), threading.Event()
+        self._lock = threading.Lock()  # of what an ending and the end of its writing both change
+        self._failing = False
+        self._error: Exception | None = None  # the last of the store
+        self._defect: Exception | None = None  # of the thread itself
         self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
 
     def __enter__(self) -> "Tracker":
@@ -209,141 +103,268 @@ class Tracker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._queue.put(None)
-        self._thread.join()
-        if self._error:
-            raise TrackingError(f"{one_line(self._error)}; no finished cell is lost: {AGAIN}") from self._error
+        self._leaving.set()
+        self._wake.set()
+        try:
+            while self._thread.is_alive():
+                self._thread.join(0.5)  # so that Ctrl-C is heard whichever thread it reaches
+        except KeyboardInterrupt:
+            self._given_up.set()
+            raise
+        if self._defect:
+            raise TrackingError(f"{one_line(self._defect)}; no finished cell is lost: {AGAIN}") from self._defect
+        if missing := [name for name, cell in self._cells.items() if self._is_left(cell)]:
+            names = f"{', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}"
+            reason = one_line(self._error) if self._error else "unknown reason"
+            raise TrackingError(
+                f"{len(missing)} of {len(self._cells)} cells are not complete in MLflow ({names}): {reason}; "
+                f"no finished cell is lost: {AGAIN}"
+            ) from self._error
 
     def points(self, step: int, cells: Sequence[str], metrics: Mapping[str, Sequence[float]]) -> None:
         """Add new points of several cells at one step."""
-        self._queue.put(("points", step, list(cells), metrics))
+        now = _milliseconds()
+        names = [sys.intern(name) for name in metrics]
+        self._backlog.add(
+            [
+                (name, Record(step, now, dict(zip(names, values, strict=True))))
+                for name, values in zip(cells, zip(*metrics.values(), strict=True), strict=True)
+                if not self._cells[name].has_finished()  # else its finished file has them
+            ]
+        )
 
     def ended(self, cell: FinishedCell, file: bytes) -> None:
         """Complete a cell's run from its finished file, and close the run."""
-        self._queue.put(("ended", cell, file))
-
-    def failed(self, cell: str, cause: str) -> None:
-        """Close the run of a cell that could not be trained to its end; the same command will try it again."""
-        self._queue.put(("failed", cell, cause))
-
-    def interrupted(self) -> None:
-        """Close all open runs, whose cells were stopped and can be resumed."""
-        self._queue.put(("interrupted",))
-
-    def _work(self) -> None:
-        handlers: dict[str, Callable[..., None]] = {
-            "points": self._points,
-            "ended": self._ended,
-            "failed": self._failed,
-            "interrupted": self._interrupted,
-        }
-        due = time.monotonic() + FLUSH_SECONDS
-        try:
-            while True:
-                try:
-                    item = self._queue.get(timeout=max(0.05, due - time.monotonic()))
-                    if item is None:
-                        break
-                    handlers[item[0]](*item[1:])
-                except queue.Empty:
-                    pass
-                if time.monotonic() >= due:
-                    self._flush()
-                    due = time.monotonic() + FLUSH_SECONDS
-            self._flush()
-        except Exception as error:  # whatever it is, training goes on and the driver raises it at the end
-            self._error = error
-            logging.getLogger(__name__).warning("tracking has stopped, training goes on: %s", one_line(error))
-
-    def _points(self, step: int, cells: Sequence[str], metrics: Mapping[str, Sequence[float]]) -> None:
-        for i, cell in enumerate(cells):
-            self._add(cell, [(name, step, values[i]) for name, values in metrics.items()])
-
-    def _ended(self, cell: FinishedCell, file: bytes) -> None:
-        run = self._run(cell.cell)
-        self._add(cell.cell, list(_points_of(cell)))
-        finals = {final(*name.rsplit("/", 1)): value for name, value in cell.metrics.items()}
-        self._add(cell.cell, [(name, cell.step, value) for name, value in finals.items()])
-        self._flush_cell(cell.cell)
-        self._artifacts(run, cell, file)
         diverged = cell.diverged is not None
         tags = {Tag.OUTCOME: str(Outcome.DIVERGED if diverged else Outcome.FINISHED)}
         if diverged:
-            tags[Tag.CAUSE] = str(cell.cause)
-        elif cell.cell in self._tracked:
+            tags[Tag.CAUSE] = masked(str(cell.cause))
+        elif cell.cell in self._earlier:
             tags[Tag.CAUSE] = ""  # of an earlier failure, which counts no longer
         if cell.domains and len(domains := json.dumps(cell.domains)) <= LONGEST_TAG:
             tags[Tag.DOMAINS] = domains
         if cell.saturated:
             tags[Tag.SATURATED] = " ".join(cell.saturated)
-        self._end(cell.cell, "FAILED" if diverged else "FINISHED")
-        self._store.tag(run, {str(key): value for key, value in tags.items()})  # last: the outcome is what counts
+        ending = _Ending("FAILED" if diverged else "FINISHED", _plain(tags), replace(cell, weights={}, kept={}))
+        with self._lock:
+            run = self._cells[cell.cell]
+            if run.ending:
+                self._fill(run, run.ending)  # whatever it had more
+            self._files.put(cell.cell, file)
+            run.completed = False
+            self._end(cell.cell, ending)
 
-    def _artifacts(self, run: str, cell: FinishedCell, file: bytes) -> None:
+    def failed(self, cell: str, cause: str) -> None:
+        """Close the run of a cell that could not be trained to its end; the same command will try it again."""
+        self._end(cell, _Ending("FAILED", _plain({Tag.OUTCOME: str(Outcome.FAILED), Tag.CAUSE: masked(cause)})))
+
+    def interrupted(self) -> None:
+        """Close all open runs, whose cells were stopped and can be resumed."""
+        for name, cell in self._cells.items():
+            if cell.ending is None and (cell.is_open or self._is_left(cell)):
+                self._end(name, _Ending("KILLED"))
+
+    def _end(self, cell: str, ending: _Ending) -> None:
+        self._cells[cell].ending = ending
+        self._wake.set()
+
+    def _is_left(self, cell: _CellRun) -> bool:
+        """Whether anything of a cell is still to be written."""
+        return cell.ending is not None or bool(cell.batch) or self._backlog.has(cell.cell.identity)
+
+    def _work(self) -> None:
+        try:
+            flush_at = time.monotonic() + FLUSH_SECONDS
+            while not self._leaving.is_set():
+                self._wake.wait(max(0.05, flush_at - time.monotonic()))
+                self._wake.clear()
+                now = time.monotonic()
+                for cell in self._cells.values():
+                    if (cell.ending or now >= flush_at) and cell.retry_at <= now and self._is_left(cell):
+                        self._attempt(cell)
+                    if self._leaving.is_set():
+                        break
+                if now >= flush_at:
+                    flush_at = time.monotonic() + FLUSH_SECONDS
+            self._complete()
+        except Exception as error:  # whatever it is, training goes on and the driver raises it at the end
+            self._defect = error
+            logger.warning("tracking has stopped, training goes on: %s", one_line(error))
+
+    def _complete(self) -> None:
+        """Write what is left, and try it again for a while where the store fails."""
+        succeeded_at, pause = time.monotonic(), LAST_PAUSES[0]
+        while left := [cell for cell in self._cells.values() if self._is_left(cell)]:
+            for cell in left:
+                if self._given_up.is_set() or (self._failing and not self._answers()):
+                    break
+                if self._attempt(cell):
+                    succeeded_at = time.monotonic()
+                elif time.monotonic() - succeeded_at > LAST_SECONDS:
+                    break
+            if self._given_up.is_set() or time.monotonic() - succeeded_at > LAST_SECONDS:
+                return
+            if self._failing:
+                if pause == LAST_PAUSES[0]:
+                    logger.warning("waiting for the tracking store, at most %.0f s; Ctrl-C ends it", LAST_SECONDS)
+                self._given_up.wait(pause)
+                pause = min(2 * pause, LAST_PAUSES[1])
+        with contextlib.suppress(Exception):  # whoever asks next will be told
+            if self._store.restore(self._parent) is RunState.RESTORED:
+                logger.warning("the sweep's run %s had been deleted; it is restored", self._parent)
+
+    def _answers(self) -> bool:
+        try:
+            self._store.check()
+        except UserError as error:
+            self._error = error
+            return False
+        return True
+
+    def _attempt(self, cell: _CellRun) -> bool:
+        """Write what is left of a cell; false where the store fails, which is then tried again after a pause."""
+        try:
+            self._write_all(cell)
+        except Exception as error:
+            self._error = error
+            cell.retry_at = time.monotonic() + min(LONGEST_PAUSE, FIRST_PAUSE * 2**cell.failures)
+            cell.failures += 1
+            if not self._failing:
+                self._failing = True
+                logger.warning("tracking fails and will be tried again, training goes on: %s", one_line(error))
+            return False
+        if cell.failures:
+            cell.failures = 0
+            for other in self._cells.values():  # what kept this one from being written may have kept others
+                other.retry_at = 0.0
+        if self._failing and not any(other.failures for other in self._cells.values()):
+            self._failing = False
+            logger.warning("tracking goes on")
+        return True
+
+    def _write_all(self, cell: _CellRun) -> None:
+        if cell.failures and cell.run:
+            self._revive(cell, cell.run)
+        run, ending = self._opened(cell), cell.ending
+        if ending:
+            self._fill(cell, ending)
+        self._write_points(cell, run)
+        if ending is None:
+            return
+        if ending.steps is None:
+            ending.steps = deque(self._steps(cell, run, ending))
+        while ending.steps:
+            ending.steps[0]()
+            ending.steps.popleft()
+        with self._lock:
+            if cell.ending is not ending:
+                return  # another has come meanwhile
+            cell.ending, cell.is_open = None, False
+            if ending.finished is not None:
+                cell.completed, cell.written = True, None
+                self._files.drop(cell.cell.identity)
+
+    def _fill(self, cell: _CellRun, ending: _Ending) -> None:
+        """Add the points of a finished cell to the backlog."""
+        if ending.finished and not ending.filled:
+            self._backlog.add([(cell.cell.identity, record) for record in _records_of(ending.finished)])
+            ending.filled = True
+
+    def _revive(self, cell: _CellRun, run: str) -> None:
+        """Take a run out of the trash, or have the cell begin another where it was deleted for good."""
+        state, name = self._store.restore(run), cell.cell.identity
+        if state is RunState.RESTORED:
+            logger.warning("run %s of cell %s had been deleted; it is restored", run, name)
+        elif state is RunState.LOST:
+            without = "" if cell.ending and cell.ending.finished else ", without what was logged before"
+            logger.warning("run %s of cell %s had been deleted for good; its cell has a new one%s", run, name, without)
+            cell.run = cell.written = cell.start = None
+            cell.doubtful = False
+            if cell.ending:
+                cell.ending.steps, cell.ending.filled = None, False
+
+    def _opened(self, cell: _CellRun) -> str:
+        """The cell's run; an older one is reopened, and its points are not written again."""
+        if cell.run is not None and cell.written is not None:
+            return cell.run
+        if cell.run is None and cell.start is not None:
+            cell.run = self._store.find_cell(cell.cell.identity, cell.start)  # the answer may have been lost
+        if cell.run is None:
+            cell.start = _milliseconds()
+            cell.run = self._store.open_cell(cell.cell, self._parent, cell.tags, cell.start)
+            self._store.configure(cell.run, cell.cell)
+            cell.written = _by_metric((point.name, point.step) for point in cell.batch)
+        else:
+            points = self._store.reopen(cell.run, cell.cell)
+            tags = {key: value for key, value in cell.tags.items() if key in (Tag.PACK, Tag.CODE)}
+            if Tag.PACK in tags:  # it trains on; a cell that is only tracked late keeps what it was trained with
+                self._store.tag(cell.run, tags)
+            cell.written = _by_metric([*points, *((point.name, point.step) for point in cell.batch)])
+        cell.is_open = True
+        return cell.run
+
+    def _write_points(self, cell: _CellRun, run: str) -> None:
+        if cell.doubtful:
+            names = list(dict.fromkeys(point.name for point in cell.batch))
+            if self._store.points(run, names[:1]) & {cell.batch[0][:2]}:
+                there = self._store.points(run, names)
+                cell.batch = [point for point in cell.batch if point[:2] not in there]
+            cell.doubtful = False
+        while batch := cell.batch or self._next_batch(cell):
+            cell.batch, cell.doubtful = batch, True
+            self._store.log(run, batch)
+            cell.batch, cell.doubtful = [], False
+
+    def _next_batch(self, cell: _CellRun) -> list[Point]:
+        """The next points of a cell that are not written, as many as one call may hold."""
+        assert cell.written is not None
+        batch: list[Point] = []
+        while record := self._backlog.pop(cell.cell.identity, BATCH - len(batch) if batch else sys.maxsize):
+            for point in record.points():
+                steps = cell.written.setdefault(point.name, set())
+                if point.step not in steps:
+                    steps.add(point.step)
+                    batch.append(point)
+        return batch
+
+    def _steps(self, cell: _CellRun, run: str, ending: _Ending) -> Iterator[Callable[[], None]]:
+        """The calls that end a run, each of which may be repeated."""
+        if (finished := ending.finished) is not None:
+            yield lambda: self._log_model(run, cell.cell.identity)
+            yield lambda: self._store.log_json(run, finished.config, CONFIG_FILE)
+        yield lambda: self._store.end(run, ending.status)
+        if ending.tags:
+            yield lambda: self._store.tag(run, ending.tags)  # last: the outcome is what counts
+
+    def _log_model(self, run: str, cell: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, MODEL_FILE)
-            path.write_bytes(file)
+            path.write_bytes(self._files.get(cell))
             self._store.log_file(run, path)
-        self._store.log_json(run, cell.config, CONFIG_FILE)
-
-    def _failed(self, cell: str, cause: str) -> None:
-        run = self._run(cell)
-        self._flush_cell(cell)
-        self._end(cell, "FAILED")
-        self._store.tag(run, {Tag.OUTCOME: Outcome.FAILED, Tag.CAUSE: cause})
-
-    def _interrupted(self) -> None:
-        self._flush()
-        for cell in list(self._open):
-            self._end(cell, "KILLED")
-
-    def _end(self, cell: str, status: str) -> None:
-        self._store.end(self._runs[cell], status)
-        self._open.discard(cell)
-
-    def _run(self, cell: str) -> str:
-        """The cell's run; an older one is reopened, and its points are not written again."""
-        if cell not in self._runs:
-            tracked = self._tracked.get(cell)
-            if tracked is None:
-                self._runs[cell] = self._store.open_cell(self._cells[cell], self._parent, self._tags[cell])
-                self._written[cell] = set()
-            else:
-                self._written[cell] = self._store.reopen(tracked.run_id, self._cells[cell])
-                tags = {key: value for key, value in self._tags[cell].items() if key in (Tag.PACK, Tag.CODE)}
-                if Tag.PACK in tags:  # it trains on; a cell that is only tracked late keeps what it was trained with
-                    self._store.tag(tracked.run_id, tags)
-                self._runs[cell] = tracked.run_id
-            self._open.add(cell)
-        return self._runs[cell]
-
-    def _add(self, cell: str, points: Sequence[Point]) -> None:
-        self._run(cell)
-        written, waiting = self._written[cell], self._waiting.setdefault(cell, [])
-        for name, step, value in points:
-            if (name, step) not in written:
-                written.add((name, step))
-                waiting.append((name, step, value))
-
-    def _flush_cell(self, cell: str) -> None:
-        if points := self._waiting.pop(cell, []):
-            self._store.log(self._run(cell), points)
-
-    def _flush(self) -> None:
-        for cell in list(self._waiting):
-            self._flush_cell(cell)
 
 
-def _points_of(cell: FinishedCell) -> Iterator[Point]:
-    """The history of a finished cell, without what was not measured in one of its phases (`PackState.record`)."""
-    last = len(cell.evaluated) - 1
+def _records_of(cell: FinishedCell) -> list[Record]:
+    """All points of a finished cell: its history, less what was not measured in one of its phases, and final ones."""
+    now, last = _milliseconds(), len(cell.evaluated) - 1
+    records = [Record(step, now, {}) for step in cell.evaluated]
     for name, values in cell.history.items():
         for i, value in enumerate(values.tolist()):
             if not math.isnan(value) or (i == last and cell.diverged is not None):
-                yield name, cell.evaluated[i], value
+                records[i].metrics[name] = value
+    finals = {final(*name.rsplit("/", 1)): value for name, value in cell.metrics.items()}
+    return [*records, Record(cell.step, now, finals)]
 
 
-def one_line(error: BaseException) -> str:
-    """The first line of a store's error that is not empty, or its class; SQL and advice come after it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+def _by_metric(points: Iterable[tuple[str, int]]) -> dict[str, set[int]]:
+    steps: dict[str, set[int]] = {}
+    for name, step in points:
+        steps.setdefault(name, set()).add(step)
+    return steps
+
+
+def _plain(tags: Mapping[Tag, str]) -> dict[str, str]:
+    return {str(key): value for key, value in tags.items()}
+
+
+def _milliseconds() -> int:
+    return int(time.time() * 1000)

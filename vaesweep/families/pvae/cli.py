@@ -17,7 +17,7 @@ from rich.text import Text
 
 from vaesweep.cli.analysis_script import add_run, add_store
 from vaesweep.families.pvae.data.audiograms import COLUMNS, EARS, FREQUENCIES, THRESHOLDS
-from vaesweep.families.pvae.data.partial import Listeners, parse_partial, read_partial
+from vaesweep.families.pvae.data.partial import Listeners, read_partial, read_partial_stream
 from vaesweep.vocabulary import store_uri
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def acquire(arguments: argparse.Namespace) -> int:
 
 
 def _read(path: str) -> Listeners:
-    return parse_partial(sys.stdin.buffer.read(), "standard input") if path == STDIN else read_partial(path)
+    return read_partial_stream(sys.stdin.buffer, "standard input") if path == STDIN else read_partial(path)
 
 
 def _print_tables(names: Sequence[str], all_advice: "Sequence[Advice]", interval: float) -> None:

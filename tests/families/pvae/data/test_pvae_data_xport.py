@@ -1,13 +1,19 @@
 """A transport file is read exactly or refused in one line that names it."""
 
 import contextlib
+import os
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-from xpt import THRESHOLDS, xport
+from specialfiles import make_special, special_files, within
+from xpt import THRESHOLDS, audiograms, write_cycle, xport
 
+from vaesweep.data.reading import CHUNK
 from vaesweep.errors import UserError
+from vaesweep.families.pvae.data.sources import load
 from vaesweep.families.pvae.data.xport import read_xport
 
 VALUES = [0.0, 1.0, -1.0, 5.0, 666.0, 888.0, 0.1, -10.0, 123456.789, float("nan"), 85.0, 1e-3]
@@ -101,3 +107,45 @@ def test_text_in_a_column_of_numbers_is_refused(path: Path) -> None:
 def test_a_folder_with_the_name_of_a_file_is_refused(path: Path) -> None:
     path.mkdir()
     assert "cannot be read" in refusal(path)
+
+
+@special_files
+def test_what_is_no_regular_file_is_refused_at_once(path: Path, kind: str) -> None:
+    called = make_special(path, kind)
+    with within(10):
+        assert called in (message := refusal(path))
+    assert message.endswith("; download it again")
+
+
+def test_a_folder_of_cycles_with_a_pipe_among_them_is_refused_at_once(tmp_path: Path) -> None:
+    write_cycle(tmp_path, "B", *audiograms(12))
+    for name in ("AUX_B.XPT", "DEMO_B.XPT"):
+        (tmp_path / name).rename(tmp_path / "aside")
+        os.mkfifo(tmp_path / name)
+        for spec in (f"nhanes:{tmp_path}", f"synthetic,unseen={tmp_path}"):
+            with pytest.raises(UserError, match=rf"{name}: cannot be read: it is a named pipe, not a file"), within(10):
+                load(spec, 0)
+        (tmp_path / "aside").replace(tmp_path / name)
+    assert len(load(f"nhanes:{tmp_path}", 0).domains) == 3
+
+
+@pytest.mark.parametrize("start", [b"", xport(WIDE)], ids=["zeros", "a table and zeros"])
+def test_a_file_that_is_too_large_is_refused_before_it_is_read(path: Path, start: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(start)
+        file.truncate(2**40)
+    with within(1):
+        assert "1 TiB, where at most 256 MiB are read of one file" in refusal(path)
+
+
+def test_of_a_wide_table_only_the_columns_that_are_asked_for_are_kept(path: Path) -> None:
+    """As strings, these texts would take fifty megabytes."""
+    rows = 80_000
+    path.write_bytes(xport({"SEQN": [float(row) for row in range(rows)]} | {f"T{i}": ["ab"] * rows for i in range(9)}))
+    tracemalloc.start()
+    frame = read_xport(path, ("SEQN",))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert frame["SEQN"].tolist() == list(range(rows))
+    assert frame.index.equals(pd.RangeIndex(rows))
+    assert peak - path.stat().st_size < 20 * CHUNK

@@ -6,9 +6,10 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vaesweep.data.domains import DataSet, Domain, partition
+from vaesweep.data.reading import check_size, open_regular
 from vaesweep.data.spelling import slug
 from vaesweep.errors import UserError
 from vaesweep.families.hvae.data.config import ImageCondition, ImagesConfig, PixelKind
@@ -16,6 +17,11 @@ from vaesweep.families.hvae.data.parts import data_set, shuffled
 
 SIZE = 32
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp"}
+# Pillow knows others by their content, whatever their names, such as PostScript, for which it runs another program.
+FORMATS = ("PNG", "JPEG", "BMP")
+PIXELS = 2**27  # of one image: four bytes each while it is read
+FILE_BYTES = 2**30  # of one image's file
+REMEDY = "mend or remove the file"
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, zlib.error, struct.error, Image.DecompressionBombError)
 
 
@@ -46,13 +52,28 @@ def load(folder: Path, config: ImagesConfig) -> DataSet:
 def read_image(path: Path, size: int) -> np.ndarray:
     """The image in `path` as `[1, size, size]`, uint8: made grey, cut to its middle square and scaled to `size`.
 
-    Transparency is ignored; of 16 bits the upper 8 are kept. What Pillow cannot read is refused with a `UserError`.
+    Transparency is ignored; of 16 bits the upper 8 are kept. What is not an image of `FORMATS`, whatever its name, or
+    has more than `PIXELS` pixels is refused with a `UserError`.
     """
-    try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I"):
-                upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
-            return np.asarray(ImageOps.fit(upright.convert("L"), (size, size)))[None]
-    except UNREADABLE as error:
-        raise UserError(f"{path}: cannot be read as an image: {error}; mend or remove the file") from None
+    with open_regular(path, REMEDY) as file:
+        check_size(file, path, FILE_BYTES, REMEDY)
+        try:
+            with warnings.catch_warnings(action="ignore"), Image.open(file, formats=FORMATS) as image:
+                return np.asarray(ImageOps.fit(_grey(image), (size, size)))[None]
+        except UnidentifiedImageError:
+            reason = "not a PNG, JPEG or BMP file"
+        except MemoryError:
+            reason = "there is not enough memory for its pixels"
+        except UNREADABLE as error:
+            reason = str(error)
+        raise UserError(f"{path}: cannot be read as an image: {reason}; {REMEDY}")
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """An image that was opened, of which no more than the header has been read, upright and in 8 bits of grey."""
+    if image.width * image.height > PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels, where at most {PIXELS} are read of one image")
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("L")

@@ -24,6 +24,7 @@ THRESHOLDS = DIMS - 1  # the first 14 columns; the age is the last
 QUANTUM = np.array([5.0] * THRESHOLDS + [1.0], dtype=np.float32)  # the step each column is measured in: dB, years
 LOWEST = np.array([-20.0] * THRESHOLDS + [0.0], dtype=np.float32)  # dB HL, years
 HIGHEST = np.array([130.0] * THRESHOLDS + [120.0], dtype=np.float32)
+TABLE_BYTES = 256 * 2**20  # the most that is read of one file: some five million audiograms
 RANGES = "thresholds must lie in -20..130 dB HL, ages in 0..120 years"
 
 

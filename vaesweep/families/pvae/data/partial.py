@@ -14,11 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
+from vaesweep.data.reading import Stream, read_stream
 from vaesweep.data.spelling import did_you_mean, existing
 from vaesweep.errors import UserError
 from vaesweep.families.pvae.data.audiograms import COLUMNS, DIMS, EARS, FREQUENCIES, HIGHEST, LOWEST, THRESHOLDS
 from vaesweep.families.pvae.data.tables import Table
 
+PARTIAL_BYTES = 16 * 2**20  # the most that is read of one file: some three hundred thousand listeners
 NAMES = ("listener", "id", "name")
 KNOWN = f"thresholds are {' or '.join(f'{ear}_' for ear in EARS)} and one of {', '.join(map(str, FREQUENCIES))} (Hz)"
 
@@ -41,7 +43,12 @@ class Listeners:
 
 def read_partial(path: str | Path) -> Listeners:
     """Read the CSV file at `path`; a value out of range or a listener without an age is refused with its line."""
-    return listeners_of(Table.read(existing(path)))
+    return listeners_of(Table.read(existing(path), PARTIAL_BYTES))
+
+
+def read_partial_stream(stream: Stream, where: str) -> Listeners:
+    """Read a CSV file from a stream, such as standard input; `where` names it in errors."""
+    return parse_partial(read_stream(stream, PARTIAL_BYTES, where, "give a CSV file"), where)
 
 
 def parse_partial(raw: bytes, where: str) -> Listeners:
@@ -53,14 +60,14 @@ def listeners_of(table: Table) -> Listeners:
     """The listeners of a table, one a row; those without a name are called by their line."""
     _check_header(table)
     present = [name for name in COLUMNS if name in table.header]
-    x = np.full((len(table.rows), DIMS), np.nan)
-    for number, row in enumerate(table.rows):
+    title = next((name for name in NAMES if name in table.header), None)
+    x, lines, names = np.full((table.count, DIMS), np.nan), [], []
+    for number, row in enumerate(table.rows()):
         for name in present:
             x[number, COLUMNS.index(name)] = table.number(row, name)
-    lines = [f"line {row.line}" for row in table.rows]
+        lines.append(f"line {row.line}")
+        names.append((title and table.text(row, title)) or lines[-1])
     check(x, [f"{table.where}, {line}" for line in lines])
-    title = next((name for name in NAMES if name in table.header), None)
-    names = [(title and table.text(row, title)) or line for row, line in zip(table.rows, lines, strict=True)]
     ignored = [name or "(no name)" for name in table.header if name not in COLUMNS and name != title]
     return Listeners(tuple(names), x.astype(np.float32), tuple(ignored))
 

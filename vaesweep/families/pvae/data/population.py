@@ -10,7 +10,7 @@ import numpy as np
 
 from vaesweep.data.spelling import did_you_mean
 from vaesweep.errors import UserError
-from vaesweep.families.pvae.data.audiograms import COLUMNS, Rows, screen
+from vaesweep.families.pvae.data.audiograms import COLUMNS, DIMS, Rows, screen
 from vaesweep.families.pvae.data.tables import Table
 
 
@@ -18,7 +18,8 @@ def read_population(path: Path) -> Rows:
     """Read the complete and plausible rows of the CSV file at `path`."""
     table = Table.read(path)
     _check_header(table)
-    x = np.array([[table.number(row, name) for name in COLUMNS] for row in table.rows])
+    numbers = (table.number(row, name) for row in table.rows() for name in COLUMNS)
+    x = np.fromiter(numbers, float, table.count * DIMS).reshape(-1, DIMS)
     rows = screen(x, {"with an empty cell": np.isnan(x).any(axis=1)}, path, path.name)
     extra = [name or "(no name)" for name in table.header if name not in COLUMNS]
     ignored = (f"{path.name}: columns ignored: {', '.join(extra)}",) if extra else ()

@@ -1,23 +1,28 @@
 """CSV tables of audiograms as text: encodings, separators, decimals, and errors that name the line.
 
 Commas, semicolons and tabs separate cells; with the latter two, decimals may be written with a comma, as in German
-files. The readers of a table (`population`, `partial`) interpret its columns.
+files. The readers of a table (`population`, `partial`) interpret its columns. Rows are made of the text one at a time,
+since as strings they take twenty times the file's memory.
 """
 
+import codecs
 import csv
 import io
+import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from vaesweep.data.reading import CHUNK, read_file
 from vaesweep.errors import UserError
-from vaesweep.families.pvae.data.audiograms import COLUMNS
+from vaesweep.families.pvae.data.audiograms import COLUMNS, TABLE_BYTES
 
 SEPARATORS = (";", "\t", ",")
 EMPTY = frozenset({"", "na", "nan"})
+ROW_CHARACTERS = 2**20  # the most that a row may take, since it must be held to be told from the next
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
@@ -31,7 +36,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table with at least one row: its `header` in lower case, and the `rows` below it that hold anything.
+    """A table with at least one row: its `header` in lower case, and the number of `rows` below it that hold anything.
 
     `where` names the table in errors, `heading` is the number of the header's line.
     """
@@ -39,38 +44,41 @@ class Table:
     where: str
     heading: int
     header: tuple[str, ...]
-    rows: tuple[Row, ...]
+    count: int
     separator: str
+    _raw: bytes
+    _encoding: str
 
     @classmethod
-    def read(cls, path: Path) -> "Table":
-        """The table in the file at `path`."""
-        if not path.is_file():
-            raise UserError(f"{path}: not a file; give a CSV file")
-        try:
-            raw = path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-        return cls.parse(raw, str(path))
+    def read(cls, path: Path, limit: int = TABLE_BYTES) -> "Table":
+        """The table in the file at `path`, of at most `limit` bytes."""
+        return cls.parse(read_file(path, limit, "give a CSV file"), str(path))
 
     @classmethod
     def parse(cls, raw: bytes, where: str) -> "Table":
         """The table in a file's content."""
-        text = _text(raw, where)
-        if not text.strip():
-            raise UserError(f"{where}: the file is empty; needed is a header with {', '.join(COLUMNS)}")
-        separator = max(SEPARATORS, key=text.lstrip().splitlines()[0].count)
-        heading, *rows = _lines(text, separator, where)
-        if not rows:
+        encoding = _encoding(raw, where)
+        separator = _separator(raw, encoding, where)
+        heading, *first_rows = itertools.islice(_rows(raw, encoding, separator, where), 2)
+        if not first_rows:
             raise UserError(f"{where}: a header and no rows below it")
         header = tuple(name.strip().lower() for name in heading.cells)
-        for row in rows:
-            if len(row.cells) != len(header):
-                raise UserError(
-                    f"{where}, line {row.line}: {len(row.cells)} cells where the header has {len(header)}; "
-                    "write one for every column, an empty one where there is no value"
-                )
-        return cls(where, heading.line, header, tuple(rows), separator)
+        table, count = cls(where, heading.line, header, 0, separator, raw, encoding), 0
+        for count, row in enumerate(table.rows(), start=1):
+            table._check_length(row)
+        return replace(table, count=count)
+
+    def rows(self) -> Iterator[Row]:
+        """The rows below the header, from the first."""
+        return itertools.islice(_rows(self._raw, self._encoding, self.separator, self.where), 1, None)
+
+    def _check_length(self, row: Row) -> None:
+        """Refuse a row that is not as long as the header."""
+        if len(row.cells) != len(self.header):
+            raise UserError(
+                f"{self.where}, line {row.line}: {len(row.cells)} cells where the header has {len(self.header)}; "
+                "write one for every column, an empty one where there is no value"
+            )
 
     def refuse_duplicates(self, names: Sequence[str]) -> None:
         """Refuse a header that has one of `names` more than once."""
@@ -95,25 +103,65 @@ class Table:
         return float(number)
 
 
-def _text(raw: bytes, where: str) -> str:
-    """Decode UTF-8 or UTF-16 with or without their marks, else Windows' Western European encoding."""
-    has_mark = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
-    for encoding in ("utf-16",) if has_mark else ("utf-8-sig", "cp1252"):
-        try:
-            text = raw.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if "\0" not in text:
-            return text
-    raise UserError(f"{where}: not a text file; save the table as CSV (UTF-8)")
+class _Lines:
+    """The lines of a table's text, with the number of `characters` that the row has taken which they belong to.
+
+    A quoted cell may hold ends of lines, so that a row may take several.
+    """
+
+    def __init__(self, raw: bytes, encoding: str, where: str) -> None:
+        self._text = io.TextIOWrapper(io.BytesIO(raw), encoding, newline="")
+        self._where = where
+        self._number = self.characters = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(ROW_CHARACTERS + 1)
+        if not line:
+            raise StopIteration
+        self._number += 1
+        self.characters += len(line)
+        if self.characters > ROW_CHARACTERS:
+            raise UserError(
+                f"{self._where}, line {self._number}: a row of more than {ROW_CHARACTERS} characters; give a CSV file"
+            )
+        return line
 
 
-def _lines(text: str, separator: str, where: str) -> Iterator[Row]:
+def _rows(raw: bytes, encoding: str, separator: str, where: str) -> Iterator[Row]:
     """The rows that hold anything, the header first."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    lines = _Lines(raw, encoding, where)
+    reader = csv.reader(lines, delimiter=separator, strict=True)
     try:
         for row in reader:
+            lines.characters = 0
             if any(cell.strip() for cell in row):
                 yield Row(reader.line_num, tuple(row))
     except csv.Error as error:
         raise UserError(f"{where}, line {reader.line_num}: not a CSV row ({error})") from None
+
+
+def _separator(raw: bytes, encoding: str, where: str) -> str:
+    """The separator that is most frequent in the first line that holds anything."""
+    lines = _Lines(raw, encoding, where)
+    for line in lines:
+        lines.characters = 0
+        if line.strip():
+            return max(SEPARATORS, key=line.lstrip().splitlines()[0].count)
+    raise UserError(f"{where}: the file is empty; needed is a header with {', '.join(COLUMNS)}")
+
+
+def _encoding(raw: bytes, where: str) -> str:
+    """The encoding of text: UTF-8 or UTF-16 with or without their marks, else Windows' Western European one."""
+    has_mark = raw.startswith((b"\xff\xfe", b"\xfe\xff"))
+    for encoding in ("utf-16",) if has_mark else ("utf-8-sig", "cp1252"):
+        decoder = codecs.getincrementaldecoder(encoding)()
+        try:
+            if not any("\0" in decoder.decode(raw[start : start + CHUNK]) for start in range(0, len(raw), CHUNK)):
+                decoder.decode(b"", final=True)
+                return encoding
+        except UnicodeDecodeError:
+            continue
+    raise UserError(f"{where}: not a text file; save the table as CSV (UTF-8)")

@@ -1,10 +1,10 @@
 """Read one SAS transport file (XPT, version 5), and refuse a damaged one in one line.
 
-pandas decodes the numbers. Faults that it accepts are refused here first: files cut short, other files renamed, tables
-without rows. Layout: records of 80 bytes; three for the library, four for the table, one that counts the columns, one
-description (140 bytes, on old machines 135) per column, one that opens the rows; then the rows, back to back and
-padded with blanks to 80 bytes. The format does not say how many rows there are, so a file that was cut exactly
-between two rows looks whole.
+pandas decodes the numbers, some rows at a time, and of a wide table only the columns that are asked for are kept.
+Faults that it accepts are refused here first: files cut short, other files renamed, tables without rows. Layout:
+records of 80 bytes; three for the library, four for the table, one that counts the columns, one description (140
+bytes, on old machines 135) per column, one that opens the rows; then the rows, back to back and padded with blanks to
+80 bytes. The format does not say how many rows there are, so a file that was cut exactly between two rows looks whole.
 """
 
 import io
@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from vaesweep.data.reading import CHUNK, read_file
 from vaesweep.data.spelling import did_you_mean
 from vaesweep.errors import UserError
+from vaesweep.families.pvae.data.audiograms import TABLE_BYTES
 
 RECORD = 80
 LIBRARY = b"HEADER RECORD*******LIBRARY HEADER RECORD!!!!!!!"
@@ -27,23 +29,29 @@ AGAIN = "download it again"
 
 def read_xport(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read the numeric `columns` (upper-case names) of the table in `path`; a missing value is NaN."""
+    raw = read_file(path, TABLE_BYTES, AGAIN)
+    width = _check(raw, path)
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    _check(raw, path)
-    try:
-        frame = pd.read_sas(io.BytesIO(raw), format="xport", encoding="latin-1")
+        with pd.read_sas(
+            io.BytesIO(raw), format="xport", encoding="latin-1", chunksize=max(1, CHUNK // width)
+        ) as chunks:
+            frame = pd.concat([_numbers(chunk, columns, path) for chunk in chunks], ignore_index=True)
+    except UserError:
+        raise
     except (ValueError, TypeError, LookupError, ArithmeticError, struct.error) as error:
         raise UserError(f"{path}: damaged SAS transport file ({error!r}); {AGAIN}") from None
-    frame.columns = frame.columns.str.upper()
-    _check_columns(frame, columns, path)
-    frame = frame[list(columns)].astype("float64")
     return frame.mask(frame.abs() < IBM_ZERO, 0.0)
 
 
-def _check(raw: bytes, path: Path) -> None:
-    """Refuse `raw` unless it is a whole transport file with at least one row."""
+def _numbers(frame: pd.DataFrame, columns: Sequence[str], path: Path) -> pd.DataFrame:
+    """The `columns` of some rows."""
+    frame.columns = frame.columns.str.upper()
+    _check_columns(frame, columns, path)
+    return frame[list(columns)].astype("float64")
+
+
+def _check(raw: bytes, path: Path) -> int:
+    """The width of a row, in bytes; `raw` is refused unless it is a whole transport file with at least one row."""
     if not raw:
         raise UserError(f"{path}: the file is empty; {AGAIN}")
     if not raw.startswith(LIBRARY[: len(raw)]):
@@ -52,11 +60,12 @@ def _check(raw: bytes, path: Path) -> None:
         start, width = _rows_at(raw)
     except (ValueError, struct.error):
         raise UserError(f"{path}: cut short or damaged in its header ({len(raw)} bytes); {AGAIN}") from None
-    rest = raw[start:][(len(raw) - start) // width * width :]
+    rest = raw[len(raw) - (len(raw) - start) % width :]
     if len(raw) % RECORD or len(rest) >= RECORD or rest.strip(b" "):
         raise UserError(f"{path}: cut short in its rows ({len(raw)} bytes); {AGAIN}")
-    if not raw[start:].strip(b" "):
+    if raw.count(b" ", start) == len(raw) - start:
         raise UserError(f"{path}: the table has no rows; {AGAIN}")
+    return width
 
 
 def _shown(raw: bytes) -> str:

@@ -1,0 +1,227 @@
+"""The first call to a tracking store: refused in one line where it fails, within seconds where nothing answers.
+
+The calls themselves are MLflow's own, so that whatever MLflow reaches can be reached: behind proxies, with credentials
+and private certificates, in databases. They are passed in, since only the writer and the reader of runs know MLflow.
+"""
+
+import contextvars
+import os
+import re
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import closing, contextmanager
+from enum import Enum
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+from vaesweep.errors import UserError
+from vaesweep.uris import DATABASE_SCHEMES, is_local, is_server, masked, scheme_of, sqlite_file
+
+PROBE_SECONDS = 15.0  # within which a server must answer
+LONGEST_REASON = 200  # characters of a store's own words
+NO_ACCESS = ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED")  # MLflow's codes of errors
+# MLflow itself would try for minutes. It reads these at every call.
+SHORT_REQUESTS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": f"{PROBE_SECONDS - 1:.0f}",
+    "MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT": f"{PROBE_SECONDS - 1:.0f}",
+}
+SQLITE_HEADER = b"SQLite format 3\0"
+USED_TABLES = ("runs", "_alembic_tmp_runs", "metrics", "params")  # which have rows in a store that was ever used
+
+Answer = TypeVar("Answer")
+
+
+class StoreFile(Enum):
+    """The condition of an SQLite store's file."""
+
+    ABSENT = "absent"
+    HALF_MADE = "half made"  # its making was interrupted; it has never held a run
+    COMPLETE = "complete"
+
+
+def first_answer(uri: str, call: Callable[[], Answer], connect: Callable[[], object]) -> Answer:
+    """The answer of a store to its first `call`; `connect` is tried before where the store is a database.
+
+    A server must answer within `PROBE_SECONDS`. A database must accept a connection within them and may then take its
+    time, since MLflow may have to make its tables. Raises `UserError` where the store fails.
+    """
+    try:
+        if is_server(uri):
+            return _within(PROBE_SECONDS, call)
+        if scheme_of(uri) in DATABASE_SCHEMES and scheme_of(uri) != "sqlite":
+            _within(PROBE_SECONDS, connect)
+        return call()
+    except UserError:
+        raise
+    except Exception as error:
+        raise refusal(uri, error) from None
+
+
+def _within(seconds: float, call: Callable[[], Answer]) -> Answer:
+    """What `call` returns or raises, or `TimeoutError`: then its thread is left behind, since nothing can end it."""
+    answer: Future[Answer] = Future()
+
+    def ask() -> None:
+        try:
+            answer.set_result(call())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    with _short_requests():
+        threading.Thread(target=contextvars.copy_context().run, args=(ask,), name="first call", daemon=True).start()
+        try:
+            return answer.result(timeout=seconds)
+        except TimeoutError as error:
+            raise TimeoutError(str(error) or f"nothing within {seconds:.0f} s") from None
+
+
+@contextmanager
+def _short_requests() -> Iterator[None]:
+    """Context in which MLflow's client gives up after seconds, whatever the user has set for the calls that follow."""
+    before = {name: os.environ.get(name) for name in SHORT_REQUESTS}
+    os.environ.update(SHORT_REQUESTS)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def refusal(uri: str, error: BaseException) -> UserError:
+    """The line that says why a store cannot be used, and what would be right."""
+    where, text, reason = f"tracking store {masked(uri)}", str(error), one_line(error)
+    if schema := re.search(r"out-of-date database schema \(found version (\w+)", text):
+        return _other_schema(uri, schema[1])
+    if isinstance(error, ModuleNotFoundError):
+        return UserError(f"{where}: a package that it needs is not installed ({error}); install it with pip")
+    if reason.startswith("Invalid url"):
+        return UserError(f"{where}: this is no URI; quote what is special in a password, as %2F for / and %40 for @")
+    if "MLFLOW_ALLOW_FILE_STORE" in text:
+        return UserError(f"{where}: MLflow uses a folder only where MLFLOW_ALLOW_FILE_STORE=true; name sqlite:///FILE")
+    if distrust := re.search(r"certificate verify failed: ([^(\"']+)", text):
+        return UserError(
+            f"{where}: its certificate is not trusted ({distrust[1].strip()}); name the file of its authority in "
+            "MLFLOW_TRACKING_SERVER_CERT_PATH"
+        )
+    if re.search(r"error code 40[13] ", text) or getattr(error, "error_code", None) in NO_ACCESS:
+        return UserError(
+            f"{where} refuses us ({reason}); check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+            "MLFLOW_TRACKING_TOKEN"
+        )
+    kind = "server" if is_server(uri) else "store"
+    if isinstance(error, TimeoutError | ConnectionError) or _network_cause(text):
+        return UserError(f"{where}: no {kind} answers ({reason}); start it, or name another by MLFLOW_TRACKING_URI")
+    return UserError(f"{where} cannot be used ({reason}); name another by MLFLOW_TRACKING_URI")
+
+
+def one_line(error: BaseException) -> str:
+    """What a store's error says first, or its class, without secrets; SQL and advice follow it."""
+    if "API request to" in str(error) and (cause := _network_cause(str(error))):
+        return cause  # which many layers of retries have wrapped
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return type(error).__name__
+    line = masked(lines[0])
+    return line if len(line) <= LONGEST_REASON else re.split(r"[.:] (?=[A-Z])", line)[0][:LONGEST_REASON]
+
+
+def _network_cause(text: str) -> str | None:
+    cause = re.search(r"\[Errno -?\d+\] ([^'\")\]]+)|(Read timed out)", text)
+    return (cause[1] or cause[2]).strip() if cause else None
+
+
+def refuse_local_artifacts(uri: str, location: str, owner: str) -> None:
+    """Refuse a server that keeps the artifacts of `owner` on its own disk: its client would write to this machine's."""
+    if is_server(uri) and is_local(location):
+        raise UserError(
+            f"tracking store {masked(uri)}: {owner} keeps its artifacts at {location}, which would be a place on the "
+            "disk of this machine; start the server with --serve-artifacts or --artifacts-destination, and take "
+            "another experiment, since one keeps the place that it was made with"
+        )
+
+
+def store_file(uri: str) -> StoreFile:
+    """The condition of the file of the SQLite store at `uri`.
+
+    Raises `UserError` where it is a file of something else, or has the schema of another version of MLflow.
+    """
+    file = sqlite_file(uri)
+    if file is None or not file.exists():
+        return StoreFile.ABSENT
+    if not file.is_file():
+        raise UserError(f"{file} is not a file: name another tracking store")
+    try:
+        with file.open("rb") as stream:
+            header = stream.read(len(SQLITE_HEADER))
+        if header not in (b"", SQLITE_HEADER):
+            raise UserError(f"{file} is not an SQLite database; it is left as it is: name another tracking store")
+        with closing(sqlite3.connect(f"file:{quote(str(file.resolve()))}?mode=rw", uri=True)) as database:
+            return _condition(uri, file, database)
+    except (OSError, sqlite3.DatabaseError) as error:
+        if "locked" in str(error):
+            return StoreFile.COMPLETE  # somebody writes to it
+        raise UserError(f"{file} cannot be read as a tracking store ({error}); name another, or a backup") from None
+
+
+def _condition(uri: str, file: Path, database: sqlite3.Connection) -> StoreFile:
+    tables = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
+    if not tables:
+        return StoreFile.HALF_MADE
+    if "experiments" not in tables:
+        raise UserError(f"{file} is a database of something else ({', '.join(sorted(tables)[:3])}): name another file")
+
+    def rows(table: str) -> bool:
+        return table in tables and database.execute(f"select 1 from {table} limit 1").fetchone() is not None
+
+    revisions = (
+        database.execute("select version_num from alembic_version").fetchall() if rows("alembic_version") else []
+    )
+    made = revisions and "runs" in tables and rows("experiments")
+    if not made and not any(rows(table) for table in USED_TABLES):
+        return StoreFile.HALF_MADE
+    if "runs" not in tables:
+        raise UserError(f"{file} has lost its table of runs; name another tracking store, or a backup of it")
+    if revisions and _latest_revision() not in (None, revisions[0][0]):
+        raise _other_schema(uri, revisions[0][0])
+    return StoreFile.COMPLETE
+
+
+def _other_schema(uri: str, revision: str) -> UserError:
+    if revision == "None" or revision in _revisions():
+        return UserError(
+            f"tracking store {masked(uri)} has the schema of an older MLflow ({revision}); make a backup of it, "
+            f"then run: mlflow db upgrade {masked(uri)}"
+        )
+    return UserError(
+        f"tracking store {masked(uri)} has the schema of a newer MLflow than the one installed here ({revision}); "
+        "install that one: pip install --upgrade mlflow"
+    )
+
+
+def _latest_revision() -> str | None:
+    """The schema that the installed MLflow writes."""
+    latest = set(_revisions()) - set(_revisions().values())
+    return latest.pop() if len(latest) == 1 else None
+
+
+@cache
+def _revisions() -> dict[str, str]:
+    """The schemas that the installed MLflow knows, each with the one before it."""
+    package = find_spec("mlflow")
+    folders = package.submodule_search_locations if package else None
+    known: dict[str, str] = {}
+    for folder in folders or ():
+        for file in Path(folder, "store", "db_migrations", "versions").glob("*.py"):
+            entries = dict(re.findall(r"^(revision|down_revision) *(?::.*)?= *['\"](\w+)['\"]", file.read_text(), re.M))
+            if "revision" in entries:
+                known[entries["revision"]] = entries.get("down_revision", "")
+    return known

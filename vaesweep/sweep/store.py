@@ -1,0 +1,262 @@
+"""One experiment of an MLflow store, with the calls that a sweep makes. Every call waits for the store."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from vaesweep.errors import UserError
+from vaesweep.store_access import first_answer, refusal, refuse_local_artifacts
+from vaesweep.sweep.backlog import Point
+from vaesweep.sweep.cells import Cell, parameters
+from vaesweep.sweep.store_location import creation_lock, local_artifacts, make_if_missing
+from vaesweep.vocabulary import MODEL_FILE, SWEEP_FILE, Outcome, RunKind, Tag, domains_of, outcome_of, runs_by_cell
+
+# Two lines for each run that ends, with the store's URI and whatever password it has.
+os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+
+LONGEST_TAG = 5000  # characters of a tag's value
+BATCH, PARAMETER_BATCH = 1000, 100  # the most metrics, and parameters, that one log_batch call may hold
+PATIENCE = 60.0  # seconds for which a store that fails is tried again where nothing else is to be done meanwhile
+LONGEST_PAUSE = 10.0  # seconds between two tries of those
+DEFECTS = (AssertionError, AttributeError, LookupError, NameError, TypeError)  # of a program, not of a store
+UI_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows runs and curves, not traces
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """A cell's run as MLflow has it. `domains` has the fingerprint of every domain that it was evaluated on."""
+
+    run_id: str
+    outcome: Outcome | None
+    domains: Mapping[str, str] = field(default_factory=dict)
+
+
+class RunState(Enum):
+    """What has become of a run."""
+
+    INTACT = "intact"
+    RESTORED = "restored"  # somebody had put it into the trash
+    LOST = "lost"  # deleted for good
+
+
+class TrackingError(RuntimeError):
+    """Failure of the tracking store; all that it lacks of finished cells is in the finished files."""
+
+
+class Store:
+    """One experiment of a tracking store: finds, creates and fills runs."""
+
+    def __init__(self, uri: str, experiment: str) -> None:
+        self.uri, self.experiment = uri, experiment
+        with creation_lock(uri):
+            make_if_missing(uri)
+            self._client, self._experiment = first_answer(uri, self._connected, self._database_connection)
+        if self._experiment is not None and self._experiment.lifecycle_stage == "deleted":
+            raise UserError(
+                f"experiment {experiment!r} lies in MLflow's trash: bring it back (mlflow experiments restore "
+                f"--experiment-id {self._experiment.experiment_id}) or empty the trash (mlflow gc)"
+            )
+        if self._experiment is not None:
+            self._check_experiment(self._experiment)
+
+    def _connected(self) -> tuple[MlflowClient, Any]:
+        client = MlflowClient(tracking_uri=self.uri)
+        return client, client.get_experiment_by_name(self.experiment)
+
+    def _database_connection(self) -> None:
+        from mlflow.store.db.utils import create_sqlalchemy_engine  # takes a second to import
+
+        create_sqlalchemy_engine(self.uri).connect().close()
+
+    def check(self) -> None:
+        """Raise `UserError` where the store does not answer, within seconds."""
+        first_answer(self.uri, self._connected, self._database_connection)
+
+    @cached_property
+    def id(self) -> str:
+        """The experiment's identity; the experiment is created if need be."""
+        if self._experiment is not None:
+            return str(self._experiment.experiment_id)
+        place = local_artifacts(self.uri, self.experiment)
+        try:
+            identity = self._client.create_experiment(self.experiment, place, UI_KIND)
+        except MlflowException:  # another driver may have made it meanwhile, or we with an answer that was lost
+            if (experiment := self._client.get_experiment_by_name(self.experiment)) is None:
+                raise
+            identity = experiment.experiment_id
+        experiment = self._client.get_experiment(identity)
+        try:
+            self._check_experiment(experiment)
+        except UserError:  # it would keep the place for ever: leave its name to a better one
+            self._client.rename_experiment(identity, f"{self.experiment} (refused {identity})")
+            self._client.delete_experiment(identity)
+            raise
+        return str(identity)
+
+    def cells(self) -> dict[str, TrackedRun]:
+        """The run of every cell of the experiment, whichever sweep first ran it."""
+        if self._experiment is None:
+            return {}
+        query = f"tags.`{Tag.KIND}` = '{RunKind.CELL}'"
+        runs = runs_by_cell(self._patiently(lambda: list(self._search(query))))
+        return {
+            cell: TrackedRun(run.info.run_id, outcome_of(run), domains_of(run.data.tags, run.data.metrics))
+            for cell, run in runs.items()
+        }
+
+    def open_sweep(self, record: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        """The parent run of the sweep with identity `record["sweep"]`, new or reopened, with its record stored."""
+        return self._patiently(lambda: self._open_sweep(record, tags))
+
+    def _open_sweep(self, record: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        identity = record["sweep"]
+        query = f"tags.`{Tag.KIND}` = '{RunKind.SWEEP}' and tags.`{Tag.SWEEP}` = '{identity}'"
+        run = next(self._search(query), None)
+        if run is None:
+            own = {Tag.KIND: RunKind.SWEEP, Tag.SWEEP: identity, **tags}
+            run = self._client.create_run(self.id, tags=own, run_name=f"{record['name']} {record['preset']}")
+        else:
+            self._client.update_run(run.info.run_id, status="RUNNING")
+        self._check_run(run)
+        run_id = run.info.run_id
+        params = [Param(key, str(record[key])) for key in ("preset", "family")]  # the same at every try
+        self._client.log_batch(run_id, params=params)
+        self._client.log_dict(run_id, dict(record), SWEEP_FILE)
+        return run_id
+
+    def end_sweep(self, run_id: str, status: str, patience: float = PATIENCE) -> None:
+        """Set the final status of the parent run, restored where it was deleted. Raises `TrackingError`.
+
+        Without `patience` a store that does not answer is given up within seconds.
+        """
+
+        def end() -> None:
+            if self.restore(run_id) is RunState.LOST:
+                raise UserError(f"the sweep's run {run_id} was deleted for good; the same command makes another")
+            self.end(run_id, status)
+
+        try:
+            if not patience:
+                self.check()
+            self._patiently(end, patience)
+        except UserError as error:
+            raise TrackingError(str(error)) from None
+
+    def open_cell(self, cell: Cell, parent: str, tags: Mapping[str, str], start: int) -> str:
+        """A new run of a cell that begins at `start`, in ms, by which it is found where the answer is lost."""
+        name = " ".join(f"{key.split('.')[-1]}={value}" for key, value in cell.values.items()) or cell.identity
+        own = {Tag.KIND: RunKind.CELL, Tag.CELL: cell.identity, Tag.PARENT: parent, Tag.FAMILY: cell.family, **tags}
+        run = self._client.create_run(self.id, start_time=start, tags=own, run_name=name)
+        self._check_run(run)
+        return run.info.run_id
+
+    def find_cell(self, cell: str, start: int) -> str | None:
+        """The run of a cell that begins at `start`."""
+        runs = self._search(f"tags.`{Tag.CELL}` = '{cell}' and attributes.start_time = {start}")
+        return next((run.info.run_id for run in runs), None)
+
+    def configure(self, run_id: str, cell: Cell, logged: Collection[str] = ()) -> None:
+        """Log a cell's configuration as parameters, less those that are `logged`, which cannot be changed."""
+        params = iter([Param(key, str(v)) for key, v in parameters(cell.config).items() if key not in logged])
+        while batch := list(islice(params, PARAMETER_BATCH)):
+            self._client.log_batch(run_id, params=batch)
+
+    def reopen(self, run_id: str, cell: Cell) -> set[tuple[str, int]]:
+        """Mark a cell's run as running again and return the points that it has already, as (metric, step)."""
+        run = self._client.get_run(run_id)
+        self._check_run(run)
+        self._client.update_run(run_id, status="RUNNING")
+        self.configure(run_id, cell, run.data.params)  # in case its process died before it had
+        return self.points(run_id, run.data.metrics)
+
+    def points(self, run_id: str, names: Iterable[str]) -> set[tuple[str, int]]:
+        """The points that a run has of some metrics, as (metric, step)."""
+        return {(m.key, m.step) for name in names for m in self._client.get_metric_history(run_id, name)}
+
+    def restore(self, run_id: str) -> RunState:
+        """Take a run out of the trash if it lies there."""
+        try:
+            run = self._client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return RunState.LOST
+            raise
+        if run.info.lifecycle_stage != "deleted":
+            return RunState.INTACT
+        self._client.restore_run(run_id)
+        return RunState.RESTORED
+
+    def log(self, run_id: str, points: Sequence[Point]) -> None:
+        """Write points in their order, in as few calls as the store allows.
+
+        A call that fails may have written all the same: where its first point is there, others may be too.
+        """
+        metrics = iter([Metric(name, value, moment, step) for name, step, value, moment in points])
+        while batch := list(islice(metrics, BATCH)):
+            self._client.log_batch(run_id, metrics=batch)
+
+    def log_file(self, run_id: str, path: Path) -> None:
+        """Store a file among a run's artifacts."""
+        self._client.log_artifact(run_id, str(path))
+
+    def log_json(self, run_id: str, value: dict[str, Any], name: str) -> None:
+        """Store a JSON value among a run's artifacts."""
+        self._client.log_dict(run_id, value, name)
+
+    def model(self, run_id: str) -> bytes | None:
+        """The model artifact of a run; None where it has none that can be read."""
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                return Path(self._client.download_artifacts(run_id, MODEL_FILE, folder)).read_bytes()
+            except (OSError, MlflowException):
+                return None
+
+    def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
+        """Set a run's tags."""
+        self._client.log_batch(run_id, tags=[RunTag(str(key), value[:LONGEST_TAG]) for key, value in tags.items()])
+
+    def end(self, run_id: str, status: str) -> None:
+        """Set a run's final status: FINISHED, FAILED or KILLED."""
+        self._client.set_terminated(run_id, status)
+
+    def _search(self, query: str) -> Iterator[Any]:
+        token = None
+        while True:
+            page = self._client.search_runs([self.id], query, max_results=1000, page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def _check_experiment(self, experiment: Any) -> None:
+        refuse_local_artifacts(self.uri, experiment.artifact_location, f"experiment {self.experiment!r}")
+
+    def _check_run(self, run: Any) -> None:
+        refuse_local_artifacts(self.uri, run.info.artifact_uri, f"run {run.info.run_id}")
+
+    def _patiently(self, act: Callable[[], Result], patience: float = PATIENCE) -> Result:
+        """The result of `act`, which may be done again: tried for a while where the store fails, then `UserError`."""
+        deadline, pause = time.monotonic() + patience, 0.5
+        while True:
+            try:
+                return act()
+            except (UserError, *DEFECTS):
+                raise
+            except Exception as error:
+                if time.monotonic() + pause > deadline:
+                    raise refusal(self.uri, error) from None
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
