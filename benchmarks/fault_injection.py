@@ -32,6 +32,7 @@ from vaesweep.sweep.backends import EVENT, PACK
 from vaesweep.sweep.cells import Preset, Sweep
 from vaesweep.sweep.jobs import Event, PackJob
 from vaesweep.sweep.resume import checkpoint_header
+from vaesweep.sweep.retries import RETRIES
 from vaesweep.sweep.storage import CHECKPOINTS, FINISHED, SUFFIX, Storage
 from vaesweep.sweep.store import Store
 
@@ -97,7 +98,7 @@ class InProcessTune:
                 callback.on_trial_result(0, [], None, {EVENT: event.to_json()})
 
         error: Exception | None = None
-        for _ in range(1 + run_config.failure_config.max_failures):
+        for _ in range(1 + RETRIES):
             try:
                 worker.run_job(PackJob.from_json(config["job"]), data, report, CPU)
                 return SimpleNamespace(config={PACK: config}, error=None)

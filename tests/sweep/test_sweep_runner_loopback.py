@@ -39,8 +39,15 @@ def is_loopback(address: str) -> bool:
 
 @pytest.mark.parametrize(
     ("address", "expected"),
-    [("127.0.0.1", True), ("::1", True), ("::ffff:127.0.0.1", True), ("::", False), ("0.0.0.0", False)]
-    + [("192.168.1.2", False), ("::ffff:10.0.0.1", False)],
+    [
+        ("127.0.0.1", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("::", False),
+        ("0.0.0.0", False),
+        ("192.168.1.2", False),
+        ("::ffff:10.0.0.1", False),
+    ],
 )
 def test_addresses_of_this_machine_alone_are_known(address: str, expected: bool) -> None:
     assert is_loopback(address) is expected

@@ -2,8 +2,13 @@
 
 import contextlib
 import itertools
+import os
+import shutil
 import signal
+import socket
 import sqlite3
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter, defaultdict
@@ -18,7 +23,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow.tracking import MlflowClient
-from mlflow_server import Server, serving
+from mlflow_server import Server, serving, silence
 
 from vaesweep.errors import UserError
 from vaesweep.families.pvae.family import PartialVaeCell
@@ -532,6 +537,60 @@ def test_a_server_that_is_away_for_a_while_gets_what_happened_meanwhile() -> Non
             tracker.ended(finished(name, range(1, 41)), b"weights")
         tracker.__exit__()
     assert_once_each(server, range(1, 41), {NAMES[0]: range(1, 31)})
+
+
+@pytest.mark.slow
+def test_mlflows_own_server_that_is_killed_and_started_again_gets_every_point_once(
+    store_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its client repeats its calls as users have it, which bridges minutes."""
+    monkeypatch.setattr(tracking, "LAST_SECONDS", 60.0)
+    file = Path(shutil.copy(store_file, tmp_path))
+    with silence() as port:
+        uri = f"http://127.0.0.1:{port}"
+    with mlflow_server(file, port):
+        store = Store(uri, "a killed server")
+        tracker = open_tracker(store)
+        tracker.__enter__()
+        tell(tracker, 1)
+        wait_for(lambda: len(points_in(file, "a killed server")) == 3)
+        tell(tracker, 2)
+    for step in range(2, 21):
+        tell(tracker, step)
+    tracker.ended(finished(NAMES[0], range(1, 21)), b"weights")
+    time.sleep(3)
+    with mlflow_server(file, port):
+        for name in NAMES[1:]:
+            tracker.ended(finished(name, range(1, 21)), b"weights")
+        tracker.__exit__()
+        for name in NAMES:
+            assert Counter(points_in(file, "a killed server")[name]) == Counter(points_of(finished(name, range(1, 21))))
+            (run,) = runs_of(MlflowClient(uri), "a killed server", name)
+            assert run.data.tags[Tag.OUTCOME] == Outcome.FINISHED
+            assert {entry.path for entry in MlflowClient(uri).list_artifacts(run.info.run_id)} >= {MODEL_FILE}
+
+
+@contextlib.contextmanager
+def mlflow_server(file: Path, port: int) -> Iterator[None]:
+    """Context in which MLflow's own server answers, which is killed in the end."""
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1", "--host", "127.0.0.1", "--port", str(port)]
+    own = {"MLFLOW_BACKEND_STORE_URI": f"sqlite:///{file}", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    own["MLFLOW_ARTIFACTS_DESTINATION"] = str(file.with_name("artifacts"))
+    process = subprocess.Popen(
+        command, env=os.environ | own, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        wait_for(lambda: process.poll() is not None or answers(port), 90)
+        yield
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def answers(port: int) -> bool:
+    """Whether something accepts connections on a port."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def assert_once_each(server: Server, steps: range, own: Mapping[str, range] | None = None) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vaesweep.errors import UserError
+from vaesweep.uris import masked
 from vaesweep.vocabulary import store_uri
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def run_script(
     try:
         lines = list(act(options, options.tracking_uri or store_uri()))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {masked(str(error))}", file=sys.stderr)
         return 2
     print(*lines, sep="\n")
     return 0

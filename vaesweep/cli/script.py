@@ -28,6 +28,7 @@ from vaesweep.sweep.resume import drop_spent_checkpoints
 from vaesweep.sweep.session import Options, Session, check_counts, check_writable, describe
 from vaesweep.sweep.tracking import Tracker, TrackingError
 from vaesweep.training.autotune import Compile
+from vaesweep.uris import masked
 from vaesweep.vocabulary import SETTLED, store_uri
 
 if TYPE_CHECKING:
@@ -49,10 +50,10 @@ def main(
         options = options_from(sweep, arguments, words)
         return _run(sweep, options, console, report, plan_only=arguments.plan)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {masked(str(error))}", file=sys.stderr)
         return BAD_INPUT
     except TrackingError as error:
-        print(f"error: tracking failed: {error}", file=sys.stderr)
+        print(f"error: tracking failed: {masked(str(error))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
@@ -154,7 +155,7 @@ def _run(sweep: Sweep, options: Options, console: Console, report: FamilyReport 
             return _run_tracked(session, plan, resources, 0, console, report)
         session.storage.sweep_drafts()
         for note in drop_spent_checkpoints(session.storage):
-            console.print(note, highlight=False, soft_wrap=True)
+            console.print(masked(note), highlight=False, soft_wrap=True)
         with connected(resources) as available:
             slots = resources.slots(available)
             plan = session.plan(slots)  # packs for the cluster that there is
@@ -214,7 +215,7 @@ def _print_plan(session: Session, plan: Plan, slots: int, console: Console) -> N
         many = min(slots, len(plan.packs))
         at_once = f"{many} packs at a time" if many > 1 else "one pack at a time"
         console.print(f"about {duration(seconds)} of training on this machine, {at_once}", highlight=False)
-    console.print(f"runs go to {store_uri()}, tables and figure to {session.options.out}", highlight=False)
+    console.print(f"runs go to {masked(store_uri())}, tables and figure to {session.options.out}", highlight=False)
 
 
 def _finish(
@@ -222,12 +223,12 @@ def _finish(
 ) -> int:
     """Draw the curve from MLflow's runs, print the summary and return the process's exit code."""
     for cell, cause in failed.items():
-        print(f"cell {cell} failed: {cause}", file=sys.stderr)
+        print(f"cell {cell} failed: {masked(cause)}", file=sys.stderr)
     notes = drop_spent_checkpoints(session.storage)
     sweep_runs = runs.read(session.sweep.name, store_uri(), plan.sweep_identity(session.sweep.name))
     print_line = partial(console.print, highlight=False, soft_wrap=True)
     for note in notes:
-        print_line(note)
+        print_line(masked(note))
     print_report(write(sweep_runs, session.options.out), sweep_runs, print_line)
     if report:
         print_report(report(sweep_runs, session.data, session.options.out), sweep_runs, print_line)

@@ -39,19 +39,19 @@ def train_on_workers(config: dict[str, Any], data: DataSet) -> None:
     config = config[PACK]
     if config.get(GIVEN_UP):
         return
-    gpus = config["gpus"]
+    gpus, name = config["gpus"], tune.get_context().get_trial_id()
     backend = "nccl" if gpus else "gloo"
     TorchTrainer(
         _train_worker,
         train_loop_config={"job": config["job"], "data": ray.put(data)},
-        torch_config=LoopbackTorchConfig(backend=backend, folder=config["scratch"])
+        torch_config=LoopbackTorchConfig(backend=backend, folder=config["scratch"], name=name)
         if config["local"]
         else TorchConfig(backend=backend),
         scaling_config=ray.train.ScalingConfig(
             num_workers=config["workers"], use_gpu=bool(gpus), resources_per_worker=config["per_worker"]
         ),
         run_config=ray.train.RunConfig(
-            name=tune.get_context().get_trial_id(),
+            name=name,
             storage_path=config["scratch"],
             callbacks=[TuneReportCallback()],
             failure_config=ray.train.FailureConfig(max_failures=0),  # the trial fails, and is tried again by Tune

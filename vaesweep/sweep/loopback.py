@@ -4,12 +4,16 @@ Whoever reaches a port of Ray can run code as the user who started it. Ray's pro
 they take the machine's own address to be 127.0.0.1, which Ray does on macOS and Windows; here it is made to do so on
 Linux. Workers of torch.distributed usually find each other by a server that listens on all interfaces; on one machine
 they find each other by a file.
+
+Train frees the resources of a trainer that was killed by asking Ray's dashboard whether it lives. A local Ray has none,
+so a trainer notes here what it holds, and whoever sees it fail frees it.
 """
 
 import contextlib
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -18,6 +22,7 @@ from ray._private import ray_constants
 from ray.exceptions import GetTimeoutError
 from ray.train.backend import Backend
 from ray.train.torch import TorchConfig
+from ray.util.placement_group import PlacementGroup, get_current_placement_group, remove_placement_group
 
 SHUTDOWN_SECONDS = 30.0  # within which workers leave their group, or are killed in it
 ENVIRONMENT = {  # by which torch.distributed chooses an interface
@@ -39,9 +44,13 @@ def on_loopback() -> Iterator[None]:
 
 @dataclass
 class LoopbackTorchConfig(TorchConfig):
-    """A process group of workers on this machine, which find each other by a file in `folder`."""
+    """A process group of workers on this machine, which find each other by a file in `folder`.
+
+    Their trainer's `name` is that of the file that says which resources they hold.
+    """
 
     folder: str = ""
+    name: str = ""
 
     @property
     def backend_cls(self) -> type[Backend]:
@@ -54,14 +63,32 @@ class _LoopbackBackend(Backend):
 
     def on_start(self, worker_group: Any, backend_config: LoopbackTorchConfig) -> None:
         """Join all workers in a process group."""
-        url, size = f"file://{backend_config.folder}/{uuid.uuid4().hex}", len(worker_group)
-        join = worker_group.execute_single_async
-        ray.get([join(rank, _join, backend_config.backend, url, rank, size) for rank in range(size)])
+        call, size = worker_group.execute_single_async, len(worker_group)
+        _note(backend_config.folder, backend_config.name).write_text(ray.get(call(0, _placement_group)))
+        url = f"file://{backend_config.folder}/{uuid.uuid4().hex}"
+        ray.get([call(rank, _join, backend_config.backend, url, rank, size) for rank in range(size)])
 
     def on_shutdown(self, worker_group: Any, backend_config: LoopbackTorchConfig) -> None:
         """Let all workers leave it."""
         with contextlib.suppress(GetTimeoutError):
             ray.get(worker_group.execute_async(_leave), timeout=SHUTDOWN_SECONDS)
+
+
+def free_workers(folder: str, name: str) -> None:
+    """Free what the trainer called `name` of a `LoopbackTorchConfig` holds, which has failed."""
+    with contextlib.suppress(FileNotFoundError):
+        group = ray.PlacementGroupID.from_hex(_note(folder, name).read_text())
+        remove_placement_group(PlacementGroup(group))
+
+
+def _note(folder: str, name: str) -> Path:
+    return Path(folder, f"{name}.placement_group")
+
+
+def _placement_group() -> str:
+    group = get_current_placement_group()
+    assert group is not None, "Train starts its workers in one"
+    return str(group.id.hex())
 
 
 def _join(backend: str, url: str, rank: int, size: int) -> None:

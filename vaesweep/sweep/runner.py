@@ -217,7 +217,10 @@ class _EventCallback(tune.Callback):
 
     def _is_tried_again(self, trial: Any) -> bool:
         """Count the failure of a trial's pack, where it is one, and say so; false where there were too many."""
-        pack = trial.config[PACK]["pack"]
+        config = trial.config[PACK]
+        pack = config["pack"]
+        if config["local"] and config["workers"] > 1:
+            loopback.free_workers(config["scratch"], trial.trial_id)
         if trial.num_failures == self._failures[trial.trial_id]:
             return True  # its machine was taken back, which Ray has announced and does not count
         self._failures[trial.trial_id] = trial.num_failures

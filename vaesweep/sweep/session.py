@@ -31,6 +31,7 @@ from vaesweep.sweep.tracking import Store, TrackedRun, Tracker
 from vaesweep.training import finished
 from vaesweep.training.autotune import Compile
 from vaesweep.training.stack import layout_of
+from vaesweep.uris import masked
 from vaesweep.vocabulary import RECORD_DIGEST, Tag, record_digest, store_uri
 
 
@@ -70,6 +71,7 @@ class Session:
             check_weights(self.family, config, self.data)
         self.fingerprint, self.domains = self.data.fingerprint(), self.data.fingerprints()
         self.storage = Storage(options.storage or str(options.out / "cells"), dry=dry)
+        self.storage.check_answers()
         self._places = configs
 
     @cached_property
@@ -115,11 +117,11 @@ class Session:
             "name": self.sweep.name,
             "family": self.family.name,
             "preset": self.options.preset,
-            "command": self.options.command,
+            "command": masked(self.options.command),
             "axes": {key: list(values) for key, values in axes.items()},
             "cells": [{"cell": cell.identity, "values": dict(cell.values)} for cell in self.cells],
             "domains": [{"name": d.name, "role": str(d.role), "rows": len(d)} for d in self.data.domains],
-            "data": {"spec": self.options.data, "fingerprint": self.fingerprint, "summary": self.data.summary},
+            "data": {"spec": masked(self.options.data), "fingerprint": self.fingerprint, "summary": self.data.summary},
         }
         return record | {RECORD_DIGEST: record_digest(record)}
 
@@ -166,7 +168,7 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 def describe(session: Session, plan: Plan, console: Console) -> None:
     """Print the summary of the data and the numbers of cells, done and left."""
     for line in [*(f"data: {line}" for line in session.data.summary), *session.survey.notes]:
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(masked(line), highlight=False, soft_wrap=True)
     sizes = sorted((len(pack.cells) for pack in plan.packs), reverse=True)
     packs = f"{len(sizes)} packs" if len(sizes) > 1 else "one pack"
     left = f"{plan.left()} to train in {packs} of {_range(sizes)}" if sizes else "none to train"

@@ -123,6 +123,8 @@ class Tracker:
 
     def points(self, step: int, cells: Sequence[str], metrics: Mapping[str, Sequence[float]]) -> None:
         """Add new points of several cells at one step."""
+        if not metrics:
+            return
         now = _milliseconds()
         names = [sys.intern(name) for name in metrics]
         self._backlog.add(

@@ -2,8 +2,9 @@
 
     header  {"vaesweep": JSON about the file, with its format, its name and its digest}, tensors
 
-The digest is over the rest of the JSON and over every tensor's name, type, shape and bytes, so that a changed bit of a weight or a
-changed digit of a metric is noticed. What a file says of its name is compared to the name that it was found under.
+The digest is over the rest of the JSON and over every tensor's name, type, shape and bytes, so that a changed bit of a
+weight or a changed digit of a metric is noticed. What a file says of its name is compared to the name that it was found
+under.
 """
 
 import hashlib

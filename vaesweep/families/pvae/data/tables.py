@@ -64,8 +64,9 @@ class Table:
             raise UserError(f"{where}: a header and no rows below it")
         header = tuple(name.strip().lower() for name in heading.cells)
         table, count = cls(where, heading.line, header, 0, separator, raw, encoding), 0
-        for count, row in enumerate(table.rows(), start=1):
+        for row in table.rows():
             table._check_length(row)
+            count += 1
         return replace(table, count=count)
 
     def rows(self) -> Iterator[Row]:
