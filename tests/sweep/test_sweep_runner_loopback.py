@@ -13,7 +13,7 @@ import pytest
 from vaesweep.sweep.runner import Resources
 
 slow = pytest.mark.slow
-LONG = ("training.steps=3000", "training.evaluate_every=100", "rates.total.target=1.0", "seed=0")
+LONG = ("training.steps=1500", "training.evaluate_every=100", "rates.total.target=1.0", "seed=0")
 
 
 def listening(process: subprocess.Popen[str]) -> dict[tuple[str, int], str]:

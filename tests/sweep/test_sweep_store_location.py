@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -79,31 +78,25 @@ def make_stores(folder: Path, way: str, limit: str, numbers: list[str]) -> list[
 
 
 class CopiedTables:
-    """Stands for MLflow's store: copies the tables of one that is there, since to make them takes seconds."""
+    """Stands for the making of tables, which takes seconds: copies those of a store that is there, or half of them."""
 
-    source = Path()
-    failure: BaseException | None = None
+    def __init__(self, source: Path) -> None:
+        self.content = source.read_bytes()
+        self.failure: BaseException | None = None
 
-    def __init__(self, uri: str, *_: Any) -> None:
-        draft = Path(uri.removeprefix("sqlite:///"))
-        content = self.source.read_bytes()
-        draft.write_bytes(content if self.failure is None else content[:100_000])
+    def __call__(self, draft: Path) -> None:
+        draft.write_bytes(self.content if self.failure is None else self.content[:100_000])
         if self.failure is not None:
             draft.with_name(f"{draft.name}-journal").write_bytes(b"of a transaction")
             raise self.failure
-        self.engine = self
-
-    def dispose(self) -> None:
-        pass
 
 
 @pytest.fixture
-def quick(store_file: Path, monkeypatch: pytest.MonkeyPatch) -> type[CopiedTables]:
+def quick(store_file: Path, monkeypatch: pytest.MonkeyPatch) -> CopiedTables:
     """Stores are made in no time."""
-    monkeypatch.setattr(store_place, "SqlAlchemyStore", CopiedTables)
-    monkeypatch.setattr(CopiedTables, "source", store_file)
-    monkeypatch.setattr(CopiedTables, "failure", None)
-    return CopiedTables
+    tables = CopiedTables(store_file)
+    monkeypatch.setattr(store_place, "_make_tables", tables)
+    return tables
 
 
 def uri_of(file: Path) -> str:
@@ -199,7 +192,7 @@ def test_a_store_is_made_complete_and_nothing_lies_beside_it(tmp_path: Path) -> 
     [pytest.param(3, id="3 moments"), pytest.param(20, id="20 moments", marks=pytest.mark.slow)],
 )
 def test_a_store_whose_making_was_killed_is_made_by_the_next_command(
-    moments: int, tmp_path: Path, quick: type[CopiedTables]
+    moments: int, tmp_path: Path, quick: CopiedTables
 ) -> None:
     numbers = [f"{0.05 + SECONDS * (i / moments) ** 2:.3f}" for i in range(moments)]
     files = make_stores(tmp_path, "vaesweep", "seconds", numbers)
@@ -217,7 +210,7 @@ def test_a_store_whose_making_was_killed_is_made_by_the_next_command(
     [pytest.param(3, id="3 moments"), pytest.param(20, id="20 moments", marks=pytest.mark.slow)],
 )
 def test_a_store_that_an_earlier_version_left_half_made_is_moved_aside_and_made_anew(
-    moments: int, tmp_path: Path, quick: type[CopiedTables], caplog: pytest.LogCaptureFixture
+    moments: int, tmp_path: Path, quick: CopiedTables, caplog: pytest.LogCaptureFixture
 ) -> None:
     numbers = [f"{0.05 + 2.0 * i / moments:.3f}" for i in range(moments)]
     files = make_stores(tmp_path, "mlflow", "seconds", numbers)
@@ -265,10 +258,10 @@ def test_a_making_that_fails_leaves_nothing_and_the_next_one_succeeds(
     failure: BaseException,
     raised: type[BaseException],
     tmp_path: Path,
-    quick: type[CopiedTables],
+    quick: CopiedTables,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(quick, "failure", failure)
+    quick.failure = failure
     file = tmp_path / "mlflow.db"
     with pytest.raises(raised) as error:
         make(file)
@@ -276,14 +269,14 @@ def test_a_making_that_fails_leaves_nothing_and_the_next_one_succeeds(
         assert "\n" not in str(error.value)
         assert "make room" in str(error.value)
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db.lock"]
-    monkeypatch.setattr(quick, "failure", None)
+    quick.failure = None
     make(file)
     assert condition_of(uri_of(file)) is StoreFile.COMPLETE
 
 
-def test_drafts_of_a_store_are_swept_up_and_those_of_others_stay(tmp_path: Path, quick: type[CopiedTables]) -> None:
-    mine = ["mlflow.db.12345678.part", "mlflow.db.12345678.part-journal", "mlflow.db.abc.part-wal"]
-    theirs = ["other.db.12345678.part", "mlflow.dbx.12345678.part", "mlflow.db.bak"]
+def test_drafts_of_a_store_are_swept_up_and_those_of_others_stay(tmp_path: Path, quick: CopiedTables) -> None:
+    mine = ["mlflow.db.12345678.part", "mlflow.db.12345678.part-journal", "mlflow.db.0123abcd.part-wal"]
+    theirs = ["other.db.12345678.part", "mlflow.dbx.12345678.part", "mlflow.db.bak", "mlflow.db.old.partial"]
     for name in (*mine, *theirs):
         (tmp_path / name).write_bytes(b"half of it")
     make(tmp_path / "mlflow.db")
@@ -292,7 +285,7 @@ def test_drafts_of_a_store_are_swept_up_and_those_of_others_stay(tmp_path: Path,
 
 @pytest.mark.parametrize("ending", store_place.SIDECARS)
 def test_a_transaction_of_a_file_that_is_gone_is_not_applied_to_the_new_one(
-    ending: str, tmp_path: Path, quick: type[CopiedTables]
+    ending: str, tmp_path: Path, quick: CopiedTables
 ) -> None:
     old = tmp_path / f"mlflow.db{ending}"
     old.write_bytes(b"of another database")
@@ -356,7 +349,7 @@ def test_a_half_made_store_is_moved_aside_with_a_line_and_made_anew(
     damage: Callable[[Path], None],
     tmp_path: Path,
     store_file: Path,
-    quick: type[CopiedTables],
+    quick: CopiedTables,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     file = tmp_path / "mlflow.db"

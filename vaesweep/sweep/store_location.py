@@ -4,9 +4,9 @@ MLflow takes seconds to make a store's tables. They are made in a draft beside i
 renamed when it is complete; a command that dies meanwhile leaves a draft, which the next one deletes.
 """
 
-import glob
 import logging
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,6 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 from mlflow.store.tracking import DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 from vaesweep.errors import UserError
 from vaesweep.store_access import StoreFile, one_line, store_file
@@ -69,8 +68,10 @@ def make_if_missing(uri: str) -> None:
     if file is None:
         return
     file = file.resolve()
-    for draft in file.parent.glob(f"{glob.escape(file.name)}.*{DRAFT}*"):
-        draft.unlink(missing_ok=True)  # nobody writes to it: whoever does has the lock
+    draft_name = re.compile(rf"{re.escape(file.name)}\.[0-9a-f]{{8}}{re.escape(DRAFT)}({'|'.join(SIDECARS)})?")
+    for path in file.parent.iterdir():
+        if draft_name.fullmatch(path.name):
+            path.unlink(missing_ok=True)  # nobody writes to it: whoever does has the lock
     condition = store_file(uri)
     if condition is StoreFile.COMPLETE:
         return
@@ -84,7 +85,8 @@ def make_if_missing(uri: str) -> None:
 def _make(file: Path) -> None:
     draft = file.with_name(f"{file.name}.{uuid.uuid4().hex[:8]}{DRAFT}")
     try:
-        SqlAlchemyStore(f"{SQLITE}{draft}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
+        draft.touch()  # where nothing can be written MLflow itself would try for minutes
+        _make_tables(draft)
         _flush(draft)
         if not file.exists():  # as it would, were it made by a program that knows nothing of the lock
             draft.replace(file)
@@ -96,6 +98,12 @@ def _make(file: Path) -> None:
     finally:
         for ending in ("", *SIDECARS):
             draft.with_name(draft.name + ending).unlink(missing_ok=True)
+
+
+def _make_tables(file: Path) -> None:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # takes a second to import
+
+    SqlAlchemyStore(f"{SQLITE}{file}", DEFAULT_LOCAL_FILE_AND_ARTIFACT_PATH).engine.dispose()
 
 
 def _move_aside(file: Path) -> Path:
