@@ -26,6 +26,7 @@ from vaesweep.packing import structure
 from vaesweep.sweep.cells import Cell, Sweep, axes_and_single, expand
 from vaesweep.sweep.plan import Plan, make_plan
 from vaesweep.sweep.storage import Storage, finished_name
+from vaesweep.sweep.storage_probe import check_answers
 from vaesweep.sweep.survey import Survey, find_aliases, survey
 from vaesweep.sweep.tracking import Store, TrackedRun, Tracker
 from vaesweep.training import finished
@@ -70,8 +71,9 @@ class Session:
         for config in shapes.values():
             check_weights(self.family, config, self.data)
         self.fingerprint, self.domains = self.data.fingerprint(), self.data.fingerprints()
-        self.storage = Storage(options.storage or str(options.out / "cells"), dry=dry)
-        self.storage.check_answers()
+        storage = options.storage or str(options.out / "cells")
+        check_answers(storage)
+        self.storage = Storage(storage, dry=dry)
         self._places = configs
 
     @cached_property

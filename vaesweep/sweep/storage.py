@@ -7,7 +7,6 @@ Writes are atomic.
 """
 
 import os
-import threading
 import time
 import uuid
 from pathlib import Path
@@ -18,7 +17,6 @@ from vaesweep.errors import UserError
 
 CHECKPOINTS, FINISHED, SUFFIX = "checkpoints", "finished", ".safetensors"
 DRAFT, DAMAGED = ".part", ".damaged"
-ANSWER_SECONDS = 15.0
 DRAFT_SECONDS = 600.0  # after which nobody writes a draft any more
 
 
@@ -37,27 +35,6 @@ class Storage:
     def folder(self) -> Path | None:
         """The local folder, `None` for a remote storage."""
         return Path(self._root) if isinstance(self._fs, fs.LocalFileSystem) else None
-
-    def check_answers(self) -> None:
-        """Refuse a storage that does not answer within `ANSWER_SECONDS`: pyarrow itself would try for minutes."""
-        errors: list[Exception] = []
-
-        def ask() -> None:
-            try:
-                self.names(FINISHED)
-            except Exception as error:
-                errors.append(error)
-
-        asking = threading.Thread(target=ask, name="storage", daemon=True)
-        asking.start()
-        asking.join(ANSWER_SECONDS)
-        if asking.is_alive():
-            raise UserError(
-                f"--storage {self.uri}: no answer within {ANSWER_SECONDS:g} s; name one that can be reached"
-            )
-        if errors:
-            reason = " ".join(str(errors[0]).split())[:300]
-            raise UserError(f"--storage {self.uri}: cannot be read ({reason}); name one that can be reached")
 
     def write(self, name: str, data: bytes) -> None:
         """Write `data` to `name`, atomically."""
