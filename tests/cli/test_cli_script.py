@@ -1,9 +1,10 @@
 """The sweep script as a user calls it: bad input is refused at once, the same command again does only what is left."""
 
 import csv
+import runpy
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,32 @@ import pytest
 from vaesweep.cli import main as vaesweep_command
 from vaesweep.families.pvae.data.audiograms import COLUMNS
 
+SCRIPT = Path(__file__).parents[2] / "sweeps" / "rd_curve_pvae.py"
 FILES = ["cells.csv", "curve.csv", "gap.csv", "rd_curve.png"]
 
 
-def assert_refused(done: Any, command: Any, *said: str) -> None:
-    """Exit code 2, one line on standard error, and nothing begun: no Ray, no MLflow store."""
-    assert done.returncode == 2, done.stderr
-    (line,) = done.stderr.splitlines()
+@pytest.fixture
+def assert_refused(
+    command: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., None]:
+    """Runs the script in this process, and expects code 2, one line on standard error, and nothing begun."""
+
+    def check(*options: str, said: Sequence[str], settings: Sequence[str] = ()) -> None:
+        monkeypatch.chdir(command.folder)
+        monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        monkeypatch.setenv("RAY_TMPDIR", str(command.ray))
+        monkeypatch.setattr("sys.argv", ["rd_curve_pvae.py", *options, *(["--set", *settings] if settings else [])])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(SCRIPT), run_name="__main__")
+        assert ended.value.code == 2
+        assert_one_line(capsys.readouterr().err, command, *said)
+
+    return check
+
+
+def assert_one_line(errors: str, command: Any, *said: str) -> None:
+    """One line on standard error, and nothing begun: no Ray, no MLflow store."""
+    (line,) = errors.splitlines()
     assert all(words in line for words in said), line
     assert list(command.ray.iterdir()) == []
     assert not list(command.folder.rglob("mlflow.db"))
@@ -37,17 +57,25 @@ def assert_refused(done: Any, command: Any, *said: str) -> None:
     ids=["unknown preset", "unknown setting", "bad value", "unknown rate", "missing data", "pack size"],
 )
 def test_bad_input_is_refused_in_one_line_before_anything_starts(
-    command: Any, options: list[str], settings: list[str], said: list[str]
+    assert_refused: Callable[..., None], options: list[str], settings: list[str], said: list[str]
 ) -> None:
-    assert_refused(command.run(*options, settings=tuple(settings)), command, *said)
+    assert_refused(*options, settings=settings, said=said)
 
 
-def test_a_damaged_data_file_is_refused_in_one_line_before_anything_starts(command: Any) -> None:
+def test_a_refused_command_has_nothing_else_on_standard_error(command: Any) -> None:
+    done = command.run("--preset", "huge")
+    assert done.returncode == 2
+    assert_one_line(done.stderr, command, "--preset huge")
+
+
+def test_a_damaged_data_file_is_refused_in_one_line_before_anything_starts(
+    command: Any, assert_refused: Callable[..., None]
+) -> None:
     folder = command.folder / "nhanes"
     folder.mkdir()
     for name in ("AUX_I.XPT", "DEMO_I.XPT"):
         (folder / name).write_bytes(b"garbage " * 100)
-    assert_refused(command.run("--data", f"nhanes:{folder}"), command, "_I.XPT")
+    assert_refused("--data", f"nhanes:{folder}", said=["_I.XPT"])
 
 
 def test_a_plan_starts_nothing_and_writes_nothing(command: Any) -> None:
