@@ -9,13 +9,14 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from vaesweep.likelihoods import BlrPrior, blr_nll, cauchy_nll, log_mse, si_sdr, si_sdr_improvement
+from vaesweep.likelihoods import BlrPrior, blr_nll, cauchy_nll, log_mse, si_sdr, si_sdr_improvement, student_t_nll
 
 PRIOR = BlrPrior(a0=1.5, b0=0.7, mu0=0.8, lambda0=0.4)
 Loss = Callable[[Tensor, Tensor], Tensor]
 LOSSES: dict[str, Loss] = {
     "blr": lambda s, estimate: blr_nll(s, estimate, BlrPrior()),
     "cauchy": lambda s, estimate: cauchy_nll(s, estimate, torch.zeros_like(estimate)),
+    "student_t": lambda s, estimate: student_t_nll(s, estimate, torch.zeros_like(estimate), 4.0),
     "si_sdr": si_sdr,
     "log_mse": log_mse,
 }
@@ -127,6 +128,30 @@ def test_cauchy_is_scipys_multivariate_t_with_one_degree_of_freedom() -> None:
         for m, x in zip(location.numpy(), s.numpy(), strict=True)
     ]
     torch.testing.assert_close(cauchy_nll(s, location, log_scale), -torch.tensor(exact))
+
+
+@pytest.mark.parametrize("dof", [0.5, 1.0, 4.0, 300.0])
+def test_student_t_is_scipys_multivariate_t(dof: float) -> None:
+    s, location = signals(6, 5.0, batch=(4,))
+    log_scale = torch.linspace(-1, 1, 6, dtype=torch.float64)
+    exact = [
+        stats.multivariate_t(mean, np.diag(np.exp(2 * log_scale.numpy())), df=dof).logpdf(x)
+        for x, mean in zip(s.numpy(), location.numpy(), strict=True)
+    ]
+    torch.testing.assert_close(student_t_nll(s, location, log_scale, dof), -torch.tensor(exact))
+
+
+def test_cauchy_is_student_t_with_one_degree_of_freedom() -> None:
+    s, location = signals(4000, 10.0, batch=(3,))
+    log_scale = torch.linspace(-1, 1, 4000, dtype=torch.float64)
+    assert torch.equal(cauchy_nll(s, location, log_scale), student_t_nll(s, location, log_scale, 1.0))
+
+
+def test_student_t_with_many_degrees_of_freedom_is_gaussian() -> None:
+    s, location = signals(50, 5.0)
+    gaussian = -torch.distributions.Normal(location, 2.0).log_prob(s).sum()
+    found = student_t_nll(s, location, torch.tensor([2.0], dtype=torch.float64).log(), 1e9)
+    torch.testing.assert_close(found, gaussian, rtol=1e-6, atol=0)
 
 
 def test_one_step_of_the_multivariate_cauchy_is_the_univariate_one() -> None:

@@ -185,10 +185,32 @@ def test_a_cell_fails_at_the_first_skip_beyond_what_it_survives_and_says_why(pro
     short, lost = kept.results["short"], kept.results["lost"]
     assert (short.diverged, short.metrics) == (14, {})
     assert short.cause == (
-        "step 14: its gradient's norm exceeded training.skip.norm=300 5 times in a row; "
+        "step 14: its gradient's norm exceeded training.skip.norm=300, or was not finite, 5 times in a row; "
         "raise that or lower training.learning_rate"
     )
-    assert (lost.diverged, lost.cause) == (1, f"step 1: {NOT_FINITE}")
+    assert lost.diverged == 1 + 4, "weights without a finite gradient"
+    assert "5 times in a row" in str(lost.cause)
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_steps_that_are_not_finite_are_skipped_and_without_a_rule_end_a_cell(
+    problem: Problem, recorder: type, compiled: bool
+) -> None:
+    class Broken(Jolted):
+        def train_batch(self, rows: Tensor, generator: torch.Generator) -> Any:
+            broken = generator.initial_seed() in self._draws
+            batch = self._problem.train_batch(rows, generator)
+            return {**batch, "x": batch["x"] * torch.nan} if broken else batch
+
+    damaged: Any = Broken(problem, [4, 5, 9])
+    kept = recorder()
+    train(damaged, {"survives": cell(NEVER, most=2)}, kept, compiled=compiled)
+    train(damaged, {"ends": cell(None)}, kept, compiled=compiled)
+    survives, ends = kept.results["survives"], kept.results["ends"]
+    assert survives.cause is None
+    assert survives.state.skips["total"].tolist() == [3]
+    assert survives.state.flat.isfinite().all()
+    assert (ends.diverged, ends.cause) == (4, f"step 4: {NOT_FINITE}")
 
 
 def test_rows_that_end_in_time_are_survived(problem: Problem, recorder: type) -> None:

@@ -18,6 +18,10 @@ class Distribution(Protocol):
     def mean(self) -> Tensor:
         """The mean, elementwise."""
 
+    @property
+    def point(self) -> Tensor:
+        """The most likely value where the variable is written without bounds: its logarithm, or its log odds."""
+
     def draw(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """A reparameterised sample and its log density, elementwise."""
 

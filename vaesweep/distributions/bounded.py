@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from vaesweep.distributions.gamma_sampling import NUMBERS, log_gamma_sample
+from vaesweep.distributions.stirling import delta, phi
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class Beta:
         """a / (a + b)."""
         return self.a / (self.a + self.b)
 
+    @property
+    def point(self) -> Tensor:
+        """See `Distribution`: a / (a + b), since the log odds have the density σ^a (1 - σ)^b / B(a, b)."""
+        return self.mean
+
     def draw(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """A sample and its log density, elementwise, by `noise` `[..., *shape, *NOISE]` (see `gamma_sampling`)."""
         log_odds = log_gamma_sample(self.a, noise[..., 0, :]) - log_gamma_sample(self.b, noise[..., 1, :])
@@ -39,11 +45,14 @@ class Beta:
         return (self.a - 1) * z.log() + (self.b - 1) * (-z).log1p() - log_beta(self.a, self.b)
 
     def kl(self, other: "Beta") -> Tensor:
-        """Analytic KL in nats, elementwise."""
-        a, b = self.a, self.b
-        of_z = (a - other.a) * torch.digamma(a) + (b - other.b) * torch.digamma(b)
-        of_both = (other.a - a + other.b - b) * torch.digamma(a + b)
-        return log_beta(other.a, other.b) - log_beta(a, b) + of_z + of_both
+        """Analytic KL in nats, elementwise, by what is left of Stirling's formula, so that nothing cancels."""
+        a, b, both = self.a, self.b, self.a + self.b
+        c, d, other_both = other.a, other.b, other.a + other.b
+        of_means = c * ((c / other_both).log() - (a / both).log()) + d * ((d / other_both).log() - (b / both).log())
+        of_widths = 0.5 * ((a * (b / both)).log() - (c * (d / other_both)).log())
+        of_shapes = (a - c) * (delta(a) - delta(both)) + (b - d) * (delta(b) - delta(both))
+        remainders = (phi(c) + phi(d) - phi(other_both)) - (phi(a) + phi(b) - phi(both))
+        return of_means + of_widths + of_shapes + remainders
 
 
 def log_beta(a: Tensor, b: Tensor) -> Tensor:

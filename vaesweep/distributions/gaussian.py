@@ -19,6 +19,11 @@ class Gaussian:
     mean: Tensor
     log_std: Tensor
 
+    @property
+    def point(self) -> Tensor:
+        """See `Distribution`: the mean."""
+        return self.mean
+
     def sample(self, noise: Tensor) -> Tensor:
         """A reparameterised sample; `noise` is standard normal, of the same shape (leading sample axes broadcast)."""
         return self.mean + self.log_std.exp() * noise

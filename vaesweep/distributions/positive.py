@@ -9,13 +9,17 @@ from torch import Tensor
 
 from vaesweep.distributions.gamma_sampling import NUMBERS, log_gamma_sample
 from vaesweep.distributions.gaussian import Gaussian, gaussian_kl
+from vaesweep.distributions.stirling import delta, phi
 
-LOWEST_LOG_SAMPLE = math.log(1e-30)
+LOWEST_LOG_SAMPLE, HIGHEST_LOG_SAMPLE = math.log(1e-30), math.log(1e30)
 
 
 @dataclass(frozen=True)
 class LogNormal:
-    """exp(x) of independent Gaussians x with mean `log_mean` and standard deviation exp(`log_std`) (eqs. 39, 42)."""
+    """exp(x) of independent Gaussians x with mean `log_mean` and standard deviation exp(`log_std`) (eqs. 39, 42).
+
+    Samples are at most 1e30, so that neither they nor their gradients overflow.
+    """
 
     NOISE: ClassVar[tuple[int, ...]] = ()
 
@@ -32,10 +36,15 @@ class LogNormal:
         """exp(log_mean + std² / 2)."""
         return (self.log_mean + 0.5 * (2 * self.log_std).exp()).exp()
 
+    @property
+    def point(self) -> Tensor:
+        """See `Distribution`: exp(log_mean), the median, at most 1e30 as samples are."""
+        return self.log_mean.clamp_max(HIGHEST_LOG_SAMPLE).exp()
+
     def draw(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """A sample and its log density, elementwise."""
         x, log_q = self.logarithm.draw(noise)
-        return x.exp(), log_q - x
+        return x.clamp_max(HIGHEST_LOG_SAMPLE).exp(), log_q - x
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log density in nats, elementwise; -inf at zero."""
@@ -66,6 +75,11 @@ class Gamma:
         """The concentration."""
         return self.concentration
 
+    @property
+    def point(self) -> Tensor:
+        """See `Distribution`: the concentration, since log z has the density exp(c log z - z) / Γ(c)."""
+        return self.concentration
+
     def draw(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """A sample and its log density, elementwise, by `noise` `[..., *shape, *NOISE]` (see `gamma_sampling`)."""
         log_z = log_gamma_sample(self.concentration, noise, LOWEST_LOG_SAMPLE)
@@ -81,6 +95,7 @@ class Gamma:
         return Gamma(self.concentration + other.concentration)
 
     def kl(self, other: "Gamma") -> Tensor:
-        """Analytic KL in nats, elementwise."""
+        """Analytic KL in nats, elementwise, by what is left of Stirling's formula, so that nothing cancels."""
         c, d = self.concentration, other.concentration
-        return (c - d) * torch.digamma(c) - torch.lgamma(c) + torch.lgamma(d)
+        relative = (c - d) / d
+        return (c - d) * delta(c) + d * (relative - relative.log1p()) + 0.5 * relative.log1p() + phi(d) - phi(c)

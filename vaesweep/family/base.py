@@ -48,6 +48,13 @@ class Family(ABC):
         """Those of `metrics` that cells with this configuration have, with their units."""
         return self.metrics
 
+    def revision(self, config: CellConfig) -> int:
+        """Of the model that `config` names, from 1: one more where a release changes a model under its old name.
+
+        It is part of a cell's identity, so that what an earlier release has trained is not taken for it.
+        """
+        return 1
+
     @abstractmethod
     def rate_names(self, config: CellConfig) -> tuple[str, ...]:
         """The names of the model's rates."""

@@ -8,6 +8,7 @@ from vaesweep.likelihoods.signals import (
     log_mse,
     si_sdr,
     si_sdr_improvement,
+    student_t_nll,
 )
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "partial_distortion",
     "si_sdr",
     "si_sdr_improvement",
+    "student_t_nll",
 ]

@@ -47,17 +47,23 @@ def blr_nll(s: Tensor, estimate: Tensor, prior: BlrPrior) -> Tensor:
     return constant + math.lgamma(prior.a0) - math.lgamma(shape) + 0.5 * precision.log() + shape * scale.log()
 
 
-def cauchy_nll(s: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
-    """-log p(s) of the multivariate Cauchy distribution in nats a signal (eq. 70), with Σ = diag(exp(2 log_scale)).
+def student_t_nll(s: Tensor, location: Tensor, log_scale: Tensor, dof: float) -> Tensor:
+    """-log p(s) of the multivariate Student-t distribution in nats a signal, with Σ = diag(exp(2 log_scale)).
 
-    One heavy-tailed variable of `time` dimensions, not `time` independent ones; all arguments are `[..., time]`, and a
-    `log_scale` `[..., 1]` is one for all steps.
+    One heavy-tailed variable of `time` dimensions and `dof` degrees of freedom, not `time` independent ones; 1 is the
+    Cauchy distribution (eq. 70), many a Gaussian. All arguments are `[..., time]`, and a `log_scale` `[..., 1]` is one
+    for all steps.
     """
     time = s.shape[-1]
     distance = ((s - location) * (-log_scale).exp()).square().sum(-1)
-    constant = math.lgamma(0.5) + 0.5 * time * math.log(math.pi) - math.lgamma(0.5 * (1 + time))
+    constant = math.lgamma(0.5 * dof) + 0.5 * time * math.log(dof * math.pi) - math.lgamma(0.5 * (dof + time))
     log_volume = log_scale.expand(*log_scale.shape[:-1], time).sum(-1)
-    return constant + log_volume + 0.5 * (1 + time) * distance.log1p()
+    return constant + log_volume + 0.5 * (dof + time) * (distance / dof).log1p()
+
+
+def cauchy_nll(s: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
+    """-log p(s) of the multivariate Cauchy distribution in nats a signal (eq. 70): Student-t with one degree."""
+    return student_t_nll(s, location, log_scale, 1.0)
 
 
 def si_sdr(s: Tensor, estimate: Tensor) -> Tensor:

@@ -37,7 +37,10 @@ def identity(owner: Family, config: CellConfig, data: str) -> str:
     evaluation = _take(settings, owner.evaluation_settings)
     if isinstance(settings.get(PRETRAINING), dict):
         _take(settings[PRETRAINING], owner.evaluation_settings)
-    training = digest({"rules": RULES, "family": owner.name, "data": data, "settings": settings})
+    about = {"rules": RULES, "family": owner.name, "data": data, "settings": settings}
+    if (revision := owner.revision(config)) > 1:
+        about["revision"] = revision
+    training = digest(about)
     return f"{training}{SEPARATOR}{digest(evaluation, EVALUATION_DIGITS)}" if evaluation else training
 
 
@@ -49,9 +52,9 @@ def training_part(identity: str) -> str:
 def identities_of_0_1(owner: Family, config: CellConfig, fingerprints: Iterable[str]) -> Iterator[str]:
     """Identities that release 0.1 may have given a cell, of the `DataSet.fingerprints_of_0_1` of its data.
 
-    None where a setting is used that release 0.1 did not have.
+    None where a setting is used that release 0.1 did not have, or a model that was another one there.
     """
-    settings = settings_of_0_1(config)
+    settings = settings_of_0_1(config) if owner.revision(config) == 1 else None
     if settings is not None:
         for fingerprint in fingerprints:
             yield digest({"family": owner.name, "data": fingerprint, "config": settings})

@@ -46,7 +46,7 @@ class EarlyStopping(Frozen):
 
 
 class GradientSkipping(Frozen):
-    """A step whose gradient norm exceeds `norm` is not taken; more than `most` of them in a row fail the cell."""
+    """A step whose gradient norm exceeds `norm` or is not finite is not taken; more than `most` in a row fail it."""
 
     norm: Annotated[float, Packed(), Field(gt=0, description="before clipping, as clip_norm")]
     most: int = Field(50, ge=1, description="skipped steps in a row that a cell survives")

@@ -1,4 +1,4 @@
-"""Gradient skipping: a step whose gradient is too large is not taken (Child 2021, "Very deep VAEs").
+"""Gradient skipping: a step whose gradient is too large, or not finite, is not taken (Child 2021, "Very deep VAEs").
 
     norm > limit ──► weights and moments stay, one more in the row; more than `most` in a row ──► the cell has failed
     otherwise    ──► the step is taken, the row is over
@@ -47,7 +47,8 @@ def of_cells(configs: Sequence[TrainableConfig], state: SkipState, device: torch
 def hold(skipping: Skipping, norm: Tensor, alive: Tensor) -> tuple[Tensor, Tensor]:
     """Masks `[cell]` of the cells that are still alive and of those that take this step; counts in place.
 
-    `norm` `[cell]` is the gradient's before clipping. The counts of a failed cell stay: `cause` reads them.
+    `norm` `[cell]` is the gradient's before clipping, infinite where it or the objective is not finite. The counts of a
+    failed cell stay: `cause` reads them.
     """
     skipped = alive & (norm > skipping.limit)
     row = torch.where(alive, torch.where(skipped, skipping.row + 1, 0), skipping.row)
@@ -61,6 +62,6 @@ def cause(skip: GradientSkipping | None, state: SkipState, cell: int) -> str:
     if skip is None or (row := int(state["row"][cell])) <= skip.most:
         return NOT_FINITE
     return (
-        f"its gradient's norm exceeded training.skip.norm={skip.norm:g} {row} times in a row; "
+        f"its gradient's norm exceeded training.skip.norm={skip.norm:g}, or was not finite, {row} times in a row; "
         "raise that or lower training.learning_rate"
     )

@@ -101,11 +101,11 @@ def _move(
     skipping: Skipping | None,
     correction: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    norm, alive = adam.clip(gradient, clip_norm, alive & objective.isfinite())
+    norm, finite = adam.clip(gradient, clip_norm, alive & objective.isfinite())
     if skipping is None:
-        adam.update(flat, exp_avg, exp_avg_sq, gradient, torch.where(alive, learning_rate, 0.0), decay, correction)
-        return norm, alive
-    alive, moving = hold(skipping, norm, alive)
+        adam.update(flat, exp_avg, exp_avg_sq, gradient, torch.where(finite, learning_rate, 0.0), decay, correction)
+        return norm, finite
+    alive, moving = hold(skipping, torch.where(finite, norm, torch.inf), alive)
     gradient.masked_fill_(~moving[:, None], 0.0)
     effective_learning_rate = torch.where(moving, learning_rate, 0.0)
     adam.update(flat, exp_avg, exp_avg_sq, gradient, effective_learning_rate, decay, correction, moving)

@@ -2,24 +2,49 @@
 
 Rates are normalised as the thesis does: by the samples T of a signal and, a dimension, by the number K of latent
 channels. The rate of the masks is the mean over speakers.
+
+Three estimates of a source are judged. `sample` is decoded from one sample of the latent variables, as the distortion
+is; `mode` from the points of their distributions, which is what a user would deploy; `mean` is the mean over the
+estimates of several samples. At low rates a sample is several dB worse than the other two, which are alike. Those of a
+deterministic separator are one and the same.
+
+A source that is silent beside another of its mixture has no quality: its likelihood and its SI-SDR are those of
+silence, tens of nats or dB away from all others, and would own every mean. Means are over the audible sources.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from vaesweep.elbo import Elbo
 from vaesweep.families.emd.models.observation import Blr
-from vaesweep.families.emd.models.separator import ENCODING, MASKS, Separation, SeparatorConfig, rate_names
-from vaesweep.likelihoods import BlrPrior, blr_nll, si_sdr, si_sdr_improvement
-from vaesweep.training.stack import Batch
+from vaesweep.families.emd.models.separator import ENCODING, MASKS, Separation, Separator, SeparatorConfig, rate_names
+from vaesweep.likelihoods import BlrPrior, blr_nll, si_sdr
+from vaesweep.packing import Frozen
+from vaesweep.permutation import best_assignment, pairwise
+from vaesweep.training.problem import Uses
+from vaesweep.training.stack import Batch, Stack
 
-QUALITY = {
-    "si_sdr": "dB: of the estimates, mean over speakers",
+SAMPLE, MODE, MEAN = "sample", "mode", "mean"  # the estimates
+AUDIBLE = 1e-6  # of the energy of a mixture's loudest source: -60 dB
+MIXTURES_AT_ONCE = 16
+NUMBERS_AT_ONCE = 1 << 23  # of latent noise, all samples of a chunk of mixtures together
+
+_QUALITY = {
+    "si_sdr": "dB: of the estimates, mean over audible sources",
     "si_sdri": "dB: by how much that exceeds the SI-SDR of the mixture itself",
     "blr": "nats per sample of a source: negative log-likelihood by Bayesian linear regression on its estimate",
 }
+
+
+def _qualities(estimate: str) -> dict[str, str]:
+    return {f"{name}.{estimate}": unit for name, unit in _QUALITY.items()}
+
+
+QUALITY = _qualities(SAMPLE) | _qualities(MODE)
+OF_MEANS = _qualities(MEAN)
 PER_SECOND = {"rate_per_second": "nats per second of the mixture: all rates together"}
 ENCODING_RATE = {"rate_encoding_per_dimension": "nats per sample of the mixture and latent channel"}
 MASK_RATE = {"rate_masks_per_dimension": "nats per sample of the mixture, latent channel and speaker"}
@@ -27,12 +52,20 @@ UNCERTAINTY = {
     "mixture_elbo": "nats per sample of the mixture: ELBO of the mixture itself, without references",
     "mixture_correlation": "Pearson's, over mixtures: of the mixture's ELBO with SI-SDRi; 0 where one does not vary",
 }
-METRICS = QUALITY | PER_SECOND | ENCODING_RATE | MASK_RATE | UNCERTAINTY
+METRICS = QUALITY | OF_MEANS | PER_SECOND | ENCODING_RATE | MASK_RATE | UNCERTAINTY
+_AUDIBLE = "audible"
 _UNCERTAIN, _SQUARED, _IMPROVED_SQUARED, _PRODUCT = "mixture_elbo", "mixture_elbo²", "si_sdri²", "mixture_elbo·si_sdri"
+_IMPROVED = "si_sdri of a mixture"
+
+
+class EvaluationConfig(Frozen):
+    """The evaluation of trained separators; their training depends on none of it."""
+
+    samples: int = Field(0, ge=0, description="whose mean estimate is judged too, on all domains but the training's")
 
 
 def metrics_of(config: SeparatorConfig) -> dict[str, str]:
-    """The metrics of a separator, with their units; deterministic parts have no rate."""
+    """The metrics that every evaluation of a separator has, with their units; deterministic parts have no rate."""
     rates = rate_names(config)
     return (
         QUALITY
@@ -47,25 +80,44 @@ def measure(elbo: Elbo, separation: Separation, batch: Batch, config: SeparatorC
     """Quantities of each mixture, `[batch]`, whose means `summarise` reads."""
     mixture, sources = batch["mixture"], batch["sources"]
     time = mixture.shape[-1]
-    prior = config.likelihood if isinstance(config.likelihood, Blr) else BlrPrior()
-    improvement = si_sdr_improvement(sources, separation.estimates, mixture.unsqueeze(1)).mean(-1)
-    values = {
-        "si_sdr": si_sdr(sources, separation.estimates).mean(-1),
-        "si_sdri": improvement,
-        "blr": blr_nll(sources, separation.estimates, prior).mean(-1) / time,
-    }
+    values = judged(sources, separation.estimates, mixture, SAMPLE, config)
+    values |= judged(sources, separation.mode(), mixture, MODE, config)
     if elbo.rates:
         values["rate_per_second"] = elbo.total_rate() * (config.sample_rate / time)
     if ENCODING in elbo.rates:
         values["rate_encoding_per_dimension"] = elbo.rate(ENCODING) / (time * config.latents)
     if MASKS in elbo.rates:
         values["rate_masks_per_dimension"] = elbo.rate(MASKS) / (time * config.latents * config.speakers)
-    return values if separation.uncertainty is None else values | _moments(-separation.uncertainty / time, improvement)
+    if separation.uncertainty is None:
+        return values
+    improvement = values[f"si_sdri.{MODE}"] / values[_AUDIBLE].clamp_min(1)
+    return values | _moments(-separation.uncertainty / time, improvement)
+
+
+def judged(
+    sources: Tensor, estimates: Tensor, mixture: Tensor, estimate: str, config: SeparatorConfig
+) -> dict[str, Tensor]:
+    """Sums over the audible sources `[batch]` of the qualities of one estimate, and the number of those sources."""
+    prior = config.likelihood if isinstance(config.likelihood, Blr) else BlrPrior()
+    energy = sources.square().sum(-1)
+    audible = (energy > AUDIBLE * energy.amax(-1, keepdim=True)).to(sources.dtype)
+    quality = si_sdr(sources, estimates)
+    values = {
+        "si_sdr": quality,
+        "si_sdri": quality - si_sdr(sources, mixture.unsqueeze(1)),
+        "blr": blr_nll(sources, estimates, prior) / sources.shape[-1],
+    }
+    sums = {f"{name}.{estimate}": (value * audible).sum(-1) for name, value in values.items()}
+    return sums | {_AUDIBLE: audible.sum(-1)}
 
 
 def summarise(means: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Metrics `[cell]` from the means over a domain: those by name, and the correlation."""
-    metrics = {name: means[name] for name in METRICS if name in means}
+    metrics = {
+        name: means[name] / means[_AUDIBLE] if name in QUALITY | OF_MEANS else means[name]
+        for name in METRICS
+        if name in means
+    }
     return metrics | ({"mixture_correlation": _correlation(means)} if _UNCERTAIN in means else {})
 
 
@@ -73,12 +125,57 @@ def _moments(elbo: Tensor, improvement: Tensor) -> dict[str, Tensor]:
     """The moments that a correlation is computed from, in float64: small differences of squares matter."""
     elbo, improvement = elbo.double(), improvement.double()
     squares = {_SQUARED: elbo.square(), _IMPROVED_SQUARED: improvement.square()}
-    return {_UNCERTAIN: elbo, _PRODUCT: elbo * improvement} | squares
+    return {_UNCERTAIN: elbo, _IMPROVED: improvement, _PRODUCT: elbo * improvement} | squares
 
 
 def _correlation(means: Mapping[str, Tensor]) -> Tensor:
-    elbo, improvement = means[_UNCERTAIN], means["si_sdri"]
+    elbo, improvement = means[_UNCERTAIN], means[_IMPROVED]
     covariance = means[_PRODUCT] - elbo * improvement
     variances = (means[_SQUARED] - elbo.square()) * (means[_IMPROVED_SQUARED] - improvement.square())
     varies = variances > torch.finfo(variances.dtype).eps
     return torch.where(varies, covariance / torch.where(varies, variances, 1.0).sqrt(), 0.0).clamp(-1, 1)
+
+
+@torch.no_grad()
+def use(
+    stack: Stack,
+    domains: Mapping[str, int],
+    batch_of: Callable[[str, slice], tuple[Batch, Batch]],
+    config: SeparatorConfig,
+    numbers: int,
+) -> Uses:
+    """The quality of the mean estimates of all mixtures of `domains`, by `domain/metric`.
+
+    `batch_of(domain, rows)` gives mixtures with their sources, and noise `[sample, batch, ...]` by name, of which a
+    mixture has as many `numbers`.
+    """
+    metrics: dict[str, Tensor] = {}
+    for domain, length in domains.items():
+        sums: dict[str, Tensor] = {}
+        for chunk in _chunks(length, numbers):
+            signals, noise = batch_of(domain, chunk)
+            for name, value in _judge_means(stack, signals, noise, config).items():
+                total = value.double().sum(-1)
+                sums[name] = sums[name] + total if name in sums else total
+        metrics |= {f"{domain}/{name}": value for name, value in summarise(sums).items()}
+    return Uses(metrics)
+
+
+def _chunks(rows: int, numbers: int) -> Iterator[slice]:
+    """Slices of mixtures whose noise is held at once."""
+    size = min(MIXTURES_AT_ONCE, max(1, NUMBERS_AT_ONCE // max(1, numbers)))
+    for start in range(0, rows, size):
+        yield slice(start, min(start + size, rows))
+
+
+def _judge_means(stack: Stack, signals: Batch, noise: Batch, config: SeparatorConfig) -> dict[str, Tensor]:
+    """What `judged` says of each cell's mean estimates: `[cell, batch]`."""
+    names = list(noise)
+
+    def judge(model: Separator, mixture: Tensor, sources: Tensor, *values: Tensor) -> dict[str, Tensor]:
+        estimate = model.mean_estimate(mixture, dict(zip(names, values, strict=True)))
+        order = best_assignment(-pairwise(si_sdr, sources, estimate)).order
+        return judged(sources, estimate.take_along_dim(order.unsqueeze(-1), dim=1), mixture, MEAN, config)
+
+    arguments = [signals["mixture"], signals["sources"], *noise.values()]
+    return stack.call(judge, *(value.expand(len(stack), *value.shape) for value in arguments))

@@ -7,7 +7,7 @@ mixture's index, so that it depends on neither batch nor device.
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -20,9 +20,10 @@ from vaesweep.errors import UserError
 from vaesweep.families.emd import evaluation as separation
 from vaesweep.families.emd.data import pulses
 from vaesweep.families.emd.data.pulses import PulseCondition, SplitRows
+from vaesweep.families.emd.evaluation import EvaluationConfig
 from vaesweep.families.emd.models.separator import Separation, Separator, SeparatorConfig, noise_shapes, rate_names
 from vaesweep.family.base import CellConfig, Family
-from vaesweep.packing import Frozen
+from vaesweep.packing import Frozen, Since
 from vaesweep.training.problem import Uses
 from vaesweep.training.stack import Batch, Stack
 
@@ -43,6 +44,7 @@ class SeparatorCell(CellConfig):
     family: Literal["emd"] = "emd"
     model: SeparatorConfig = SeparatorConfig()
     data: PulsesConfig = PulsesConfig()
+    evaluation: Annotated[EvaluationConfig, Since("0.2")] = EvaluationConfig()
 
 
 class Mixtures:
@@ -78,27 +80,39 @@ class Mixtures:
             for name, shape in self._shapes.items()
         }
 
-    def keyed_noise(self, rows: slice) -> Batch:
-        """Noise of the latent variables that is each mixture's own."""
+    def keyed_noise(self, rows: slice, samples: int = 1) -> Batch:
+        """Noise of the latent variables that is each mixture's own, `[sample, batch, ...]`.
+
+        The first sample is the same whatever the number of `samples`.
+        """
         indices = self._indices[rows]
         return {
-            name: normal(STREAMS[name], indices, math.prod(shape)).unflatten(-1, shape)
+            name: normal(STREAMS[name], indices, samples * math.prod(shape))
+            .unflatten(-1, (samples, *shape))
+            .movedim(1, 0)
             for name, shape in self._shapes.items()
         }
+
+    @property
+    def numbers(self) -> int:
+        """Of the noise of one sample of a mixture."""
+        return sum(math.prod(shape) for shape in self._shapes.values())
 
 
 class SeparatorProblem:
     """Batches, evaluation and metrics of separators on one data set and device."""
 
-    use_rows = 0
-
     def __init__(self, config: SeparatorCell, data: DataSet, device: torch.device) -> None:
         self._model, self.device = config.model, device
+        self._samples = config.evaluation.samples
         self.rate_names = rate_names(config.model)
         self._mixtures = {domain.name: Mixtures(domain, config.model, device) for domain in data.domains}
         self.domains: Mapping[str, int] = {name: len(mixtures) for name, mixtures in self._mixtures.items()}
         self._train, self.valid = data.domain(Role.TRAIN).name, data.domain(Role.VALID).name
         self.train_rows = self.domains[self._train]
+        used = {name: rows for name, rows in self.domains.items() if name != self._train}
+        self._used = used if self._samples else {}
+        self.use_rows = max(self._used.values(), default=0)
 
     def build(self) -> Separator:
         """A freshly initialised separator."""
@@ -111,7 +125,8 @@ class SeparatorProblem:
 
     def evaluation_batch(self, domain: str, rows: slice) -> Batch:
         """Mixtures, their sources, and each mixture's own noise for the latent variables."""
-        return self._mixtures[domain].batch(rows) | self._mixtures[domain].keyed_noise(rows)
+        noise = self._mixtures[domain].keyed_noise(rows)
+        return self._mixtures[domain].batch(rows) | {name: values[0] for name, values in noise.items()}
 
     def quick_rows(self, domain: str) -> int:
         """The number of mixtures of `domain`: quick evaluations are of all of them."""
@@ -126,8 +141,15 @@ class SeparatorProblem:
         return separation.summarise(means)
 
     def use(self, stack: Stack, rows: int | None = None) -> Uses:
-        """No values: what separators are for is measured on every domain already."""
-        return Uses()
+        """The quality of mean estimates, where `evaluation.samples` asks for them; nothing is kept."""
+
+        def batch_of(domain: str, chosen: slice) -> tuple[Batch, Batch]:
+            mixtures = self._mixtures[domain]
+            return mixtures.batch(chosen), mixtures.keyed_noise(chosen, self._samples)
+
+        domains = {name: length if rows is None else min(rows, length) for name, length in self._used.items()}
+        numbers = self._samples * self._mixtures[self._train].numbers
+        return separation.use(stack, domains, batch_of, self._model, numbers)
 
 
 class SeparatorFamily(Family):
@@ -137,11 +159,17 @@ class SeparatorFamily(Family):
     config = SeparatorCell
     data_forms = ("pulses",)
     bfloat16 = True
+    evaluation_settings = ("evaluation",)
     metrics: ClassVar[dict[str, str]] = separation.METRICS
 
     def metrics_of(self, config: CellConfig) -> Mapping[str, str]:
         """The metrics of a separator: rates of what is stochastic, and the mixture's ELBO with the mixture task."""
         return separation.metrics_of(_own(config).model)
+
+    def revision(self, config: CellConfig) -> int:
+        """2 of SuDoRM-RF and SepFormer, not the thesis' in 0.1, and of adaptive priors, which had a floor."""
+        model = _own(config).model
+        return 2 if model.masker.kind in ("sudormrf", "sepformer") or model.prior.kind == "adaptive" else 1
 
     def load(self, spec: str, config: CellConfig) -> DataSet:
         """The data of `pulses`, or of `pulses:conditions=A+B` (docs/data.md)."""

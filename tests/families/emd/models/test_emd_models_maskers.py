@@ -10,6 +10,7 @@ from torch.func import functional_call, stack_module_state, vmap
 
 from vaesweep.families.emd.models.masker import MaskerConfig, masker
 from vaesweep.families.emd.models.sepformer import (
+    DualPath,
     SelfAttention,
     SepFormer,
     SepFormerConfig,
@@ -37,18 +38,14 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
-def small(kind: str, features: int = 5, outputs: int = 7) -> nn.Module:
-    return masker(features, outputs, TypeAdapter(MaskerConfig).validate_python({"kind": kind} | SMALL[kind]))
-
-
-def millions(*modules: nn.Module) -> float:
-    return sum(parameter.numel() for module in modules for parameter in module.parameters()) / 1e6
+def small(kind: str, features: int = 5, speakers: int = 2, outputs: int = 7) -> nn.Module:
+    return masker(features, speakers, outputs, TypeAdapter(MaskerConfig).validate_python({"kind": kind} | SMALL[kind]))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("frames", [1, 5, 6, 7, 12, 13, 29])
 def test_masks_are_as_long_as_the_encoding(kind: str, frames: int) -> None:
-    assert small(kind)(torch.randn(2, 5, frames)).shape == (2, 7, frames)
+    assert small(kind)(torch.randn(2, 5, frames)).shape == (2, 14, frames)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -150,9 +147,9 @@ def test_skips_are_averaged_over_the_depth() -> None:
 
 def test_a_u_block_without_its_coarser_resolutions_is_local() -> None:
     """One resolution and two blocks with kernels of five see four frames to either side; two resolutions more."""
-    local = masker(5, 7, SuDoRmRfConfig(bottleneck=6, hidden=8, blocks=2, resolutions=1))
+    local = masker(5, 1, 7, SuDoRmRfConfig(bottleneck=6, hidden=8, blocks=2, resolutions=1))
     assert influences(without_norms(local), 30, 61) == list(range(30 - 4, 30 + 5))
-    wider = masker(5, 7, SuDoRmRfConfig(bottleneck=6, hidden=8, blocks=2, resolutions=2))
+    wider = masker(5, 1, 7, SuDoRmRfConfig(bottleneck=6, hidden=8, blocks=2, resolutions=2))
     assert len(influences(without_norms(wider), 30, 61)) > 13
 
 
@@ -180,11 +177,11 @@ def test_a_u_block_adds_to_its_input_what_all_resolutions_say_of_a_frame() -> No
 
 
 @pytest.mark.parametrize("frames", [1, 5, 6, 7, 29])
-def test_overlap_add_undoes_chunks(frames: int) -> None:
+def test_overlap_add_undoes_chunks_of_which_every_frame_has_two(frames: int) -> None:
     x = torch.randn(2, frames, 3)
     chunks = chunked(x, 6)
     assert chunks.shape[2:] == (6, 3)
-    torch.testing.assert_close(overlap_added(chunks, frames), x)
+    torch.testing.assert_close(overlap_added(chunks, frames), 2 * x)
 
 
 def test_chunks_are_windows_half_a_chunk_apart() -> None:
@@ -212,7 +209,8 @@ def test_attention_is_that_of_torch() -> None:
 
 def test_a_layer_is_torchs_encoder_layer_that_normalises_first() -> None:
     layer = TransformerLayer(SepFormerConfig(width=12, heads=3, feedforward=10)).double()
-    reference = nn.TransformerEncoderLayer(12, 3, 10, dropout=0.0, batch_first=True, norm_first=True).double()
+    shape = {"dropout": 0.0, "batch_first": True, "norm_first": True, "layer_norm_eps": 1e-6}
+    reference = nn.TransformerEncoderLayer(12, 3, 10, **shape).double()
     reference.self_attn = copied(layer.attend[1])
     reference.linear1.load_state_dict(layer.think[1].state_dict())
     reference.linear2.load_state_dict(layer.think[3].state_dict())
@@ -229,15 +227,42 @@ def test_a_transformer_without_places_does_not_know_the_order() -> None:
     torch.testing.assert_close(model.layers(x[:, order]), model.layers(x)[:, order])
 
 
-def test_a_transformer_has_a_path_around_its_layers() -> None:
-    """Layers that add nothing leave x and places; x comes again around them."""
+def test_a_transformer_whose_layers_add_nothing_normalises_its_input_with_the_places() -> None:
     model = Transformer(SepFormerConfig(width=8, heads=2, feedforward=12, layers=2))
     for layer in model.layers:
         for last in (layer.attend[1].combine, layer.think[3]):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
     x = torch.randn(2, 7, 8)
-    torch.testing.assert_close(model(x), 2 * x + positional_encoding(x))
+    placed = x + positional_encoding(x)
+    torch.testing.assert_close(model(x), nn.functional.layer_norm(placed, [8], eps=1e-6))
+
+
+@pytest.mark.parametrize("path", ["within", "between"])
+def test_there_is_a_way_around_both_transformers(path: str) -> None:
+    """A norm whose gain and bias are zero takes a transformer's features away, and leaves what went in."""
+    dual = DualPath(SepFormerConfig(width=8, heads=2, feedforward=12, layers=1))
+    x = torch.randn(2, 3, 6, 8)
+    for name in {"within", "between"} - {path}:
+        nn.init.zeros_(getattr(dual, f"{name}_norm").weight)
+    features = dual(x) - x
+    assert features.abs().max() > 0.1
+    torch.testing.assert_close(features.flatten(1).mean(1), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(features.flatten(1).std(1, correction=0), torch.ones(2), atol=1e-4, rtol=0)
+    nn.init.zeros_(getattr(dual, f"{path}_norm").weight)
+    torch.testing.assert_close(dual(x), x)
+
+
+def test_masks_of_a_sepformer_are_gated_and_its_sources_share_the_gate() -> None:
+    """Where what is spread is the same for two sources, so are their masks; a closed gate closes them."""
+    model = small("sepformer")
+    assert isinstance(model, SepFormer)
+    one = model.spread.weight.data[:8].clone(), model.spread.bias.data[:8].clone()
+    model.spread.weight.data[8:], model.spread.bias.data[8:] = one
+    first, second = model(torch.randn(2, 5, 13)).unflatten(1, (2, 7)).unbind(1)
+    torch.testing.assert_close(first, second)
+    nn.init.constant_(model.gate.bias, -100.0)
+    assert model(torch.randn(2, 5, 13)).abs().max() < 1e-6
 
 
 def test_a_places_distance_does_not_depend_on_where_it_is() -> None:
@@ -268,23 +293,45 @@ def test_an_unknown_kind_is_refused() -> None:
         TypeAdapter(MaskerConfig).validate_python({"kind": "dprnn"})
 
 
+def count(*modules: nn.Module) -> int:
+    return sum(parameter.numel() for module in modules for parameter in module.parameters())
+
+
 @pytest.mark.parametrize(("parameters", "published"), [(1, 5.1), (2, 5.2)])
 def test_a_tasnet_is_as_large_as_the_thesis_says(parameters: int, published: float) -> None:
     """Two sources of K = 512; the variational twin has two parameters for each number of encoding and masks.
 
     The thesis counts a residual of the last block that reaches nothing, and that this masker does without.
     """
-    sources, size = 2, 512
-    net = masker(size, parameters * sources * size, TasNetConfig())
-    counted = millions(WaveformEncoder(parameters * size), net, WaveformDecoder(size)) + LAST_RESIDUAL / 1e6
-    assert round(counted, 1) == published
+    speakers, size = 2, 512
+    net = masker(size, speakers, parameters * size, TasNetConfig())
+    whole = count(WaveformEncoder(parameters * size), net, WaveformDecoder(size)) + LAST_RESIDUAL
+    assert round(whole / 1e6, 1) == published
 
 
-def test_a_sudormrf_is_as_large_as_its_paper_says() -> None:
-    """Two sources, 512 filters of 21 samples both ways."""
-    assert round(millions(SuDoRmRf(512, 2 * 512, SuDoRmRfConfig())) + 2 * 21 * 512 / 1e6, 1) == 2.7
+@pytest.mark.parametrize(("outputs", "parameters"), [(512, 4_968_497), (1024, 5_100_593)])
+def test_a_tasnet_masker_has_exactly_these_parameters(outputs: int, parameters: int) -> None:
+    """By hand: 1024 + 512·128 + 128, 23 blocks, one without a residual, a PReLU, and all outputs."""
+    blocks = 23 * (66_048 + 1 + 1024 + 2048 + 1 + 1024 + 131_328) + (66_048 + 1 + 1024 + 2048 + 1 + 1024 + 65_664)
+    by_hand = 1024 + 65_664 + blocks + 1 + 129 * 2 * outputs
+    assert count(masker(512, 2, outputs, TasNetConfig())) == parameters == by_hand
 
 
-def test_a_sepformer_is_as_large_as_its_paper_says() -> None:
-    """Two sources, 256 filters of 16 samples both ways."""
-    assert round(millions(WaveformEncoder(256), SepFormer(256, 2 * 256, SepFormerConfig()), WaveformDecoder(256))) == 26
+def test_a_sudormrf_masker_has_exactly_the_parameters_of_the_thesis() -> None:
+    """Two sources of K = 512: 2.609 M in the implementation that the thesis used."""
+    assert count(masker(512, 2, 512, SuDoRmRfConfig())) == 2_609_297
+
+
+def test_a_sudormrf_of_five_resolutions_is_as_large_as_its_paper_says() -> None:
+    """Two sources, 512 filters of 21 samples both ways; the paper has one slope a PReLU."""
+    slopes = 16 * 511
+    net = SuDoRmRf(512, 2 * 512, SuDoRmRfConfig(resolutions=5))
+    assert round((count(net) - slopes + 2 * 21 * 512) / 1e6, 1) == 2.7
+
+
+def test_a_sepformer_masker_has_exactly_the_parameters_of_speechbrains() -> None:
+    """Two sources of K = 256: four transformers of 6 318 592, their norms, and what is before and behind them."""
+    attention, dense, norms = 4 * (256 * 256 + 256), 2 * 256 * 1024 + 1024 + 256, 2 * 512
+    transformers = 4 * (8 * (attention + dense + norms) + 512 + 512)
+    around = 512 + 256 * 256 + 1 + (256 * 512 + 512) + 2 * (256 * 256 + 256) + 256 * 256
+    assert count(masker(256, 2, 256, SepFormerConfig())) == transformers + around == 25_671_169

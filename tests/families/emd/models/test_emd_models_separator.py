@@ -4,19 +4,31 @@ import math
 from itertools import permutations
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 from torch import distributions as td
 
-from vaesweep.families.emd.models.latents import log_positive
-from vaesweep.families.emd.models.separator import Separation, Separator, SeparatorConfig, noise_shapes, rate_names
-from vaesweep.likelihoods import BlrPrior, blr_nll, cauchy_nll, log_mse, si_sdr
+from vaesweep.distributions import convolve
+from vaesweep.families.emd.models.latents import encoding_latent, log_positive
+from vaesweep.families.emd.models.separator import (
+    Separation,
+    Separator,
+    SeparatorConfig,
+    noise_shapes,
+    permuted,
+    rate_names,
+)
+from vaesweep.likelihoods import BlrPrior, blr_nll, cauchy_nll, log_mse, si_sdr, student_t_nll
 
 MASKER = {"kind": "tasnet", "bottleneck": 4, "hidden": 4, "skip": 4, "repeats": 1, "blocks": 2}
 TIME, BATCH = 101, 3
-ENCODINGS, MASKS = ("deterministic", "gaussian", "log_normal", "gamma"), ("relu", "sigmoid", "log_normal", "beta")
+ENCODINGS, MASKS = (
+    ("deterministic", "gaussian", "log_normal", "gamma"),
+    ("relu", "sigmoid", "exp", "log_normal", "beta"),
+)
 EVERY_TASK = {"single_source_task": True, "mixture_task": True}
 
 
@@ -118,14 +130,44 @@ def test_the_adaptive_prior_is_the_distribution_of_the_sum(encoding: str) -> Non
     config = configured(encoding=encoding, prior={"kind": "adaptive"}, speakers=3)
     elbo, _ = forward(config)
     model, (mixture, sources) = built(config), signals(config)
-    parts = [reference(model.encode(sources[:, n])) for n in range(3)]
+    parts = [reference(model.encode_sources(sources[:, n])) for n in range(3)]
+    own = {"gaussian": td.Normal(ZERO, ONE / math.sqrt(3)), "gamma": td.Gamma(HALF / 3, ONE)}[encoding]
     if encoding == "gaussian":
         summed = td.Normal(sum(p.loc for p in parts), sum(p.scale.square() for p in parts).sqrt())
     else:
         summed = td.Gamma(sum(p.concentration for p in parts), 1.0)
     torch.testing.assert_close(elbo.rates["encoding"], td.kl_divergence(reference(model.encode(mixture)), summed))
     for n, part in enumerate(parts):
-        torch.testing.assert_close(elbo.rates["sources"][:, n], td.kl_divergence(part, PRIORS[encoding]))
+        torch.testing.assert_close(elbo.rates["sources"][:, n], td.kl_divergence(part, own))
+
+
+@pytest.mark.parametrize("encoding", ["gaussian", "gamma"])
+@pytest.mark.parametrize("speakers", [1, 2, 3])
+def test_rates_under_the_adaptive_prior_can_fall_to_nothing(encoding: str, speakers: int) -> None:
+    """An optimiser of nothing but the rates, from a separator that is far from its prior, finds no floor."""
+    config = configured(encoding=encoding, prior={"kind": "adaptive"}, speakers=speakers, masks="beta")
+    model, (mixture, sources), drawn = built(config), signals(config), noise(config)
+    optimiser = torch.optim.Adam(model.parameters(), 0.05)
+    start = 0.0
+    for _ in range(800):
+        optimiser.zero_grad()
+        elbo, _ = model(mixture, sources, **drawn)
+        loss = sum(elbo.rates[name].mean() for name in ("encoding", "sources"))
+        start = start or loss.item()
+        loss.backward()
+        optimiser.step()
+    assert start > 0.3
+    assert loss.item() < 0.01
+
+
+def test_the_sum_of_sources_at_their_prior_has_the_mixtures() -> None:
+    """N(0, 1/N) adds up to N(0, 1), Gamma(1/2N) to Gamma(1/2)."""
+    like = torch.zeros(4, dtype=torch.float64)
+    for kind in ("gaussian", "gamma"):
+        own, whole = encoding_latent(kind, 3).prior, encoding_latent(kind).prior
+        assert own is not None
+        assert whole is not None
+        assert convolve([own(like)] * 3).kl(whole(like)).abs().max() < 1e-12
 
 
 def test_the_flow_is_the_prior_of_mixtures_and_sources() -> None:
@@ -143,6 +185,7 @@ def test_the_flow_is_the_prior_of_mixtures_and_sources() -> None:
 LIKELIHOODS = {
     "blr": lambda s, e: blr_nll(s, e, BlrPrior()),
     "cauchy": lambda s, e, raw: cauchy_nll(s, e, log_positive(raw)),
+    "student_t": lambda s, e, raw: student_t_nll(s, e, log_positive(raw), 4.0),
     "si_sdr": lambda s, e: -si_sdr(s, e),
     "log_mse": log_mse,
 }
@@ -202,6 +245,79 @@ def test_the_mixtures_bound_needs_no_references(prior: str) -> None:
     rate = td.kl_divergence(reference(model.encode(mixture)), PRIORS["gaussian"]).sum((1, 2))
     of_mixture = blr_nll(mixture, model.decode(found.encoding, TIME)[0], BlrPrior())
     torch.testing.assert_close(found.uncertainty, of_mixture + rate)
+
+
+# --- estimates -----------------------------------------------------------------------------------------------------
+
+
+def test_the_mode_is_what_is_sampled_without_noise() -> None:
+    """Noise of zero: a sample of Gaussians and log-normals is the mode, and so is the mean over many."""
+    config = configured(encoding="gaussian", masks="log_normal")
+    model, (mixture, sources), drawn = built(config), signals(config), noise(config)
+    with torch.no_grad():
+        quiet = {name: 0 * values for name, values in drawn.items()}
+        _, found = model(mixture, sources, **quiet)
+        torch.testing.assert_close(found.estimates, found.mode())
+        many = {name: torch.stack([0 * values] * 3) for name, values in drawn.items()}
+        mean = model.mean_estimate(mixture, many)
+        order = model.order(sources, (mean,))
+        torch.testing.assert_close(permuted(mean, order), found.mode())
+
+
+def test_the_mean_estimate_is_the_mean_of_samples_matched_to_the_mode() -> None:
+    config = configured(speakers=3)
+    model, (mixture, _) = built(config), signals(config)
+    samples = [noise(config, seed) for seed in range(4)]
+    many = {name: torch.stack([one[name] for one in samples]) for name in samples[0]}
+    with torch.no_grad():
+        mean = model.mean_estimate(mixture, many)
+        fixed = model.separate_by_points(mixture)[2][0]
+        for b in range(BATCH):
+            total = torch.zeros(3, TIME, dtype=torch.float64)
+            for one in samples:
+                signal = model.separate(mixture, one["encoding_noise"], one["mask_noise"])[2][0][b]
+                cosines = [
+                    sum(float(torch.cosine_similarity(fixed[b, n], signal[order[n]], dim=0)) for n in range(3))
+                    for order in permutations(range(3))
+                ]
+                total += signal[list(list(permutations(range(3)))[int(np.argmax(cosines))])]
+            torch.testing.assert_close(mean[b], total / 4)
+
+
+def test_a_deterministic_separator_has_one_estimate() -> None:
+    _, found = forward(configured(encoding="deterministic", masks="exp"))
+    assert found.mode() is found.estimates
+
+
+def test_the_decoder_takes_large_masks_as_a_thousand() -> None:
+    config = configured(encoding="deterministic", masks="log_normal")
+    model, (mixture, sources) = built(config), signals(config)
+    with torch.no_grad():
+        model.masker.masks.bias.view(2, 2, 5)[:] = torch.tensor([500.0, -50.0])[:, None]
+        model.masker.masks.weight[:] = 0.0
+    elbo, found = model(mixture, sources, **noise(config))
+    decoded = model.decode(1e3 * model.encoder(mixture).unsqueeze(1).expand(-1, 2, -1, -1), TIME)[0]
+    torch.testing.assert_close(found.estimates, decoded)
+    gradients = torch.autograd.grad(-elbo.value().sum(), list(model.parameters()))
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert gradients[[name for name, _ in model.named_parameters()].index("masker.masks.bias")].abs().max() > 1, "back"
+
+
+def test_in_bfloat16_signals_and_distributions_are_float32() -> None:
+    config = configured()
+    torch.manual_seed(0)
+    model = Separator(config)
+    mixture, sources = (values.float() for values in signals(config))
+    drawn = {name: values.float() for name, values in noise(config).items()}
+    plain, _ = model(mixture, sources, **drawn)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough, found = model(mixture, sources, **drawn)
+        q = model.mask(found.encoding)
+    assert found.estimates.dtype == rough.distortion.dtype == q.log_mean.dtype == torch.float32
+    assert found.encoding.dtype == torch.float32
+    digits = found.estimates.view(torch.int32) & 0xFFFF
+    assert (digits != 0).float().mean() > 0.9, "no numbers of eight digits that were widened"
+    torch.testing.assert_close(rough.rate("encoding"), plain.rate("encoding"))
 
 
 # --- template and configuration ----------------------------------------------------------------------------------

@@ -1,5 +1,8 @@
 """Separation against the rate, on seen and shifted conditions (thesis, Figures 2, 7, 8 and 10): separation_curve.csv.
 
+Judged is the estimate that a user would deploy, by the modes of the latent variables (`evaluation.py` of the family);
+cells of release 0.1 have one by a sample only. What the choice of the estimate costs is a table of its own.
+
 Rates are normalised as the thesis does (line 1340): those of encodings and masks a sample and latent channel, and the
 total a second. As in `groups.py`, a cell stands at the rate that it has on the test domain, whatever it is judged by.
 """
@@ -8,17 +11,19 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from vaesweep.analysis.groups import OWN_RATE, REGIME, grouped_table, regime_axes
+from vaesweep.analysis.groups import OWN_RATE, POINT, REGIME, grouped_table, regime_axes
 from vaesweep.analysis.intervals import Interval, t_interval
 from vaesweep.analysis.metric_curves import Metric, metric_curve
 from vaesweep.analysis.runs import Runs
 from vaesweep.analysis.table import on_curve
 from vaesweep.data.domains import Role
+from vaesweep.families.emd.evaluation import MEAN, MODE, SAMPLE
 
 AXIS = "axis"
 NEGATIVE_SI_SDR = "negative_si_sdr"
 BLR = Metric("blr", "nats per sample")
 SI_SDRI = Metric("si_sdri", "dB", sign=-1)
+QUALITIES = ("si_sdr", "si_sdri", "blr")
 METRICS = (BLR, Metric(NEGATIVE_SI_SDR, "dB"), SI_SDRI)
 
 
@@ -47,16 +52,17 @@ class Separators:
 
     variational: pd.DataFrame
     deterministic: pd.DataFrame
+    estimate: str = MODE  # whose SI-SDR and BLR the columns `si_sdr`, `si_sdri` and `blr` have
 
     @classmethod
     def of(cls, runs: Runs) -> "Separators":
         """The separators of a sweep; none where it has no SI-SDR."""
-        points = grouped_table(runs)
+        points, estimate = judged(grouped_table(runs))
         if "si_sdr" not in points:
             return cls(points[:0], points[:0])
         points = points.assign(**{NEGATIVE_SI_SDR: -points["si_sdr"].astype(float)})
         with_rate = points.index.isin(on_curve(points).index) & (TOTAL.column in points)
-        return cls(points[with_rate], points[~with_rate])
+        return cls(points[with_rate], points[~with_rate], estimate)
 
     @property
     def axes(self) -> list[RateAxis]:
@@ -67,6 +73,28 @@ class Separators:
         """The domains of a role, in the record's order."""
         rows = self.variational if len(self.variational) else self.deterministic
         return list(dict.fromkeys(rows.loc[rows["role"] == role, "domain"]))
+
+
+def judged(points: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """`points` with the qualities of the estimate that is judged under their bare names, and which estimate it is.
+
+    Where cells with modes stand beside cells of release 0.1, which have none, the latter have no quality here: what
+    they have is a sample's, several dB less at low rates.
+    """
+    names = {f"{quality}.{MODE}": quality for quality in QUALITIES}
+    if not set(names) <= set(points):
+        return points, SAMPLE
+    return points.drop(columns=[*QUALITIES], errors="ignore").rename(columns=names), MODE
+
+
+def estimates_table(runs: Runs) -> pd.DataFrame:
+    """SI-SDRi of every estimate, dB, by regime, point and domain: the mean over seeds; empty where there is but one."""
+    points = grouped_table(runs)
+    columns = [name for name in (f"si_sdri.{estimate}" for estimate in (SAMPLE, MODE, MEAN)) if name in points]
+    if len(columns) < 2:
+        return pd.DataFrame()
+    groups = points.groupby([REGIME, POINT, "domain", "role"], sort=False)
+    return groups[["rate", *columns]].mean().reset_index()
 
 
 def on_axis(points: pd.DataFrame, axis: RateAxis) -> pd.DataFrame:

@@ -1,7 +1,6 @@
 """One evaluation mixture separated by a trained separator, computed anew from the weights of its cell.
 
-The noise of the latent variables is the mixture's own, as in the sweep's evaluation, so pictures and tracked numbers
-agree.
+Separated by the modes of the latent variables, as a user would; the rates are those of the sweep's evaluation.
 """
 
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from vaesweep.data.domains import DataSet, Role
 from vaesweep.data.spelling import did_you_mean
 from vaesweep.errors import UserError
 from vaesweep.families.emd.family import SeparatorCell
-from vaesweep.families.emd.models.separator import ENCODING, Separator
+from vaesweep.families.emd.models.separator import ENCODING, Separator, permuted
 from vaesweep.family import family
 from vaesweep.family.restore import restore
 from vaesweep.likelihoods import si_sdr
@@ -24,7 +23,7 @@ from vaesweep.training.finished import FinishedCell
 class Example:
     """A mixture `[time]`, its `sources` and their `estimates` `[speaker, time]`, and the latent variables.
 
-    `encoding` `[K, frames]` and `masks` `[speaker, K, frames]` are the samples that the estimates are made of, speakers
+    `encoding` `[K, frames]` and `masks` `[speaker, K, frames]` are the points that the estimates are made of, speakers
     in the order of the sources; `encoding_rate` `[K, frames]`, nats, is absent where the encoding is deterministic.
     `rates` are totals in nats.
     """
@@ -86,7 +85,9 @@ def separate(cell: FinishedCell, data: DataSet, domain: str | None = None, row: 
         raise UserError(f"--row {row}: the mixtures of {chosen} are 0..{problem.domains[chosen] - 1}")
     batch = problem.evaluation_batch(chosen, slice(row, row + 1))
     with torch.no_grad():
-        elbo, separation = model(**batch)
+        elbo, _ = model(**batch)
+        encoding, masks, decoded = model.separate_by_points(batch["mixture"])
+        estimates, masks = (permuted(values, model.order(batch["sources"], decoded)) for values in (decoded[0], masks))
     return Example(
         cell=cell.cell,
         domain=chosen,
@@ -94,9 +95,9 @@ def separate(cell: FinishedCell, data: DataSet, domain: str | None = None, row: 
         config=config,
         mixture=batch["mixture"][0],
         sources=batch["sources"][0],
-        estimates=separation.estimates[0],
-        encoding=separation.encoding[0],
-        masks=separation.masks[0],
+        estimates=estimates[0],
+        encoding=encoding[0],
+        masks=masks[0],
         encoding_rate=elbo.rates[ENCODING][0] if ENCODING in elbo.rates else None,
         rates={name: float(elbo.rate(name)[0]) for name in elbo.rates},
     )

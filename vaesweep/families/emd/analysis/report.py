@@ -17,18 +17,30 @@ from vaesweep.analysis.runs import Runs, client_of, log_files
 from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
 from vaesweep.families.emd.analysis.audio import write_audio
-from vaesweep.families.emd.analysis.curves import BLR, SI_SDRI, Separators, chosen_cells, separation_curve
+from vaesweep.families.emd.analysis.curves import (
+    BLR,
+    SI_SDRI,
+    Separators,
+    chosen_cells,
+    estimates_table,
+    separation_curve,
+)
 from vaesweep.families.emd.analysis.example import Example, separate
 from vaesweep.families.emd.analysis.findings import findings
 from vaesweep.families.emd.analysis.picture import draw_example
 from vaesweep.families.emd.analysis.rate_figures import SeparationCurves, draw_conditions, draw_rates
+from vaesweep.families.emd.evaluation import MODE, SAMPLE
 from vaesweep.vocabulary import store_uri
 
+BY = {
+    MODE: "the modes of the latent variables, the estimate that a user would deploy",
+    SAMPLE: "one sample of the latent variables, the only estimate that cells of release 0.1 have",
+}
 FOLDER = "separation"  # of a cell's pictures and sounds, among the artifacts of its run
 
 
 def report(runs: Runs, data: DataSet, out: Path, tracking_uri: str | None = None) -> Report:
-    """Write separation_curve.csv, separation_findings.csv and the figures that the sweep has data for into `out`.
+    """Write curve, findings and estimates, `separation_….csv`, and the figures that the sweep has data for into `out`.
 
     For chosen cells a picture and audio files of the first test mixture are written below `out`, in a folder each, and
     logged with the cell's run; the models are read from `tracking_uri`, by default the store that sweeps write to.
@@ -44,9 +56,13 @@ def report(runs: Runs, data: DataSet, out: Path, tracking_uri: str | None = None
         "separation_findings.csv": partial(findings_table(results, ["metric", "regime"]).to_csv, index=False),
         **_figures(runs, cells, curve),
     }
+    estimates = estimates_table(runs)
+    if len(estimates):
+        files["separation_estimates.csv"] = partial(estimates.to_csv, index=False)
     paths = tuple(replace_file(out / name, write) for name, write in files.items())
     pictures = _pictures(runs, cells, data, out, tracking_uri or store_uri())
-    return Report(paths, (*summarise(results), *pictures))
+    lines = (f"separation: judged by {BY[cells.estimate]}", *summarise(results), *pictures)
+    return Report(paths, lines)
 
 
 def write_example(example: Example, title: str, out: Path) -> tuple[Path, ...]:

@@ -8,7 +8,7 @@ Every step has a triangular Jacobian with ones on its diagonal, so densities nee
 order of the channels is reversed. Each frame is a variable of its own, of K channels.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -16,15 +16,19 @@ from torch import Tensor, nn
 
 from vaesweep.distributions import standard_gaussian
 from vaesweep.families.emd.models.layers import Pointwise1d, affine
-from vaesweep.packing import Frozen
+from vaesweep.packing import Frozen, Since
 
 
 class FlowConfig(Frozen):
-    """The shape of a flow prior; the thesis gives none of these numbers."""
+    """The shape of a flow prior; the thesis gives none of these numbers, only their outcome for K = 512: 12.6 M.
+
+    Four steps of three hidden layers of 1024 units have 12 597 248 parameters.
+    """
 
     kind: Literal["flow"] = "flow"
     steps: int = Field(2, ge=1, description="changes of variables, one after the other")
-    hidden: int = Field(64, ge=1, description="hidden units of the network of a step")
+    hidden: int = Field(64, ge=1, description="hidden units of a layer of a step's network")
+    layers: Annotated[int, Since("0.2")] = Field(1, ge=1, description="hidden layers of a step's network")
 
 
 class FlowPrior(nn.Module):
@@ -33,7 +37,7 @@ class FlowPrior(nn.Module):
     def __init__(self, channels: int, config: FlowConfig) -> None:
         super().__init__()
         self.steps = nn.ModuleList(
-            Made(channels, config.hidden, backwards=number % 2 == 1) for number in range(config.steps)
+            Made(channels, config.hidden, config.layers, backwards=number % 2 == 1) for number in range(config.steps)
         )
 
     def noise(self, z: Tensor) -> Tensor:
@@ -53,16 +57,18 @@ class FlowPrior(nn.Module):
 
 
 class Made(nn.Module):
-    """A network of one hidden layer whose output k sees the inputs before k, or behind k where it goes `backwards`.
+    """A network of hidden layers whose output k sees the inputs before k, or behind k where it goes `backwards`.
 
-    `[batch, channels, frames]` to the same, frame by frame. Hidden unit h has a degree: it sees the channels up to it,
-    and is seen by those behind it. Degrees are spread evenly over the channels.
+    `[batch, channels, frames]` to the same, frame by frame. Hidden unit h has a degree: it sees the channels up to it
+    and the units of no higher degree, and is seen by the channels behind it. Degrees are spread evenly over the
+    channels.
     """
 
-    def __init__(self, channels: int, hidden: int, *, backwards: bool) -> None:
+    def __init__(self, channels: int, hidden: int, layers: int = 1, *, backwards: bool) -> None:
         super().__init__()
         self.backwards = backwards
         self.enter = Pointwise1d(channels, hidden)
+        self.between = nn.ModuleList(Pointwise1d(hidden, hidden) for _ in range(layers - 1))
         self.leave = Pointwise1d(hidden, channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,7 +78,13 @@ class Made(nn.Module):
         if self.backwards:
             position = position.flip(0)
         degree = torch.arange(hidden, device=x.device) * (channels - 1) // hidden
-        input_mask = (degree.unsqueeze(-1) >= position).to(x.dtype)
-        output_mask = (position.unsqueeze(-1) > degree).to(x.dtype)
-        inner = affine(self.enter.weight.squeeze(-1) * input_mask, self.enter.bias, x).relu()
-        return affine(self.leave.weight.squeeze(-1) * output_mask, self.leave.bias, inner)
+        inner = masked(self.enter, degree.unsqueeze(-1) >= position, x).relu()
+        for layer in self.between:
+            assert isinstance(layer, Pointwise1d)
+            inner = masked(layer, degree.unsqueeze(-1) >= degree, inner).relu()
+        return masked(self.leave, position.unsqueeze(-1) > degree, inner)
+
+
+def masked(layer: Pointwise1d, mask: Tensor, x: Tensor) -> Tensor:
+    """A `Pointwise1d` of `x`, of whose weights only those in `mask` `[outputs, inputs]` count."""
+    return affine(layer.weight.squeeze(-1) * mask.to(x.dtype), layer.bias, x)

@@ -10,21 +10,22 @@ its table 2.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from vaesweep.distributions import Beta, Distribution, Gamma, Gaussian, LogNormal, standard_gaussian
+from vaesweep.distributions import Beta, Distribution, Gamma, Gaussian, LogNormal
 from vaesweep.families.emd.models.flows import FlowPrior
 
 EncodingKind = Literal["deterministic", "gaussian", "log_normal", "gamma"]
-MaskKind = Literal["relu", "sigmoid", "log_normal", "beta"]  # the first two are deterministic
+MaskKind = Literal["relu", "sigmoid", "exp", "log_normal", "beta"]  # the first three are deterministic
 
 LEAST_POSITIVE = 1e-6  # thesis line 1541
 GAMMA_PRIOR = 0.5  # concentration; thesis line 1355
+LARGEST_MASK = 1e3  # what a decoder makes of larger ones: 60 dB of gain, beyond which nothing is separated better
 
 Variable = Tensor | Distribution
 
@@ -43,7 +44,11 @@ class Latent:
     prior: Callable[[Tensor], Distribution] | None = None
 
     def variable(self, raw: Tensor) -> Variable:
-        """The variable of `raw` `[..., parameters · channels, frames]`, each parameter `[..., channels, frames]`."""
+        """The variable of `raw` `[..., parameters · channels, frames]`, each parameter `[..., channels, frames]`.
+
+        Where products are in bfloat16 the numbers of a distribution still are float32.
+        """
+        raw = raw.float() if raw.dtype is torch.bfloat16 else raw
         return self.read(*raw.unflatten(-2, (self.parameters, -1)).unbind(-3))
 
 
@@ -72,6 +77,11 @@ def draw(q: Variable, noise: Tensor | None) -> Draw:
     return Draw(q, *q.draw(noise))
 
 
+def point(q: Variable) -> Tensor:
+    """The value of `q` that a deployed separator takes: no sample, but the distribution's `point`."""
+    return q if isinstance(q, Tensor) else q.point
+
+
 def positive(raw: Tensor, at_zero: float = 1.0) -> Tensor:
     """Shifted softplus: any number to one of at least 1e-6 (thesis line 1541), zero to `at_zero`."""
     return nn.functional.softplus(raw + math.log(math.expm1(at_zero))).clamp_min(LEAST_POSITIVE)
@@ -82,24 +92,38 @@ def log_positive(raw: Tensor) -> Tensor:
     return positive(raw).log()
 
 
-ENCODINGS: Mapping[EncodingKind, Latent] = {
-    "deterministic": Latent(1, lambda raw: raw),
-    "gaussian": Latent(
-        2, lambda mean, raw: Gaussian(mean, log_positive(raw)), noise=Gaussian.NOISE, prior=standard_gaussian
-    ),
-    "log_normal": Latent(
-        2,
-        lambda log_mean, raw: LogNormal(log_mean, log_positive(raw)),
-        noise=LogNormal.NOISE,
-        prior=lambda like: LogNormal(torch.zeros_like(like), torch.zeros_like(like)),
-    ),
-    "gamma": Latent(
-        1,
-        lambda raw: Gamma(positive(raw, GAMMA_PRIOR)),
-        noise=Gamma.NOISE,
-        prior=lambda like: Gamma(torch.full_like(like, GAMMA_PRIOR)),
-    ),
-}
+def encoding_latent(kind: EncodingKind, parts: int = 1) -> Latent:
+    """The encodings of a kind; of `parts` signals whose encodings add up to one that has the standard prior.
+
+    Variances and concentrations add, so a part has 1 / `parts` of the whole's, in its prior and where a network gives
+    zeros. Log-normal encodings have no such parts.
+    """
+    match kind:
+        case "deterministic":
+            return Latent(1, lambda raw: raw)
+        case "gaussian":
+            log_std = -0.5 * math.log(parts)
+            return Latent(
+                2,
+                lambda mean, raw: Gaussian(mean, log_positive(raw) + log_std),
+                noise=Gaussian.NOISE,
+                prior=lambda like: Gaussian(torch.zeros_like(like), torch.full_like(like, log_std)),
+            )
+        case "log_normal":
+            return Latent(
+                2,
+                lambda log_mean, raw: LogNormal(log_mean, log_positive(raw)),
+                noise=LogNormal.NOISE,
+                prior=lambda like: LogNormal(torch.zeros_like(like), torch.zeros_like(like)),
+            )
+        case "gamma":
+            prior = GAMMA_PRIOR / parts
+            return Latent(
+                1,
+                lambda raw: Gamma(positive(raw, prior)),
+                noise=Gamma.NOISE,
+                prior=lambda like: Gamma(torch.full_like(like, prior)),
+            )
 
 
 def mask_latent(kind: MaskKind, location: float) -> Latent:
@@ -109,6 +133,8 @@ def mask_latent(kind: MaskKind, location: float) -> Latent:
             return Latent(1, torch.relu)
         case "sigmoid":
             return Latent(1, torch.sigmoid)
+        case "exp":
+            return Latent(1, lambda raw: raw.clamp_max(math.log(LARGEST_MASK)).exp())
         case "log_normal":
             return Latent(
                 2,

@@ -14,19 +14,20 @@ class Pointwise1d(nn.Conv1d):
     model, which takes two to three times as long.
     """
 
-    bias: Tensor
+    bias: Tensor | None
 
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 1)
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """The same matrix for every frame."""
         return affine(self.weight.squeeze(-1), self.bias, x)
 
 
-def affine(weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+def affine(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     """`weight` `[outputs, inputs]` times every frame of `x` `[batch, inputs, frames]`, plus `bias` `[outputs]`."""
-    return torch.baddbmm(bias.unsqueeze(-1), weight.expand(len(x), -1, -1), x)
+    matrices = weight.expand(len(x), -1, -1)
+    return torch.bmm(matrices, x) if bias is None else torch.baddbmm(bias.unsqueeze(-1), matrices, x)
 
 
 def depthwise(channels: int, kernel: int, *, dilation: int = 1, stride: int = 1) -> nn.Conv1d:

@@ -12,15 +12,18 @@ from vaesweep.families.emd.models.tasnet import TasNetConfig, TemporalConvNet
 MaskerConfig = Annotated[TasNetConfig | SuDoRmRfConfig | SepFormerConfig, Field(discriminator="kind")]
 
 
-def masker(features: int, outputs: int, config: TasNetConfig | SuDoRmRfConfig | SepFormerConfig) -> nn.Module:
-    """A freshly initialised network of `[batch, features, frames]` to `[batch, outputs, frames]`, unbounded numbers.
+def masker(
+    features: int, speakers: int, outputs: int, config: TasNetConfig | SuDoRmRfConfig | SepFormerConfig
+) -> nn.Module:
+    """A freshly initialised network of `[batch, features, frames]` to `[batch, speakers · outputs, frames]`.
 
-    `outputs` is what all masks need a frame: sources · K, or twice that where each has a location and a scale.
+    Its numbers are unbounded. `outputs` is what a speaker's mask needs a frame: K, or twice that where each number of
+    the mask has a location and a scale.
     """
     match config:
         case TasNetConfig():
-            return TemporalConvNet(features, outputs, config)
+            return TemporalConvNet(features, speakers * outputs, config)
         case SuDoRmRfConfig():
-            return SuDoRmRf(features, outputs, config)
+            return SuDoRmRf(features, speakers * outputs, config)
         case SepFormerConfig():
-            return SepFormer(features, outputs, config)
+            return SepFormer(features, speakers, outputs, config)

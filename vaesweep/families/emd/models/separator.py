@@ -15,7 +15,6 @@ encoder and the decoder may be shared by two more tasks, the dashed ways of Figu
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Any, Literal, Self
 
 import torch
@@ -26,14 +25,16 @@ from vaesweep.distributions import Distribution, convolve
 from vaesweep.elbo import Elbo
 from vaesweep.families.emd.models.flows import FlowConfig, FlowPrior
 from vaesweep.families.emd.models.latents import (
-    ENCODINGS,
+    LARGEST_MASK,
     Draw,
     EncodingKind,
     Latent,
     MaskKind,
     Variable,
     draw,
+    encoding_latent,
     mask_latent,
+    point,
 )
 from vaesweep.families.emd.models.masker import MaskerConfig, masker
 from vaesweep.families.emd.models.observation import Blr, LikelihoodConfig, distortion, outputs
@@ -59,7 +60,12 @@ class StandardPriorConfig(Frozen):
 
 
 class AdaptivePriorConfig(Frozen):
-    """The adaptive prior: a mixture's encoding is expected to be the sum of its sources' encodings (thesis eq. 5)."""
+    """The adaptive prior: a mixture's encoding is expected to be the sum of its sources' encodings (thesis eq. 5).
+
+    The sources' own prior is such that the sum has the standard one: N(0, 1/N) or Gamma(1/2N). With the thesis'
+    Gamma(1/2) for each source of two the sum's prior is Gamma(1), which no silent mixture has: no weight β could bring
+    the rates below 0.41 nats an element.
+    """
 
     kind: Literal["adaptive"] = "adaptive"
 
@@ -121,7 +127,7 @@ _REASONS = {
 
 def rate_names(config: SeparatorConfig) -> tuple[str, ...]:
     """The rates of a separator, in the order of its `Elbo`; none where all of it is deterministic."""
-    encodes = ENCODINGS[config.encoding].noise is not None
+    encodes = encoding_latent(config.encoding).noise is not None
     masks = mask_latent(config.masks, config.mask_prior_location).noise is not None
     stochastic = {ENCODING: encodes, MASKS: masks, SOURCES: encodes and config.encodes_sources}
     return tuple(name for name, has_rate in stochastic.items() if has_rate)
@@ -130,7 +136,7 @@ def rate_names(config: SeparatorConfig) -> tuple[str, ...]:
 def noise_shapes(config: SeparatorConfig, time: int) -> dict[str, tuple[int, ...]]:
     """The standard normal noise that `forward` needs for a datum of `time` samples, by argument."""
     frames = frames_of(time, config.stride)
-    encoding, masks = ENCODINGS[config.encoding].noise, mask_latent(config.masks, 0.0).noise
+    encoding, masks = encoding_latent(config.encoding).noise, mask_latent(config.masks, 0.0).noise
     mixture_shape, speakers_shape = (config.latents, frames), (config.speakers, config.latents, frames)
     shapes: dict[str, tuple[int, ...]] = {}
     if encoding is not None:
@@ -149,7 +155,8 @@ class Separation:
     `estimates` `[batch, speaker, time]`, `masks` `[batch, speaker, K, frames]` and `encoding` `[batch, K, frames]` are
     samples, or the numbers themselves where they are deterministic. `order` `[batch, speaker]` says which of the
     model's own outputs each source got. `uncertainty` `[batch]` is the negative ELBO of the mixture, for which no
-    reference is needed; None without the mixture task.
+    reference is needed; None without the mixture task. `mode()` are the estimates `[batch, speaker, time]` by the
+    points of the distributions in the place of samples, assigned anew: what a user would deploy.
     """
 
     estimates: Tensor
@@ -157,6 +164,7 @@ class Separation:
     encoding: Tensor
     order: Tensor
     uncertainty: Tensor | None
+    mode: Callable[[], Tensor]
 
 
 class Separator(nn.Module):
@@ -165,19 +173,27 @@ class Separator(nn.Module):
     def __init__(self, config: SeparatorConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoding: Latent = ENCODINGS[config.encoding]
+        self.encoding: Latent = encoding_latent(config.encoding)
+        parts = config.speakers if config.prior.kind == "adaptive" else 1
+        self.source_encoding: Latent = encoding_latent(config.encoding, parts)
         self.masking: Latent = mask_latent(config.masks, config.mask_prior_location)
         self.loss: Callable[..., Tensor] = distortion(config.likelihood)
         features = config.latents
         self.encoder = WaveformEncoder(self.encoding.parameters * features, config.kernel, config.stride)
-        self.masker = masker(features, self.masking.parameters * config.speakers * features, config.masker)
+        self.masker = masker(features, config.speakers, self.masking.parameters * features, config.masker)
         self.decoder = WaveformDecoder(features, outputs(config.likelihood), config.kernel, config.stride)
         self.flow = FlowPrior(features, config.prior) if isinstance(config.prior, FlowConfig) else None
 
     def encode(self, waveforms: Tensor) -> Variable:
-        """The encoding of `waveforms` `[..., time]`, at least one leading axis: each parameter `[..., K, frames]`."""
-        raw = self.encoder(waveforms.flatten(0, -2)).unflatten(0, waveforms.shape[:-1])
-        return self.encoding.variable(raw)
+        """The encoding of mixtures `[..., time]`, at least one leading axis: each parameter `[..., K, frames]`."""
+        return self.encoding.variable(self._encoded(waveforms))
+
+    def encode_sources(self, waveforms: Tensor) -> Variable:
+        """The encoding of single sources, of which a mixture's is the sum where the prior is adaptive."""
+        return self.source_encoding.variable(self._encoded(waveforms))
+
+    def _encoded(self, waveforms: Tensor) -> Tensor:
+        return self.encoder(waveforms.flatten(0, -2)).unflatten(0, waveforms.shape[:-1])
 
     def mask(self, encoding: Tensor) -> Variable:
         """The masks for an encoding `[batch, K, frames]`: each parameter `[batch, speaker, K, frames]`."""
@@ -196,7 +212,35 @@ class Separator(nn.Module):
         """
         encoding = draw(self.encode(mixture), encoding_noise)
         masks = draw(self.mask(encoding.value), mask_noise)
-        return encoding, masks, self.decode(masks.value * encoding.value.unsqueeze(1), mixture.shape[-1])
+        return encoding, masks, self._decode_masked(encoding.value, masks.value, mixture.shape[-1])
+
+    def separate_by_points(self, mixture: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Encoding, masks and decoded sources as `separate` gives them, by points in the place of samples."""
+        encoding = point(self.encode(mixture))
+        masks = point(self.mask(encoding))
+        return encoding, masks, self._decode_masked(encoding, masks, mixture.shape[-1])
+
+    def mean_estimate(self, mixture: Tensor, noise: dict[str, Tensor]) -> Tensor:
+        """The mean over samples of the estimates, `[batch, speaker, time]`, speakers in the model's own order.
+
+        `noise` is as in `forward`, with an axis of samples before the batch. Each sample's speakers are matched to
+        those of the points' estimates, so no reference is needed.
+        """
+        _, _, (fixed, *_) = self.separate_by_points(mixture)
+        total = torch.zeros_like(fixed)
+        for number in range(len(next(iter(noise.values())))):
+            own = {name: values[number] for name, values in noise.items() if name != "source_noise"}
+            _, _, (signals, *_) = self.separate(mixture, **own)
+            total = total + permuted(signals, best_assignment(-pairwise(_similarity, fixed, signals)).order)
+        return total / len(next(iter(noise.values())))
+
+    def order(self, sources: Tensor, decoded: tuple[Tensor, ...]) -> Tensor:
+        """The index of the output that each source gets, `[batch, speaker]`, by the least distortion."""
+        return best_assignment(pairwise(self.loss, sources, *decoded)).order
+
+    def _decode_masked(self, encoding: Tensor, masks: Tensor, time: int) -> tuple[Tensor, ...]:
+        """What is decoded from the masked encoding; the decoder takes masks above 1000 as 1000."""
+        return self.decode(masks.clamp_max(LARGEST_MASK) * encoding.unsqueeze(1), time)
 
     def forward(
         self,
@@ -214,7 +258,7 @@ class Separator(nn.Module):
         """
         encoding, masks, decoded = self.separate(mixture, encoding_noise, mask_noise)
         order, total = best_assignment(pairwise(self.loss, sources, *decoded))
-        parts = draw(self.encode(sources), source_noise) if self.config.encodes_sources else None
+        parts = draw(self.encode_sources(sources), source_noise) if self.config.encodes_sources else None
         if self.config.single_source_task and parts is not None:
             total = total + self.loss(sources, *self.decode(parts.value, mixture.shape[-1])).sum(-1)
         uncertainty = None
@@ -223,8 +267,15 @@ class Separator(nn.Module):
             total = total + of_mixture
             uncertainty = self._uncertainty(of_mixture, encoding)
         total = total + self._margin(decoded[0])
-        permuted = partial(_permuted, order=order)
-        separation = Separation(permuted(decoded[0]), permuted(masks.value), encoding.value, order, uncertainty)
+        estimates, permuted_masks = permuted(decoded[0], order), permuted(masks.value, order)
+
+        def mode() -> Tensor:
+            if self.encoding.noise is None and self.masking.noise is None:
+                return estimates
+            by_points = self.separate_by_points(mixture)[2]
+            return permuted(by_points[0], self.order(sources, by_points))
+
+        separation = Separation(estimates, permuted_masks, encoding.value, order, uncertainty, mode)
         return Elbo(total, self._rates(encoding, masks, parts)), separation
 
     def _rates(self, encoding: Draw, masks: Draw, parts: Draw | None) -> dict[str, Tensor]:
@@ -235,7 +286,9 @@ class Separator(nn.Module):
         if self.masking.prior is not None:
             rates[MASKS] = masks.rate(self.masking.prior(masks.value), analytic=analytic)
         if self.encoding.prior is not None and parts is not None:
-            rates[SOURCES] = parts.rate(self._fixed_prior(parts.value), analytic=analytic)
+            prior = self.source_encoding.prior
+            assert prior is not None
+            rates[SOURCES] = parts.rate(prior(parts.value) if self.flow is None else self.flow, analytic=analytic)
         return rates
 
     def _prior(self, encoding: Draw, parts: Draw | None) -> Distribution | FlowPrior:
@@ -262,9 +315,14 @@ class Separator(nn.Module):
         return beyond - beyond.detach()
 
 
-def _permuted(values: Tensor, order: Tensor) -> Tensor:
+def permuted(values: Tensor, order: Tensor) -> Tensor:
     """`values` `[batch, speaker, ...]` in the order of the sources."""
     return values.take_along_dim(order.unflatten(-1, (-1, *[1] * (values.dim() - 2))), dim=1)
+
+
+def _similarity(one: Tensor, other: Tensor) -> Tensor:
+    """Cosine of two signals `[..., time]`."""
+    return torch.nn.functional.cosine_similarity(one, other, dim=-1)
 
 
 def _by_speaker(q: Variable, speakers: int) -> list[Any]:

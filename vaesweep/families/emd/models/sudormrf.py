@@ -5,6 +5,8 @@
                                              └─ gLN ─ PReLU ─ 1×1 ─ + x ─►
 
 The masker is such blocks one after another, between a 1×1 convolution of the normalised encoding and one to the masks.
+Four resolutions, and a slope a channel in the last PReLU of a block, are those of the implementation that the thesis
+used: 2 609 297 parameters for two sources of 512 channels.
 """
 
 from typing import Literal
@@ -18,13 +20,13 @@ from vaesweep.packing import Frozen
 
 
 class SuDoRmRfConfig(Frozen):
-    """The shape of a SuDoRM-RF masker; the defaults are those of the improved 1.0x."""
+    """The shape of a SuDoRM-RF masker; the defaults are the thesis' (section 3, after Asteroid's)."""
 
     kind: Literal["sudormrf"] = "sudormrf"
     bottleneck: int = Field(128, ge=1, description="channels between blocks")
     hidden: int = Field(512, ge=1, description="channels within a block")
     blocks: int = Field(16, ge=1)
-    resolutions: int = Field(5, ge=1, description="of a block, each half the one before")
+    resolutions: int = Field(4, ge=1, description="of a block, each half the one before")
     kernel: OddKernel = 5
 
 
@@ -61,7 +63,7 @@ class UConvBlock(nn.Module):
             nn.Sequential(depthwise(hidden, config.kernel, stride=stride), GlobalLayerNorm(hidden))
             for stride in strides
         )
-        self.contract = nn.Sequential(GlobalLayerNorm(hidden), nn.PReLU(), Pointwise1d(hidden, config.bottleneck))
+        self.contract = nn.Sequential(GlobalLayerNorm(hidden), nn.PReLU(hidden), Pointwise1d(hidden, config.bottleneck))
 
     def forward(self, x: Tensor) -> Tensor:
         """`x` plus the sum of all resolutions' features."""

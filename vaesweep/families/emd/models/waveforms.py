@@ -37,7 +37,8 @@ class WaveformEncoder(nn.Module):
         padded = nn.functional.pad(waveform, (left, length - left - waveform.shape[-1]))
         segments = padded.unflatten(-1, (-1, self.stride))
         windows = torch.cat([segments[:, i : i + frames] for i in range(self.overlap)], dim=-1)
-        return torch.bmm(self.weight.expand(len(waveform), -1, -1), windows.mT)
+        with full_precision(waveform):
+            return torch.bmm(self.weight.expand(len(waveform), -1, -1), windows.mT)
 
 
 class WaveformDecoder(nn.Module):
@@ -56,14 +57,21 @@ class WaveformDecoder(nn.Module):
 
     def forward(self, frames: Tensor, time: int) -> Tensor:
         """The first `time` samples, which `frames` must cover."""
-        flat = frames.flatten(0, -3)
+        flat = frames.flatten(0, -3).to(self.weight.dtype)
         filters = self.weight.flatten(1).mT.expand(len(flat), -1, -1)
-        windows = torch.bmm(filters, flat).unflatten(1, (-1, self.overlap, self.stride))
+        with full_precision(flat):
+            windows = torch.bmm(filters, flat)
+        windows = windows.unflatten(1, (-1, self.overlap, self.stride))
         last = self.overlap - 1
         pieces = [nn.functional.pad(windows[:, :, i], (i, last - i)) for i in range(self.overlap)]
         added = sum(pieces[1:], pieces[0]).mT.flatten(2)
         left = margin(self.overlap, self.stride)
         return added[..., left : left + time].unflatten(0, frames.shape[:-2])
+
+
+def full_precision(like: Tensor) -> torch.autocast:
+    """Where training is in bfloat16, encoder and decoder are not: three digits are a noise of -50 dB in a signal."""
+    return torch.autocast(like.device.type, enabled=False)
 
 
 def frames_of(time: int, stride: int = STRIDE) -> int:
