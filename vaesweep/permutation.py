@@ -40,7 +40,7 @@ def best_assignment(losses: Tensor) -> Assignment:
     sources = losses.shape[-1]
     if losses.dim() < 2 or losses.shape[-2] != sources:
         raise ValueError(f"losses must be [..., N, N], a row a target and a column an estimate, not {[*losses.shape]}")
-    order = _enumerated(losses) if sources <= MOST_ENUMERATED else _Hungarian.apply(losses.detach())
+    order = _enumerated(losses) if sources <= MOST_ENUMERATED else _match(losses.detach())
     chosen = losses.gather(-1, order.unsqueeze(-1)).squeeze(-1).sum(-1)
     return Assignment(order, torch.where(losses.isnan().any(-1).any(-1), torch.nan, chosen))
 
@@ -53,19 +53,19 @@ def _enumerated(losses: Tensor) -> Tensor:
     return orders[totals.argmin(-1)]
 
 
-class _Hungarian(torch.autograd.Function):
-    """The best order by scipy, as an autograd function, since `torch.func.vmap` cannot trace scipy."""
+@torch.library.custom_op("vaesweep::match", mutates_args=())
+def _match(losses: Tensor) -> Tensor:
+    """The best order `[..., N]` by scipy: an operation of its own, which compiled code calls and vmap maps over."""
+    flat = losses.nan_to_num().reshape(-1, *losses.shape[-2:])
+    orders = [torch.from_numpy(linear_sum_assignment(matrix)[1]) for matrix in flat.cpu().numpy()]
+    return torch.stack(orders).reshape(losses.shape[:-1]).to(losses.device)
 
-    @staticmethod
-    def forward(losses: Tensor) -> Tensor:
-        flat = losses.nan_to_num().flatten(0, -3) if losses.dim() > 2 else losses.nan_to_num().unsqueeze(0)
-        orders = [torch.from_numpy(linear_sum_assignment(matrix)[1]) for matrix in flat.cpu().numpy()]
-        return torch.stack(orders).reshape(losses.shape[:-1]).to(losses.device)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.mark_non_differentiable(output)
+@_match.register_fake
+def _shape(losses: Tensor) -> Tensor:
+    return losses.new_empty(losses.shape[:-1], dtype=torch.int64)
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[int], losses: Tensor) -> tuple[Tensor, int]:
-        return _Hungarian.apply(losses.movedim(in_dims[0], 0)), 0
+
+@_match.register_vmap
+def _map(info: Any, in_dims: tuple[int], losses: Tensor) -> tuple[Tensor, int]:
+    return _match(losses.movedim(in_dims[0], 0)), 0

@@ -106,3 +106,18 @@ def test_pairs_are_a_row_a_target_and_a_column_an_estimate() -> None:
 def test_what_is_not_square_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="a row a target"):
         best_assignment(torch.zeros(shape))
+
+
+@pytest.mark.parametrize("sources", [2, 4, 5, 6])
+def test_compiled_and_mapped_it_is_what_it_is(sources: int) -> None:
+    """Forward and gradient, in one graph whatever the number of sources."""
+    losses = torch.randn(3, 7, sources, sources, generator=torch.Generator().manual_seed(0))
+
+    def total(losses: Tensor) -> Tensor:
+        return best_assignment(losses).loss.sum()
+
+    mapped = torch.func.vmap(torch.func.grad(total))
+    compiled = torch.compile(mapped, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(losses), mapped(losses), rtol=0, atol=0)
+    loop = torch.stack([torch.func.grad(total)(one) for one in losses])
+    torch.testing.assert_close(mapped(losses), loop, rtol=0, atol=0)
