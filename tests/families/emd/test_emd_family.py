@@ -247,6 +247,16 @@ def test_the_mean_estimate_is_judged_on_all_domains_but_trainings_where_it_is_as
     assert EMD.problem(cell(), data, CPU).use(stack).metrics == {}
 
 
+def test_the_mean_estimate_of_a_deterministic_separator_is_its_only_one(data: DataSet) -> None:
+    subject = EMD.problem(cell(STRUCTURES["deterministic"], evaluation={"samples": 3}), data, CPU)
+    stack = Stack(subject.build(), initial_rows(subject.build, [0]))
+    measured = evaluate(stack, subject, "noise_0", 4, World())
+    for name in ("si_sdr", "si_sdri"):
+        assert float(subject.use(stack).metrics[f"noise_0/{name}.mean"]) == pytest.approx(
+            float(measured[f"{name}.mode"]), abs=1e-3
+        )
+
+
 def test_evaluation_is_no_part_of_what_a_cell_trains_on() -> None:
     plain, asked = (identity(EMD, cell(evaluation={"samples": n}), "data") for n in (0, 16))
     assert asked.startswith(f"{plain}-")

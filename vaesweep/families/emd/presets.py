@@ -13,7 +13,8 @@ SAMPLE_RATE = 8000  # Hz, samples a second
 
 PAPER_TARGETS = tuple(10.0 ** (exponent / 4) for exponent in range(-12, 13))  # nats per sample, 1e-3 to 1e3: line 1609
 EPOCH = 128  # steps: 2048 mixtures (line 1557) in batches of 16, of which the thesis does not say the size for pulses
-PAPER: Settings = {
+SKIPPING: Settings = {"training.skip.norm": 1e9, "training.skip.most": 10}  # a rare step that is not finite ends none
+PAPER: Settings = SKIPPING | {
     "training.steps": 800 * EPOCH,  # line 1566; line 1525 for the patience of the schedule, 1566 for the stopping
     "training.batch_size": 16,
     "training.learning_rate": 3e-4,
@@ -21,16 +22,18 @@ PAPER: Settings = {
     "training.schedule.kind": "plateau",
     "training.schedule.patience": 50,
     "training.early_stopping.patience": 60,
+    "evaluation.samples": 16,
 }
 PAPER_CONTROL: Settings = {"rates.total.initial": 1e-6, "rates.total.step_size": 0.01}  # line 1541
 
 QUICK_CONTROL: Settings = {"rates.total.initial": 1e-2, "rates.total.step_size": 0.02, "rates.total.smoothing": 0.9}
-LAPTOP: Settings = {
+LAPTOP: Settings = SKIPPING | {
     "data.condition.seconds": 0.5,
     "data.rows.test": 128,
     "training.steps": 2000,
     "training.batch_size": 8,
     "training.learning_rate": 2e-3,
+    "evaluation.samples": 4,
 }
 SMOKE: Settings = LAPTOP | {
     "data.condition.seconds": 0.25,
@@ -43,6 +46,9 @@ SMOKE: Settings = LAPTOP | {
 }
 
 DETERMINISTIC: Settings = {"model.encoding": "deterministic", "model.masks": "relu"}
+DETERMINISTIC_EXP: Settings = DETERMINISTIC | {
+    "model.masks": "exp"
+}  # the mode of a log-normal mask, without its spread
 GAMMA_BETA: Settings = {"model.encoding": "gamma", "model.masks": "beta", "model.kl": "sample"}  # lines 1312 and 1533
 
 

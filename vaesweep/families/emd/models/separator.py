@@ -227,12 +227,15 @@ class Separator(nn.Module):
         those of the points' estimates, so no reference is needed.
         """
         _, _, (fixed, *_) = self.separate_by_points(mixture)
+        samples = [len(values) for values in noise.values()]
+        if not samples:  # all of it is deterministic
+            return fixed
         total = torch.zeros_like(fixed)
-        for number in range(len(next(iter(noise.values())))):
+        for number in range(samples[0]):
             own = {name: values[number] for name, values in noise.items() if name != "source_noise"}
             _, _, (signals, *_) = self.separate(mixture, **own)
             total = total + permuted(signals, best_assignment(-pairwise(_similarity, fixed, signals)).order)
-        return total / len(next(iter(noise.values())))
+        return total / samples[0]
 
     def order(self, sources: Tensor, decoded: tuple[Tensor, ...]) -> Tensor:
         """The index of the output that each source gets, `[batch, speaker]`, by the least distortion."""
