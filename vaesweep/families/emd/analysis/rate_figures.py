@@ -43,6 +43,7 @@ LABELS = {
     NEGATIVE_SI_SDR: "−SI-SDR [dB]",
     "si_sdri": "SI-SDR improvement [dB]",
 }
+TWIN_LINES: tuple[Any, ...] = (REFERENCE, (0, (6, 2, 1, 2)), (0, (1, 3)))  # of the first twin, the second, the others
 COLUMNS = 4  # panels beside each other in Figure 10
 
 
@@ -148,9 +149,10 @@ def _draw_domain(
 def _draw_twins(panel: Axes, levels: Mapping[tuple[str, str], Interval], domain: str, colour: str) -> Iterable[float]:
     """Draw the twins as lines across the panel, with their intervals, and return their means."""
     means = []
-    for (_, where), level in levels.items():
+    lines = twin_lines(regime for regime, _ in levels)
+    for (regime, where), level in levels.items():
         if where == domain:
-            panel.axhline(level.mean, color=colour, linestyle=REFERENCE, lw=1.8, zorder=2)
+            panel.axhline(level.mean, color=colour, linestyle=lines[regime], lw=1.8, zorder=2)
             if level.n > 1:
                 panel.axhspan(level.low, level.high, color=colour, alpha=0.08, linewidth=0, zorder=0)
             means.append(level.mean)
@@ -186,5 +188,11 @@ def _notes(curves: SeparationCurves) -> Iterable[Line2D]:
             "marker": "o",
         }
         yield Line2D([], [], markersize=6, label=open_label(curves.cells.variational), **hollow)
-    for regime in dict.fromkeys(curves.cells.deterministic[REGIME]):
-        yield Line2D([], [], color="#666666", linestyle=REFERENCE, lw=1.8, label=f"{regime or 'deterministic'} twin")
+    for regime, line in twin_lines(curves.cells.deterministic[REGIME]).items():
+        yield Line2D([], [], color="#666666", linestyle=line, lw=1.8, label=f"{regime or 'deterministic'} twin")
+
+
+def twin_lines(regimes: Iterable[str]) -> dict[str, Any]:
+    """The line style of each twin, in their order."""
+    names = list(dict.fromkeys(regimes))
+    return {name: TWIN_LINES[min(number, len(TWIN_LINES) - 1)] for number, name in enumerate(names)}
