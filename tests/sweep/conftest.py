@@ -1,5 +1,6 @@
 """What tests of a sweep share: small data, small cells, what an undisturbed run makes of them, a worker record."""
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,11 +72,17 @@ def undisturbed(
 
 
 @pytest.fixture(scope="session")
-def store_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SQLite store with one experiment, since to make one takes seconds; tests add experiments, or copy it."""
-    file = tmp_path_factory.mktemp("tracking") / "mlflow.db"
+def pristine_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An SQLite store with one experiment, since to make one takes seconds; tests may copy it."""
+    file = tmp_path_factory.mktemp("pristine") / "mlflow.db"
     Store(f"sqlite:///{file}", "first")
     return file
+
+
+@pytest.fixture(scope="session")
+def store_file(pristine_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of it that tests add experiments and runs to."""
+    return Path(shutil.copy(pristine_store, tmp_path_factory.mktemp("tracking")))
 
 
 class Killed(Exception):

@@ -114,7 +114,8 @@ def test_a_cell_that_diverges_in_pretraining_ends_there_and_its_neighbour_goes_o
     small_cell: Callable[..., Cell], audiograms: DataSet, tmp_path: Path
 ) -> None:
     wild = {"pretraining.training.learning_rate": 1e30, "pretraining.training.clip_norm": 1e30}
-    cells = [small_cell(FIRST | OWN | {"rates.total.target": 1.0} | extra) for extra in ({}, wild)]
+    both = FIRST | OWN | {"rates.total.target": 1.0, "pretraining.training.skip.most": 2}
+    cells = [small_cell(both | extra) for extra in ({}, wild)]
     sound, broken = run(cells, audiograms, tmp_path).values()
     assert (sound.diverged, sound.step) == (None, 21)
     assert broken.diverged is not None

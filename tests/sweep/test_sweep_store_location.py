@@ -92,9 +92,9 @@ class CopiedTables:
 
 
 @pytest.fixture
-def quick(store_file: Path, monkeypatch: pytest.MonkeyPatch) -> CopiedTables:
+def quick(pristine_store: Path, monkeypatch: pytest.MonkeyPatch) -> CopiedTables:
     """Stores are made in no time."""
-    tables = CopiedTables(store_file)
+    tables = CopiedTables(pristine_store)
     monkeypatch.setattr(store_place, "_make_tables", tables)
     return tables
 
@@ -348,12 +348,12 @@ HALF_MADE = [
 def test_a_half_made_store_is_moved_aside_with_a_line_and_made_anew(
     damage: Callable[[Path], None],
     tmp_path: Path,
-    store_file: Path,
+    pristine_store: Path,
     quick: CopiedTables,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     file = tmp_path / "mlflow.db"
-    shutil.copy(store_file, file)
+    shutil.copy(pristine_store, file)
     change(file, "delete from runs")
     damage(file)
     before = digest(file)
@@ -369,10 +369,10 @@ def test_a_half_made_store_is_moved_aside_with_a_line_and_made_anew(
 
 @pytest.mark.parametrize("damage", HALF_MADE)
 def test_whoever_only_reads_refuses_a_half_made_store_and_leaves_it(
-    damage: Callable[[Path], None], tmp_path: Path, store_file: Path, monkeypatch: pytest.MonkeyPatch
+    damage: Callable[[Path], None], tmp_path: Path, pristine_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "mlflow.db"
-    shutil.copy(store_file, file)
+    shutil.copy(pristine_store, file)
     change(file, "delete from runs")
     damage(file)
     before = digest(file)
@@ -385,10 +385,10 @@ def test_whoever_only_reads_refuses_a_half_made_store_and_leaves_it(
 
 @pytest.mark.parametrize("damage", [without_a_revision, without_the_table_of_revisions, without_the_table_of_runs])
 def test_a_store_with_runs_is_never_moved_aside_whatever_it_lacks(
-    damage: Callable[[Path], None], tmp_path: Path, store_file: Path
+    damage: Callable[[Path], None], tmp_path: Path, pristine_store: Path
 ) -> None:
     file = tmp_path / "mlflow.db"
-    shutil.copy(store_file, file)
+    shutil.copy(pristine_store, file)
     columns = "run_uuid, key, value, timestamp, step, is_nan"
     change(
         file,
@@ -455,10 +455,10 @@ def test_what_is_no_store_is_refused_in_one_line_and_left_alone(
 
 
 @pytest.fixture
-def older(tmp_path: Path, store_file: Path) -> Path:
+def older(tmp_path: Path, pristine_store: Path) -> Path:
     """A store as the MLflow before the last change of its schema has left it."""
     file = tmp_path / "mlflow.db"
-    shutil.copy(store_file, file)
+    shutil.copy(pristine_store, file)
     previous = store_access._revisions()[str(store_access._latest_revision())]
     change(file, f"update alembic_version set version_num = '{previous}'")
     return file

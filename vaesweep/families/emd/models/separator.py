@@ -216,7 +216,8 @@ class Separator(nn.Module):
 
     def separate_by_points(self, mixture: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
         """Encoding, masks and decoded sources as `separate` gives them, by points in the place of samples."""
-        encoding = point(self.encode(mixture))
+        # A copy, since torch's norms refuse some views where models are stacked.
+        encoding = point(self.encode(mixture)).clone(memory_format=torch.contiguous_format)
         masks = point(self.mask(encoding))
         return encoding, masks, self._decode_masked(encoding, masks, mixture.shape[-1])
 
