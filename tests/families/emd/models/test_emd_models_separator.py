@@ -142,14 +142,13 @@ def test_the_adaptive_prior_is_the_distribution_of_the_sum(encoding: str) -> Non
 
 
 @pytest.mark.parametrize("encoding", ["gaussian", "gamma"])
-@pytest.mark.parametrize("speakers", [1, 2, 3])
-def test_rates_under_the_adaptive_prior_can_fall_to_nothing(encoding: str, speakers: int) -> None:
+def test_rates_under_the_adaptive_prior_can_fall_to_nothing(encoding: str) -> None:
     """An optimiser of nothing but the rates, from a separator that is far from its prior, finds no floor."""
-    config = configured(encoding=encoding, prior={"kind": "adaptive"}, speakers=speakers, masks="beta")
+    config = configured(encoding=encoding, prior={"kind": "adaptive"}, masks="beta")
     model, (mixture, sources), drawn = built(config), signals(config), noise(config)
     optimiser = torch.optim.Adam(model.parameters(), 0.05)
     start = 0.0
-    for _ in range(800):
+    for _ in range(400):
         optimiser.zero_grad()
         elbo, _ = model(mixture, sources, **drawn)
         loss = sum(elbo.rates[name].mean() for name in ("encoding", "sources"))
