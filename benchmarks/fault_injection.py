@@ -1,4 +1,4 @@
-"""What faults are injected into: a real sweep command in this process, with Ray replaced by a loop over its trials.
+"""The subject of faults: a real sweep command in this process, with Ray replaced by a loop over its trials.
 
 prepared state ──► copy ──► damage ──► the command, once or twice ──► what MLflow has, beside an undisturbed sweep
 

@@ -2,7 +2,8 @@
 
 All variational rows have beta masks and rates by one sample; the first two are deterministic. The thesis trains on
 speech with K = 512 and does not say how rates were weighted: `smoke` and `laptop` compare the rows at equal target
-rates, `paper` takes the free nats and β of the best row of its table 2.
+rates, `paper` takes the free nats and β of the best row of its table 2. The adaptive row's rates include those of the
+single sources, which the others do not have. The Student-t row is not the thesis' but of its author's later work.
 
     python sweeps/priors_vitasnet.py
     python sweeps/priors_vitasnet.py --preset laptop --set 'variant=["gauss","flow"]'
@@ -28,6 +29,7 @@ VARIANTS = {
     "flow": {"model.encoding": "gaussian", "model.prior.kind": "flow"},
     "adaptive": {"model.prior.kind": "adaptive"} | TASKS,
     "cauchy": {"model.likelihood.kind": "cauchy"},
+    "student_t": {"model.likelihood.kind": "student_t"},
 }
 TWINS = {"tasnet_si_sdr": DETERMINISTIC | {"model.likelihood.kind": "si_sdr"}, "tasnet_blr": DETERMINISTIC}
 

@@ -8,7 +8,7 @@ import torch
 from vaesweep.training.config import Constant, Cosine, EarlyStopping, Plateau, TrainingConfig
 from vaesweep.training.plateau import PlateauMonitor, PlateauState
 
-CPU = torch.device("cpu")
+WEIGHTS = torch.zeros(1, 2)
 WATCHED = ["distortion", "elbo"]
 
 
@@ -25,10 +25,11 @@ def judged(
     watch: PlateauMonitor, curves: list[list[float]], settled: list[list[bool]] | None = None
 ) -> list[PlateauState]:
     """The state after each evaluation; `curves` is one list of distortions a cell."""
-    state, states = watch.start(len(curves), CPU), []
+    weights = torch.zeros(len(curves), 2)
+    state, states = watch.start(weights), []
     for k, values in enumerate(zip(*curves, strict=True)):
         ready = torch.tensor([cell[k] for cell in settled]) if settled else yes(len(curves))
-        state = watch.judge(state, valid(list(values)), ready)
+        state = watch.judge(state, valid(list(values)), ready, weights + k)
         states.append(state)
     return states
 
@@ -90,19 +91,19 @@ def test_the_watched_quantity_is_the_one_named(make: object) -> None:
     key = "plateau.waited" if make is plateau else "stop.waited"
     for watched, waited in (("distortion", 0.0), ("elbo", 3.0)):
         watch = make(patience=9, watch=watched)  # type: ignore[operator]
-        state = watch.start(1, CPU)
+        state = watch.start(WEIGHTS)
         for d in (9.0, 8.0, 7.0, 6.0):
-            state = watch.judge(state, valid([d], [10 - d]), yes(1))
+            state = watch.judge(state, valid([d], [10 - d]), yes(1), WEIGHTS)
         assert float(state[key]) == waited, watched
 
 
 @pytest.mark.parametrize("watched", WATCHED)
 def test_a_re_weighted_loss_is_never_looked_at(watched: str) -> None:
     watch = stopping(patience=3, watch=watched)
-    state = watch.start(1, CPU)
+    state = watch.start(WEIGHTS)
     for k in range(4):
         more = {"objective": torch.tensor([100.0 - 10 * k]), "beta.z": torch.tensor([float(k)])}
-        state = watch.judge(state, valid([9.0], [1.0]) | more, yes(1))
+        state = watch.judge(state, valid([9.0], [1.0]) | more, yes(1), WEIGHTS)
     assert bool(watch.stopped(state)), "it stood still, whatever β made of it"
 
 
@@ -111,16 +112,46 @@ def test_a_value_that_is_not_a_number_is_no_improvement() -> None:
     assert bool(watch.stopped(judged(watch, [[9.0, math.nan, math.nan]])[-1]))
 
 
+def test_a_metric_of_the_family_is_watched_in_its_own_direction() -> None:
+    for better, waited in (("more", 0.0), ("less", 3.0)):
+        watch = stopping(patience=9, watch="si_sdr", better=better)
+        state = watch.start(WEIGHTS)
+        for value in (1.0, 2.0, 3.0, 4.0):
+            state = watch.judge(state, valid([9.0]) | {"si_sdr": torch.tensor([value])}, yes(1), WEIGHTS)
+        assert float(state["stop.waited"]) == waited, better
+
+
+def test_a_metric_without_a_direction_is_refused() -> None:
+    with pytest.raises(ValueError, match="set better to less or more"):
+        EarlyStopping(watch="si_sdr")
+
+
+def test_the_best_weights_are_those_of_the_best_evaluation_of_each_cell() -> None:
+    watch = stopping(patience=9, keep="best")
+    state = judged(watch, [[9.0, 5.0, 7.0, 6.0], [9.0, 8.0, 7.0, 6.0]])[-1]
+    last = torch.full((2, 2), 3.0)
+    assert watch.kept(state, last)[:, 0].tolist() == [1.0, 3.0]
+    assert torch.equal(stopping(patience=9).kept(judged(stopping(patience=9), [[9.0, 5.0, 7.0]])[-1], last), last)
+
+
+def test_weights_from_before_settling_are_not_the_best_and_without_any_the_last_count() -> None:
+    watch = stopping(patience=9, keep="best")
+    curves = [[1.0, 9.0, 8.0, 8.5], [1.0, 9.0, 8.0, 8.5]]
+    state = judged(watch, curves, [[False, True, True, True], [True, True, True, False]])[-1]
+    assert watch.kept(state, torch.full((2, 2), 3.0))[:, 0].tolist() == [2.0, 3.0]
+
+
 def test_judging_leaves_the_old_state_as_it_was() -> None:
-    watch = stopping()
-    state = watch.start(2, CPU)
+    watch = stopping(keep="best")
+    state = watch.start(torch.zeros(2, 3))
     before = {name: value.clone() for name, value in state.items()}
-    watch.judge(state, valid([1.0, 2.0]), yes(2))
+    watch.judge(state, valid([1.0, 2.0]), yes(2), torch.ones(2, 3))
     assert all(torch.equal(state[name], before[name]) for name in before)
 
 
 def test_the_state_before_training_can_be_saved() -> None:
-    state = plateau().start(3, CPU)
+    weights = torch.zeros(3, 2)
+    state = stopping(keep="best").start(weights) | {"flat": weights}
     pointers = {value.data_ptr() for value in state.values()}
     assert len(pointers) == len(state), "no two share their memory, which safetensors refuses"
 
@@ -134,7 +165,7 @@ def test_without_rules_nobody_stops_and_the_learning_rate_stays() -> None:
 
 def test_cosine_goes_from_all_to_its_final_share_and_never_up() -> None:
     watch = PlateauMonitor(TrainingConfig(steps=100, schedule=Cosine(final_share=0.1)))
-    state = watch.start(1, CPU)
+    state = watch.start(WEIGHTS)
     factors = [float(watch.factor(state, step)) for step in range(101)]
     assert factors[0] == 1.0
     assert factors[50] == pytest.approx(0.55)

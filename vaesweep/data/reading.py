@@ -25,7 +25,7 @@ SPECIAL = {
 }
 
 
-class Stream(Protocol):
+class ByteStream(Protocol):
     """A source of bytes: a file, standard input, or what unzips one of them."""
 
     def read(self, count: int, /) -> bytes | None:
@@ -38,7 +38,7 @@ class BoundedReader:
     `where` names it in errors, `remedy` says what would be right, and `verb` how it is larger than it may be.
     """
 
-    def __init__(self, stream: Stream, limit: int, where: str, remedy: str, verb: str = "holds") -> None:
+    def __init__(self, stream: ByteStream, limit: int, where: str, remedy: str, verb: str = "holds") -> None:
         self._stream, self._left = stream, limit
         self._refusal = f"{where}: {verb} more than {size(limit)}, which are read of one file at most; {remedy}"
 
@@ -103,7 +103,7 @@ def read_file(path: Path, limit: int, remedy: str) -> bytes:
         return b"".join([content, *reader.chunks()])
 
 
-def read_stream(stream: Stream, limit: int, where: str, remedy: str) -> bytes:
+def read_stream(stream: ByteStream, limit: int, where: str, remedy: str) -> bytes:
     """The content of a stream, such as standard input, of at most `limit` bytes; `where` names it in errors."""
     try:
         return b"".join(BoundedReader(stream, limit, where, remedy).chunks())

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from vaesweep.data.domains import DataSet
+from vaesweep.data.spelling import did_you_mean
 from vaesweep.errors import UserError
-from vaesweep.training.config import TrainableConfig
+from vaesweep.training.config import MORE_IS_BETTER, TrainableConfig, Watching
 from vaesweep.training.problem import Problem
 
 
@@ -73,12 +74,22 @@ class Family(ABC):
         for name, control in config.rates.items():
             if unfinished := control.unfinished(config.training.steps):
                 raise UserError(f"rates.{name}: {unfinished}; give it fewer steps, or a rates.{name}.share of training")
+        self._check_watched(config)
         if config.training.precision == "bfloat16" and not self.bfloat16:
             raise UserError(
                 f"training.precision=bfloat16: three digits are too few for {self.name}'s likelihood; use float32"
             )
         if config.pretraining is not None:
             self._check_pretraining(config.pretraining, config)
+
+    def _check_watched(self, config: CellConfig) -> None:
+        """Refuse a rule of training that watches a metric which the cell does not have."""
+        known = [*MORE_IS_BETTER, *self.metrics_of(config)]
+        rules = {"schedule": config.training.schedule, "early_stopping": config.training.early_stopping}
+        for name, rule in rules.items():
+            if isinstance(rule, Watching) and rule.watch not in known:
+                hint = did_you_mean(rule.watch, known) or f"; there are {', '.join(known)}"
+                raise UserError(f"training.{name}.watch={rule.watch}: the cell has no such metric{hint}")
 
     def _check_pretraining(self, pretraining: CellConfig, config: CellConfig) -> None:
         if pretraining.training.early_stopping is not None:

@@ -1,4 +1,4 @@
-"""How often a pack is tried again: for ever as long as it progresses, a few times in a row where it does not.
+"""Retries of a pack: without end as long as it progresses, a few in a row where it does not.
 
 A night on a cluster that takes its machines back may kill a pack many times, each time further on. A pack that dies at
 one place for ever should cost minutes.

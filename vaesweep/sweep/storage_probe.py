@@ -1,4 +1,4 @@
-"""Whether a storage answers, asked before anything waits for it without end.
+"""A probe of a storage, before anything waits for it without end.
 
 A remote one is asked by another process: a request that is never answered cannot be ended, and pyarrow would wait for
 it when this process ends. A folder may lie on a network disk whose server is away; it is asked by a thread.

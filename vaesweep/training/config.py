@@ -3,12 +3,44 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from torch import Tensor
 
-from vaesweep.packing import Frozen, Packed
+from vaesweep.packing import Frozen, Packed, Since
 from vaesweep.rates import RateConfig, RateControl
 
-Watched = Literal["distortion", "elbo"]  # of the validation domain, never re-weighted: β moves, these do not
+MORE_IS_BETTER = {
+    "distortion": False,
+    "elbo": True,
+}  # of the validation domain, never re-weighted: β moves, they do not
+
+
+class Watching(Frozen):
+    """A rule that watches a metric of the validation domain: distortion, ELBO, or one of the family's own.
+
+    Only once the rate control has settled: before, patience is not spent and no value is the best.
+    """
+
+    watch: str = Field("distortion", description="distortion, elbo, or a metric of the family")
+    better: Annotated[Literal["auto", "less", "more"], Since("0.2")] = Field(
+        "auto", description="which values are better; auto knows it of distortion and elbo only"
+    )
+    patience: int = Field(10, ge=1)
+    tolerance: float = Field(1e-3, ge=0, description="that counts as an improvement, in the unit of what is watched")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.better == "auto" and self.watch not in MORE_IS_BETTER:
+            raise ValueError(
+                f"whether more of {self.watch} is better is not known; set better to less or more beside it"
+            )
+        return self
+
+    def loss(self, valid: Mapping[str, Tensor]) -> Tensor:
+        """What is watched of the validation metrics `[cell]`, float64, less of which is better."""
+        more = MORE_IS_BETTER[self.watch] if self.better == "auto" else self.better == "more"
+        value = valid[self.watch].double()
+        return -value if more else value
 
 
 class Constant(Frozen):
@@ -24,25 +56,20 @@ class Cosine(Frozen):
     final_share: float = Field(0.01, ge=0, le=1)
 
 
-class Plateau(Frozen):
-    """The learning rate is multiplied by `factor` after `patience` evaluations without improvement.
-
-    Judged on an unweighted quantity of the validation domain, and only once the rate control has settled.
-    """
+class Plateau(Watching):
+    """The learning rate is multiplied by `factor` after `patience` evaluations without improvement."""
 
     kind: Literal["plateau"] = "plateau"
-    watch: Watched = "distortion"
     factor: float = Field(0.5, gt=0, lt=1)
-    patience: int = Field(10, ge=1)
-    tolerance: float = Field(1e-3, ge=0, description="nats per datum that count as an improvement")
 
 
-class EarlyStopping(Frozen):
-    """A cell ends after `patience` evaluations without improvement, judged as `Plateau` is. Its last weights count."""
+class EarlyStopping(Watching):
+    """A cell ends after `patience` evaluations without improvement, judged as `Plateau` is."""
 
-    watch: Watched = "distortion"
     patience: int = Field(20, ge=1)
-    tolerance: float = Field(1e-3, ge=0, description="nats per datum that count as an improvement")
+    keep: Annotated[Literal["last", "best"], Since("0.2")] = Field(
+        "last", description="the weights of a cell: its last ones, or those of its best evaluation"
+    )
 
 
 class GradientSkipping(Frozen):

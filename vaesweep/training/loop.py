@@ -72,7 +72,7 @@ def start_state(problem: Problem, configs: Sequence[TrainableConfig], cells: Seq
         average=flat.clone() if configs[0].training.average else flat[:, :0].clone(),
         failed=torch.full((len(cells),), RUNNING, dtype=torch.long, device=problem.device),
         control=policy.start(),
-        plateau=PlateauMonitor(configs[0].training).start(len(cells), problem.device),
+        plateau=PlateauMonitor(configs[0].training).start(flat),
         skips=skipping.start(configs[0].training.skip, len(cells), problem.device),
     )
 
@@ -221,7 +221,7 @@ class RunningPack:
         state = self.state
         now = torch.tensor(float(state.step), dtype=torch.float64, device=self.problem.device)
         valid = evaluate(self.stack, self.problem, self.problem.valid, self.training.batch_size, self.world, quick=True)
-        state.plateau = self.plateau.judge(state.plateau, valid, self.policy.settled(state.control, now))
+        state.plateau = self.plateau.judge(state.plateau, valid, self.policy.settled(state.control, now), state.weights)
         metrics = self.running() | {f"valid/{name}": value for name, value in valid.items()}
         betas = self.policy.weights(state.control, now).beta
         metrics |= {f"train/beta.{name}": beta for name, beta in betas.items()}
@@ -255,11 +255,12 @@ class RunningPack:
 
     def results(self, done: Sequence[int]) -> list[CellResult]:
         """Results of the cells at the positions `done`: evaluated on every domain and put to use, unless diverged."""
-        flags = self.policy.saturated(self.state.control)
-        sound = [i for i in done if int(self.state.failed[i]) == RUNNING]
+        state = self.state.with_weights(self.plateau.kept(self.state.plateau, self.state.weights))
+        flags = self.policy.saturated(state.control)
+        sound = [i for i in done if int(state.failed[i]) == RUNNING]
         uses = Uses()
         if sound:
-            stack = Stack(self.problem.build(), self.state.select(sound).weights)
+            stack = Stack(self.problem.build(), state.select(sound).weights)
             uses = final_uses(stack, self.problem, self.training.batch_size, self.world)
         results = []
         for i in done:
@@ -272,7 +273,7 @@ class RunningPack:
                     diverged=int(self.state.failed[i]) if at is None else None,
                     cause=self.cause(i) if at is None else None,
                     saturated=tuple(name for name, flag in flags.items() if bool(flag[i])),
-                    state=self.state.select([i]),
+                    state=state.select([i]),
                     kept={} if at is None else {name: value[at] for name, value in uses.kept.items()},
                 )
             )

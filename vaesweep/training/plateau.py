@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from vaesweep.training.config import Cosine, EarlyStopping, Plateau, TrainingConfig
+from vaesweep.training.config import Cosine, Plateau, TrainingConfig, Watching
 
 PlateauState = dict[str, Tensor]
 
@@ -21,11 +21,16 @@ class PlateauMonitor:
     def __init__(self, config: TrainingConfig) -> None:
         self._config = config
 
-    def start(self, cells: int, device: torch.device) -> PlateauState:
-        """The state before training: no evaluation yet, full learning rate, no cell stopped."""
+    def start(self, weights: Tensor) -> PlateauState:
+        """The state before training: no evaluation yet, full learning rate, no cell stopped.
+
+        `weights` `[cell, parameter]` are kept for the time being where the best are wanted.
+        """
+        cells, device = len(weights), weights.device
         infinite = torch.full((cells,), math.inf, dtype=torch.float64, device=device)
         zero = torch.zeros_like(infinite)
-        return {
+        best = {"stop.weights": weights.clone()} if self._keeps_best else {}
+        return best | {
             "plateau.best": infinite,
             "plateau.waited": zero,
             "factor": zero + 1,
@@ -41,8 +46,12 @@ class PlateauMonitor:
             return state["factor"] * (schedule.final_share + (1 - schedule.final_share) * share)
         return state["factor"]
 
-    def judge(self, state: PlateauState, valid: Mapping[str, Tensor], settled: Tensor) -> PlateauState:
-        """The state after an evaluation; `valid` holds `distortion` and `elbo` of the validation domain, `[cell]`."""
+    @property
+    def _keeps_best(self) -> bool:
+        return self._config.early_stopping is not None and self._config.early_stopping.keep == "best"
+
+    def judge(self, state: PlateauState, valid: Mapping[str, Tensor], settled: Tensor, weights: Tensor) -> PlateauState:
+        """The state after an evaluation of `weights`; `valid` holds the metrics of the validation domain, `[cell]`."""
         new = dict(state)
         if isinstance(plateau := self._config.schedule, Plateau):
             waited = _wait(plateau, state, "plateau", valid, settled, new)
@@ -51,7 +60,19 @@ class PlateauMonitor:
             new["plateau.waited"] = torch.where(spent, 0.0, waited)
         if self._config.early_stopping is not None:
             new["stop.waited"] = _wait(self._config.early_stopping, state, "stop", valid, settled, new)
+        if self._keeps_best:
+            improved = new["stop.best"] < state["stop.best"]
+            new["stop.weights"] = torch.where(improved[:, None], weights, state["stop.weights"])
         return new
+
+    def kept(self, state: PlateauState, weights: Tensor) -> Tensor:
+        """The weights that count at the end, `[cell, parameter]`: the last ones, or the best where they are wanted.
+
+        A cell whose rate control was never settled, or is not in the end, has no best.
+        """
+        if not self._keeps_best:
+            return weights
+        return torch.where(state["stop.best"].isfinite()[:, None], state["stop.weights"], weights)
 
     def stopped(self, state: PlateauState) -> Tensor:
         """`[cell]`, true where early stopping has run out of patience."""
@@ -62,7 +83,7 @@ class PlateauMonitor:
 
 
 def _wait(
-    rule: Plateau | EarlyStopping,
+    rule: Watching,
     state: PlateauState,
     key: str,
     valid: Mapping[str, Tensor],
@@ -70,7 +91,7 @@ def _wait(
     new: PlateauState,
 ) -> Tensor:
     """Evaluations without improvement so far `[cell]`; puts the best value into `new`. Unsettled cells start over."""
-    value = (valid["distortion"] if rule.watch == "distortion" else -valid["elbo"]).double()
+    value = rule.loss(valid)
     best = state[f"{key}.best"]
     better = value < best - rule.tolerance
     new[f"{key}.best"] = torch.where(settled, torch.where(better, value, best), math.inf)

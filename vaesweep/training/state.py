@@ -64,6 +64,10 @@ class PackState:
         """The weights that are evaluated and kept, `[cell, parameter]`: the running mean where there is one."""
         return self.average if self.average.shape[1] else self.flat
 
+    def with_weights(self, weights: Tensor) -> "PackState":
+        """The state with other weights in the place of those that are evaluated and kept."""
+        return replace(self, average=weights) if self.average.shape[1] else replace(self, flat=weights)
+
     def select(self, keep: Sequence[int]) -> "PackState":
         """The state of the cells at the positions `keep`, copied."""
         index = torch.tensor(list(keep), dtype=torch.long, device=self.flat.device)

@@ -58,7 +58,7 @@ _UNCERTAIN, _SQUARED, _IMPROVED_SQUARED, _PRODUCT = "mixture_elbo", "mixture_elb
 _IMPROVED = "si_sdri of a mixture"
 
 
-class EvaluationConfig(Frozen):
+class EstimatesConfig(Frozen):
     """The evaluation of trained separators; their training depends on none of it."""
 
     samples: int = Field(0, ge=0, description="whose mean estimate is judged too, on all domains but the training's")

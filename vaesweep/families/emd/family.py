@@ -20,7 +20,7 @@ from vaesweep.errors import UserError
 from vaesweep.families.emd import evaluation as separation
 from vaesweep.families.emd.data import pulses
 from vaesweep.families.emd.data.pulses import PulseCondition, SplitRows
-from vaesweep.families.emd.evaluation import EvaluationConfig
+from vaesweep.families.emd.evaluation import EstimatesConfig
 from vaesweep.families.emd.models.separator import Separation, Separator, SeparatorConfig, noise_shapes, rate_names
 from vaesweep.family.base import CellConfig, Family
 from vaesweep.packing import Frozen, Since
@@ -44,7 +44,7 @@ class SeparatorCell(CellConfig):
     family: Literal["emd"] = "emd"
     model: SeparatorConfig = SeparatorConfig()
     data: PulsesConfig = PulsesConfig()
-    evaluation: Annotated[EvaluationConfig, Since("0.2")] = EvaluationConfig()
+    evaluation: Annotated[EstimatesConfig, Since("0.2")] = EstimatesConfig()
 
 
 class Mixtures:

@@ -14,6 +14,7 @@ SAMPLE_RATE = 8000  # Hz, samples a second
 PAPER_TARGETS = tuple(10.0 ** (exponent / 4) for exponent in range(-12, 13))  # nats per sample, 1e-3 to 1e3: line 1609
 EPOCH = 128  # steps: 2048 mixtures (line 1557) in batches of 16, of which the thesis does not say the size for pulses
 SKIPPING: Settings = {"training.skip.norm": 1e9, "training.skip.most": 10}  # a rare step that is not finite ends none
+SI_SDR: Settings = {"watch": "si_sdr.sample", "better": "more"}  # on validation mixtures: lines 1525 and 1566
 PAPER: Settings = SKIPPING | {
     "training.steps": 800 * EPOCH,  # line 1566; line 1525 for the patience of the schedule, 1566 for the stopping
     "training.batch_size": 16,
@@ -21,6 +22,7 @@ PAPER: Settings = SKIPPING | {
     "training.evaluate_every": EPOCH,
     "training.schedule.kind": "plateau",
     "training.schedule.patience": 50,
+    **{f"training.{rule}.{key}": value for rule in ("schedule", "early_stopping") for key, value in SI_SDR.items()},
     "training.early_stopping.patience": 60,
     "evaluation.samples": 16,
 }

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaesweep.data.reading import Stream, read_stream
+from vaesweep.data.reading import ByteStream, read_stream
 from vaesweep.data.spelling import did_you_mean, existing
 from vaesweep.errors import UserError
 from vaesweep.families.pvae.data.audiograms import COLUMNS, DIMS, EARS, FREQUENCIES, HIGHEST, LOWEST, THRESHOLDS
@@ -46,7 +46,7 @@ def read_partial(path: str | Path) -> Listeners:
     return listeners_of(Table.read(existing(path), PARTIAL_BYTES))
 
 
-def read_partial_stream(stream: Stream, where: str) -> Listeners:
+def read_partial_stream(stream: ByteStream, where: str) -> Listeners:
     """Read a CSV file from a stream, such as standard input; `where` names it in errors."""
     return parse_partial(read_stream(stream, PARTIAL_BYTES, where, "give a CSV file"), where)
 
