@@ -7,19 +7,18 @@ compared byte by byte.
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from typing import Any
 
 import psutil
 import pytest
+from processes import PATIENCE, TRIAL, processes, wait
 
 pytestmark = pytest.mark.slow
 
 LONG = ("training.steps=2400", "training.evaluate_every=120")  # some seconds a cell
 OPTIONS = ("--pack-size", "1", "--checkpoint-every", "0")
 CELLS = 4
-PATIENCE = 240.0  # seconds within which anything that is waited for happens, on a busy machine too
 
 
 @pytest.fixture(scope="module")
@@ -50,36 +49,13 @@ def table(command: Any) -> bytes:
     return (command.folder / "results" / "rd_curve_pvae" / "cells.csv").read_bytes()
 
 
-def wait(process: subprocess.Popen[str], happened: Callable[[], Any]) -> Any:
-    """What `happened` gives as soon as it gives anything; the process must still run then."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()
-        if found := happened():
-            return found
-        time.sleep(0.02)
-    raise TimeoutError
-
-
-def trials(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The processes in which the driver's packs train."""
-    found = []
-    for child in psutil.Process(process.pid).children(recursive=True):
-        try:
-            if "ray::ImplicitFunc" in " ".join(child.cmdline()):
-                found.append(child)
-        except psutil.Error:
-            continue
-    return found
-
-
 def own_processes(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """All processes below the driver but Ray's two agents, which take a minute to notice that they are alone."""
     return [one for one in psutil.Process(process.pid).children(recursive=True) if "Agent" not in one.name()]
 
 
-def gone(processes: list[psutil.Process]) -> bool:
-    _, alive = psutil.wait_procs(processes, timeout=30)
+def gone(children: list[psutil.Process]) -> bool:
+    _, alive = psutil.wait_procs(children, timeout=30)
     return not alive
 
 
@@ -131,7 +107,7 @@ def test_a_sweep_whose_driver_is_killed_again_and_again_arrives(command: Any, un
 def test_a_sweep_whose_worker_was_killed_ends_by_itself(command: Any, undisturbed: bytes) -> None:
     process = begin(command)
     wait(process, command.checkpoints)
-    victim = wait(process, lambda: trials(process))[0]
+    victim = wait(process, lambda: processes(process, TRIAL))[0]
     victim.kill()
     done = end(process)
     assert done.returncode == 0, done.stderr

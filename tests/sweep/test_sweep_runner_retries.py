@@ -1,17 +1,15 @@
 """Failures count since the last progress: a pack that comes further each time goes on, a hopeless one is named."""
 
-import subprocess
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from packs import CPU, job
+from processes import CONTROLLER, PATIENCE, TRIAL, WORKER, processes, wait
 
 from vaesweep.data.domains import DataSet
 from vaesweep.sweep.backends import GIVEN_UP, PACK, train_alone, train_on_workers
@@ -220,31 +218,6 @@ def test_a_trial_without_an_error_file_has_no_cause(callback: _EventCallback, pa
 
 
 LONG = ("training.steps=4000", "training.evaluate_every=50", "rates.total.target=1.0", "seed=0")
-PATIENCE = 240.0  # seconds, on a busy machine
-TRIAL, CONTROLLER, WORKER = "ray::ImplicitFunc", "ray::TrainController", "RayTrainWorker"
-
-
-def processes(process: subprocess.Popen[str], name: str) -> list[psutil.Process]:
-    """The processes below the driver whose command line has `name`."""
-    children = []
-    for child in psutil.Process(process.pid).children(recursive=True):
-        try:
-            if name in " ".join(child.cmdline()):
-                children.append(child)
-        except psutil.Error:
-            continue
-    return children
-
-
-def wait(process: subprocess.Popen[str], look: Callable[[], Any]) -> Any:
-    """What `look` gives as soon as it gives anything; the process must still run then."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        assert process.poll() is None, process.communicate()
-        if seen := look():
-            return seen
-        time.sleep(0.02)
-    raise TimeoutError
 
 
 @slow

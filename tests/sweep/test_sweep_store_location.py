@@ -344,6 +344,15 @@ HALF_MADE = [
 ]
 
 
+def half_made(folder: Path, pristine_store: Path, damage: Callable[[Path], None]) -> Path:
+    """A store in `folder` that holds no run and was never made to its end."""
+    file = folder / "mlflow.db"
+    shutil.copy(pristine_store, file)
+    change(file, "delete from runs")
+    damage(file)
+    return file
+
+
 @pytest.mark.parametrize("damage", HALF_MADE)
 def test_a_half_made_store_is_moved_aside_with_a_line_and_made_anew(
     damage: Callable[[Path], None],
@@ -352,11 +361,7 @@ def test_a_half_made_store_is_moved_aside_with_a_line_and_made_anew(
     quick: CopiedTables,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    file = tmp_path / "mlflow.db"
-    shutil.copy(pristine_store, file)
-    change(file, "delete from runs")
-    damage(file)
-    before = digest(file)
+    before = digest(file := half_made(tmp_path, pristine_store, damage))
     file.with_name("mlflow.db-shm").write_bytes(b"")
     make(file)
     (aside,) = tmp_path.glob("mlflow.db.*.half-made")
@@ -371,11 +376,7 @@ def test_a_half_made_store_is_moved_aside_with_a_line_and_made_anew(
 def test_whoever_only_reads_refuses_a_half_made_store_and_leaves_it(
     damage: Callable[[Path], None], tmp_path: Path, pristine_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = tmp_path / "mlflow.db"
-    shutil.copy(pristine_store, file)
-    change(file, "delete from runs")
-    damage(file)
-    before = digest(file)
+    before = digest(file := half_made(tmp_path, pristine_store, damage))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri_of(file))
     with pytest.raises(UserError, match="no tracking store"):
         client_of(uri_of(file))

@@ -214,7 +214,7 @@ def test_a_source_sixty_decibels_below_the_loudest_counts_as_silent() -> None:
     sources = torch.randn(1, 2, 4000, generator=torch.Generator().manual_seed(0))
     for gain, count in ((1.1e-3, 2), (0.9e-3, 1)):
         scaled = sources / sources.norm(dim=-1, keepdim=True) * torch.tensor([1.0, gain])[:, None]
-        values = separation.judged(scaled, scaled, scaled.sum(1), "mode", EMD.small().model)
+        values = separation.judged(scaled, {"mode": scaled}, scaled.sum(1), EMD.small().model)
         assert float(values["audible"]) == count
 
 

@@ -20,7 +20,15 @@ from torch import Tensor
 
 from vaesweep.elbo import Elbo
 from vaesweep.families.emd.models.observation import Blr
-from vaesweep.families.emd.models.separator import ENCODING, MASKS, Separation, Separator, SeparatorConfig, rate_names
+from vaesweep.families.emd.models.separator import (
+    ENCODING,
+    MASKS,
+    Separation,
+    Separator,
+    SeparatorConfig,
+    permuted,
+    rate_names,
+)
 from vaesweep.likelihoods import BlrPrior, blr_nll, si_sdr
 from vaesweep.packing import Frozen
 from vaesweep.permutation import best_assignment, pairwise
@@ -80,8 +88,7 @@ def measure(elbo: Elbo, separation: Separation, batch: Batch, config: SeparatorC
     """Quantities of each mixture, `[batch]`, whose means `summarise` reads."""
     mixture, sources = batch["mixture"], batch["sources"]
     time = mixture.shape[-1]
-    values = judged(sources, separation.estimates, mixture, SAMPLE, config)
-    values |= judged(sources, separation.mode(), mixture, MODE, config)
+    values = judged(sources, {SAMPLE: separation.estimates, MODE: separation.mode()}, mixture, config)
     if elbo.rates:
         values["rate_per_second"] = elbo.total_rate() * (config.sample_rate / time)
     if ENCODING in elbo.rates:
@@ -95,20 +102,23 @@ def measure(elbo: Elbo, separation: Separation, batch: Batch, config: SeparatorC
 
 
 def judged(
-    sources: Tensor, estimates: Tensor, mixture: Tensor, estimate: str, config: SeparatorConfig
+    sources: Tensor, estimates: Mapping[str, Tensor], mixture: Tensor, config: SeparatorConfig
 ) -> dict[str, Tensor]:
-    """Sums over the audible sources `[batch]` of the qualities of one estimate, and the number of those sources."""
+    """Sums over the audible sources `[batch]` of the qualities of `estimates`, and the number of those sources."""
     prior = config.likelihood if isinstance(config.likelihood, Blr) else BlrPrior()
     energy = sources.square().sum(-1)
     audible = (energy > AUDIBLE * energy.amax(-1, keepdim=True)).to(sources.dtype)
-    quality = si_sdr(sources, estimates)
-    values = {
-        "si_sdr": quality,
-        "si_sdri": quality - si_sdr(sources, mixture.unsqueeze(1)),
-        "blr": blr_nll(sources, estimates, prior) / sources.shape[-1],
-    }
-    sums = {f"{name}.{estimate}": (value * audible).sum(-1) for name, value in values.items()}
-    return sums | {_AUDIBLE: audible.sum(-1)}
+    before = si_sdr(sources, mixture.unsqueeze(1))
+    sums = {_AUDIBLE: audible.sum(-1)}
+    for estimate, signals in estimates.items():
+        quality = si_sdr(sources, signals)
+        values = {
+            "si_sdr": quality,
+            "si_sdri": quality - before,
+            "blr": blr_nll(sources, signals, prior) / sources.shape[-1],
+        }
+        sums |= {f"{name}.{estimate}": (value * audible).sum(-1) for name, value in values.items()}
+    return sums
 
 
 def summarise(means: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -175,7 +185,7 @@ def _judge_means(stack: Stack, signals: Batch, noise: Batch, config: SeparatorCo
     def judge(model: Separator, mixture: Tensor, sources: Tensor, *values: Tensor) -> dict[str, Tensor]:
         estimate = model.mean_estimate(mixture, dict(zip(names, values, strict=True)))
         order = best_assignment(-pairwise(si_sdr, sources, estimate)).order
-        return judged(sources, estimate.take_along_dim(order.unsqueeze(-1), dim=1), mixture, MEAN, config)
+        return judged(sources, {MEAN: permuted(estimate, order)}, mixture, config)
 
     arguments = [signals["mixture"], signals["sources"], *noise.values()]
     return stack.call(judge, *(value.expand(len(stack), *value.shape) for value in arguments))

@@ -110,12 +110,7 @@ def encoding_latent(kind: EncodingKind, parts: int = 1) -> Latent:
                 prior=lambda like: Gaussian(torch.zeros_like(like), torch.full_like(like, log_std)),
             )
         case "log_normal":
-            return Latent(
-                2,
-                lambda log_mean, raw: LogNormal(log_mean, log_positive(raw)),
-                noise=LogNormal.NOISE,
-                prior=lambda like: LogNormal(torch.zeros_like(like), torch.zeros_like(like)),
-            )
+            return _log_normal(0.0)
         case "gamma":
             prior = GAMMA_PRIOR / parts
             return Latent(
@@ -136,12 +131,7 @@ def mask_latent(kind: MaskKind, location: float) -> Latent:
         case "exp":
             return Latent(1, lambda raw: raw.clamp_max(math.log(LARGEST_MASK)).exp())
         case "log_normal":
-            return Latent(
-                2,
-                lambda log_mean, raw: LogNormal(log_mean, log_positive(raw)),
-                noise=LogNormal.NOISE,
-                prior=lambda like: LogNormal(torch.full_like(like, location), torch.zeros_like(like)),
-            )
+            return _log_normal(location)
         case "beta":
             return Latent(
                 2,
@@ -149,3 +139,13 @@ def mask_latent(kind: MaskKind, location: float) -> Latent:
                 noise=Beta.NOISE,
                 prior=lambda like: Beta(torch.ones_like(like), torch.ones_like(like)),
             )
+
+
+def _log_normal(location: float) -> Latent:
+    """Log-normal variables whose prior has this location, and scale 1."""
+    return Latent(
+        2,
+        lambda log_mean, raw: LogNormal(log_mean, log_positive(raw)),
+        noise=LogNormal.NOISE,
+        prior=lambda like: LogNormal(torch.full_like(like, location), torch.zeros_like(like)),
+    )

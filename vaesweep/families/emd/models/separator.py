@@ -290,27 +290,25 @@ class Separator(nn.Module):
         if self.masking.prior is not None:
             rates[MASKS] = masks.rate(self.masking.prior(masks.value), analytic=analytic)
         if self.encoding.prior is not None and parts is not None:
-            prior = self.source_encoding.prior
-            assert prior is not None
-            rates[SOURCES] = parts.rate(prior(parts.value) if self.flow is None else self.flow, analytic=analytic)
+            rates[SOURCES] = parts.rate(self._fixed_prior(self.source_encoding, parts.value), analytic=analytic)
         return rates
 
     def _prior(self, encoding: Draw, parts: Draw | None) -> Distribution | FlowPrior:
         """The prior of a mixture's encoding, given its sources' where it is adaptive."""
         if self.config.prior.kind == "adaptive" and parts is not None:
             return convolve(_by_speaker(parts.q, self.config.speakers))
-        return self._fixed_prior(encoding.value)
+        return self._fixed_prior(self.encoding, encoding.value)
 
-    def _fixed_prior(self, like: Tensor) -> Distribution | FlowPrior:
-        """The prior that needs no references."""
-        assert self.encoding.prior is not None
-        return self.encoding.prior(like) if self.flow is None else self.flow
+    def _fixed_prior(self, latent: Latent, like: Tensor) -> Distribution | FlowPrior:
+        """The prior of mixtures' or of sources' encodings that needs no references."""
+        assert latent.prior is not None
+        return latent.prior(like) if self.flow is None else self.flow
 
     def _uncertainty(self, of_mixture: Tensor, encoding: Draw) -> Tensor:
         """The negative ELBO of the mixture alone, `[batch]`; against the fixed prior where the other is adaptive."""
         if self.encoding.prior is None:
             return of_mixture
-        rate = encoding.rate(self._fixed_prior(encoding.value), analytic=self.config.kl == "analytic")
+        rate = encoding.rate(self._fixed_prior(self.encoding, encoding.value), analytic=self.config.kl == "analytic")
         return of_mixture + rate.flatten(1).sum(-1)
 
     def _margin(self, estimates: Tensor) -> Tensor:
