@@ -94,9 +94,11 @@ def test_cells_are_found_under_the_identities_that_they_had(release: Path, sweep
         config = owner.config.model_validate(finished_cell.config)
         data = owner.load(spec, config)
         cell = Cell(config, owner.name, data.fingerprint(), {})
-        assert find_aliases(owner, [cell], tracked, empty, data) == {cell.identity: finished_cell.cell}
-        known = replace(cell, alias=finished_cell.cell)
-        assert survey([known], tracked, empty, data.fingerprints(), lambda run: None).done == {finished_cell.cell}
+        found = find_aliases(owner, [cell], tracked, empty, lambda _, data=data: data)
+        assert found == {cell.identity: finished_cell.cell}
+        known, domains = replace(cell, alias=finished_cell.cell), data.fingerprints()
+        done = survey([known], tracked, empty, lambda _, domains=domains: domains, lambda run: None).done
+        assert done == {finished_cell.cell}
 
 
 def test_a_population_more_trains_no_cell_of_an_earlier_release(release: Path, tmp_path: Path) -> None:
@@ -109,10 +111,10 @@ def test_a_population_more_trains_no_cell_of_an_earlier_release(release: Path, t
     more = replace(data.domains[-1], name="more", arrays={"x": data.domains[-1].arrays["x"][:50] + 5})
     wider = replace(data, domains=(*data.domains, more))
     cell = Cell(config, owner.name, wider.fingerprint(), {})
-    aliases = find_aliases(owner, [cell], tracked, storage, wider)
+    aliases = find_aliases(owner, [cell], tracked, storage, lambda _: wider)
     assert aliases == {cell.identity: finished_cell.cell}
     known = replace(cell, alias=finished_cell.cell)
-    found = survey([known], tracked, storage, wider.fingerprints(), lambda run: None)
+    found = survey([known], tracked, storage, lambda _: wider.fingerprints(), lambda run: None)
     assert found.sources == {finished_cell.cell: finished_name(finished_cell.cell)}
     job = PackJob(
         "pack",
@@ -126,7 +128,9 @@ def test_a_population_more_trains_no_cell_of_an_earlier_release(release: Path, t
     evaluated = finished.from_bytes(storage.read(finished_name(finished_cell.cell)), "here", finished_cell.cell)
     assert evaluated.metrics.items() > finished_cell.metrics.items()
     assert {name.rpartition("/")[0] for name in evaluated.metrics.keys() - finished_cell.metrics.keys()} == {"more"}
-    assert survey([known], {}, storage, wider.fingerprints(), lambda run: None).recovered == [finished_cell.cell]
+    assert survey([known], {}, storage, lambda _: wider.fingerprints(), lambda run: None).recovered == [
+        finished_cell.cell
+    ]
 
 
 def test_a_cell_goes_on_from_the_checkpoint(release: Path) -> None:
@@ -134,7 +138,7 @@ def test_a_cell_goes_on_from_the_checkpoint(release: Path) -> None:
     data = owner.example()
     cell = Cell(build(owner.config, INTERRUPTED), "pvae", data.fingerprint(), {})
     storage = Storage(str(release / "interrupted"))
-    (alias,) = find_aliases(owner, [cell], {}, storage, data).values()
+    (alias,) = find_aliases(owner, [cell], {}, storage, lambda _: data).values()
     cell = replace(cell, alias=alias)
     job = PackJob("pack", "pvae", {cell.identity: cell.config.model_dump_json()}, str(release / "interrupted"))
     events: list[Event] = []

@@ -9,6 +9,7 @@ from vaesweep.data.domains import DataSet
 from vaesweep.sweep.cells import Cell
 from vaesweep.sweep.plan import LARGEST_PACK, Plan, estimate_seconds
 from vaesweep.sweep.plan import make_plan as plan_of
+from vaesweep.training.timing import PackSeconds
 
 
 @pytest.fixture
@@ -68,38 +69,46 @@ def test_the_sweeps_identity_is_that_of_its_name_and_cells_in_any_order(cells: l
     assert one.sweep_identity("a") != make_plan(cells[1:], {}, None, 1).sweep_identity("a")
 
 
-def test_an_estimate_grows_with_the_steps(small_cell: Callable[..., Cell], audiograms: DataSet) -> None:
-    """A hundred times the steps and evaluations in about a hundred times the time.
-
-    Both numbers come of the same eight measured steps, whose times on a busy machine differ by up to a factor of two or
-    three: hence the wide bounds.
-    """
-
-    def seconds(steps: int) -> float:
-        sized = {"training.steps": steps, "training.evaluate_every": 100, "training.batch_size": 16}
-        return estimate_seconds(make_plan([small_cell(sized)], {}, None, 1), audiograms, 1)
-
-    few, many = seconds(1_000), seconds(100_000)
-    assert few > 0
-    assert 20 < many / few < 500
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> PackSeconds:
+    """What any pack is measured to take: powers of two, whose sums are exact."""
+    seconds = PackSeconds(step=0.25, quick=0.5, final=8.0)
+    monkeypatch.setattr("vaesweep.sweep.plan.measure_pack", lambda *_: seconds)
+    return seconds
 
 
-def test_an_estimate_counts_pretraining(small_cell: Callable[..., Cell], audiograms: DataSet) -> None:
-    """A hundred times the steps, all but a few of them before the cell's own; bounds as above."""
-
-    def seconds(settings: dict[str, int]) -> float:
-        sized = {"training.steps": 1_000, "training.evaluate_every": 100, "training.batch_size": 16}
-        return estimate_seconds(make_plan([small_cell(sized | settings)], {}, None, 1), audiograms, 1)
-
-    assert 20 < seconds({"pretraining.training.steps": 99_000}) / seconds({}) < 500
+SIZED = {"training.steps": 1_000, "training.evaluate_every": 100, "training.batch_size": 16}
 
 
-def test_an_estimate_fills_the_places_that_work_at_once(small_cell: Callable[..., Cell], audiograms: DataSet) -> None:
-    plan = make_plan([small_cell({"training.steps": 10_000, "seed": seed}) for seed in range(4)], {}, 1, 1)
-    alone, two = estimate_seconds(plan, audiograms, 1), estimate_seconds(plan, audiograms, 2)
-    assert 0.2 < two / alone < 0.9  # a half, but for the measurement's noise
+@pytest.mark.parametrize(
+    ("steps", "expected"), [(1_000, 250 + 5 + 8), (100_000, 25_000 + 500 + 8), (1_050, 262.5 + 5.5 + 8)]
+)
+def test_an_estimate_is_of_steps_evaluations_and_the_last_one(
+    steps: int, expected: float, measured: PackSeconds, small_cell: Callable[..., Cell], audiograms: DataSet
+) -> None:
+    plan = make_plan([small_cell(SIZED | {"training.steps": steps})], {}, None, 1)
+    assert estimate_seconds(plan, lambda _: audiograms, 1) == expected
+
+
+def test_an_estimate_counts_pretraining_without_its_last_evaluation(
+    measured: PackSeconds, small_cell: Callable[..., Cell], audiograms: DataSet
+) -> None:
+    plan = make_plan([small_cell(SIZED | {"pretraining.training.steps": 99_000})], {}, None, 1)
+    assert estimate_seconds(plan, lambda _: audiograms, 1) == (250 + 5 + 8) + (24_750 + 495)
+
+
+@pytest.mark.parametrize(("slots", "packs"), [(1, 4), (2, 2), (3, 2), (4, 1), (9, 1)])
+def test_an_estimate_fills_the_places_that_work_at_once(
+    slots: int, packs: int, measured: PackSeconds, small_cell: Callable[..., Cell], audiograms: DataSet
+) -> None:
+    plan = make_plan([small_cell(SIZED | {"seed": seed}) for seed in range(4)], {}, 1, 1)
+    assert estimate_seconds(plan, lambda _: audiograms, slots) == packs * (250 + 5 + 8)
+
+
+def test_a_measured_estimate_is_some_time(small_cell: Callable[..., Cell], audiograms: DataSet) -> None:
+    assert estimate_seconds(make_plan([small_cell(SIZED)], {}, None, 1), lambda _: audiograms, 1) > 0
 
 
 def test_nothing_left_takes_no_time(cells: list[Cell], audiograms: DataSet) -> None:
     plan = make_plan(cells, {cell.identity for cell in cells}, None, 2)
-    assert estimate_seconds(plan, audiograms, 2) == 0
+    assert estimate_seconds(plan, lambda _: audiograms, 2) == 0

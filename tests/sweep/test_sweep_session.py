@@ -67,11 +67,11 @@ def session(**options: Any) -> Session:
 
 def train(made: Session, packs: int | None = None) -> None:
     """What Ray would have done with the first `packs` packs of a plan, as far as files go."""
-    send = partial(job_of, storage=made.storage, options=made.options, domains=made.domains)
+    send = partial(job_of, storage=made.storage, options=made.options, data=made.data)
     plan = made.plan(3)
     jobs = [send(pack) for pack in plan.packs] + [send(p, sources=made.survey.sources) for p in plan.evaluations]
     for job in jobs[:packs]:
-        run_job(job, made.data, lambda event: None, torch.device("cpu"))
+        run_job(job, made.data[job.data], lambda event: None, torch.device("cpu"))
 
 
 def hand_over(made: Session) -> int:
@@ -109,7 +109,7 @@ def test_a_pack_is_told_what_was_asked_for_and_how_much_of_a_device_it_has(
 ) -> None:
     made = session(pack_size=2, compiling="never", checkpoint_seconds=5.0)
     pack, places = made.plan(1).packs[0], Resources(gpus=gpus)
-    found = PackJob.from_json(job_of(pack, made.storage, made.options, places.share(packs)).to_json())
+    found = PackJob.from_json(job_of(pack, made.data, made.storage, made.options, places.share(packs)).to_json())
     assert (found.pack_size, found.compiling, found.checkpoint_seconds) == (2, "never", 5.0)
     assert found.share == pytest.approx(share)
 
@@ -308,7 +308,7 @@ def test_the_sweeps_record_names_its_cells_axes_and_domains() -> None:
     assert record["axes"] == {"seed": [0, 1, 2]}
     assert [cell["values"] for cell in record["cells"]] == [{"seed": 0}, {"seed": 1}, {"seed": 2}]
     assert [domain["role"] for domain in record["domains"]][:3] == ["train", "valid", "test"]
-    assert record["data"]["fingerprint"] == made.data.fingerprint()
+    assert record["data"]["fingerprint"] == made.data.all_fingerprints
 
 
 def test_a_cells_run_names_the_code_and_the_data(tracked: str) -> None:
@@ -318,11 +318,11 @@ def test_a_cells_run_names_the_code_and_the_data(tracked: str) -> None:
     client = MlflowClient(tracking_uri=tracked)
     (run,) = client.search_runs([made.store.id], f"tags.`{Tag.KIND}` = '{RunKind.CELL}'")
     assert run.data.tags[Tag.CODE] == code_version()
-    assert run.data.tags[Tag.DATA] == made.fingerprint
+    assert run.data.tags[Tag.DATA] == made.data.fingerprint(made.cells[0].config)
 
 
 def test_cells_may_not_differ_in_the_data_they_load() -> None:
-    with pytest.raises(UserError, match="the cells of a sweep share one data set"):
+    with pytest.raises(UserError, match="the cells of a sweep of pvae share one data set"):
         session(settings={"data.seed": [0, 1]})
 
 

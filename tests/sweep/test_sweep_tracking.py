@@ -301,7 +301,7 @@ def test_the_next_plan_tries_failed_cells_again_and_leaves_finished_and_diverged
         tracker.ended(ended(NAMES[1], diverged=5), FILE)
         tracker.failed(NAMES[2], "its process was killed")
     storage = Storage(str(tmp_path))
-    known = survey(CELLS, experiment.store().cells(), storage, {}, lambda run: None)
+    known = survey(CELLS, experiment.store().cells(), storage, lambda _: {}, lambda run: None)
     plan = make_plan(CELLS, known.done, known.sources, known.blocked, None, 2)
     assert plan.done == {NAMES[0], NAMES[1]}
     assert [cell.identity for pack in plan.packs for cell in pack.cells] == [NAMES[2]]
@@ -335,7 +335,7 @@ def test_an_interrupted_cell_is_taken_up_by_the_next_plan(experiment: Experiment
         tracker.interrupted()
     outcomes = {cell: known.outcome for cell, known in experiment.store().cells().items()}
     assert outcomes == dict.fromkeys(NAMES)
-    known = survey(CELLS, experiment.store().cells(), Storage(str(tmp_path)), {}, lambda run: None)
+    known = survey(CELLS, experiment.store().cells(), Storage(str(tmp_path)), lambda _: {}, lambda run: None)
     assert make_plan(CELLS, known.done, known.sources, known.blocked, None, 1).left() == 3
 
 

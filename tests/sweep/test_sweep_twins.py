@@ -62,9 +62,10 @@ def test_further_axes_are_for_twins_too() -> None:
 def test_every_preset_of_the_separators_makes_cells(script: str) -> None:
     made = runpy.run_path(str(SWEEPS / f"{script}.py"))["presets"]("pulses")
     assert made.keys() == {"smoke", "laptop", "paper"}
-    for preset in made.values():
+    for name, preset in made.items():
         cells = expand(family("emd"), preset, {})
-        assert len({family("emd").loading(config) for config, _ in cells}) == 1
+        seeds = {config.seed for config, _ in cells}
+        assert len({family("emd").loading(config) for config, _ in cells}) == (1 if name == "smoke" else len(seeds))
         assert len(cells) >= 7
 
 

@@ -193,7 +193,7 @@ def _train(
 
     packs = [*plan.packs, *plan.evaluations]
     share = resources.share(min(slots, len(packs)))
-    send = partial(job_of, storage=session.storage, options=session.options, share=share, domains=session.domains)
+    send = partial(job_of, data=session.data, storage=session.storage, options=session.options, share=share)
     jobs = [send(pack) for pack in plan.packs]
     jobs += [send(pack, sources=session.survey.sources) for pack in plan.evaluations]
     with ProgressDisplay(console, packs, len(plan.done), len(plan.cells)) as display:
@@ -211,7 +211,7 @@ def _print_plan(session: Session, plan: Plan, slots: int, console: Console) -> N
         steps += f"{config.training.steps} steps"
         console.print(f"  pack {number}: {len(pack.cells)} cells, {steps}", highlight=False)
     if plan.packs:
-        seconds = estimate_seconds(plan, session.data, slots)
+        seconds = estimate_seconds(plan, session.data.of, slots)
         many = min(slots, len(plan.packs))
         at_once = f"{many} packs at a time" if many > 1 else "one pack at a time"
         console.print(f"about {duration(seconds)} of training on this machine, {at_once}", highlight=False)
@@ -231,7 +231,7 @@ def _finish(
         print_line(masked(note))
     print_report(write(sweep_runs, session.options.out), sweep_runs, print_line)
     if report:
-        print_report(report(sweep_runs, session.data, session.options.out), sweep_runs, print_line)
+        print_report(report(sweep_runs, session.data[0], session.options.out), sweep_runs, print_line)
     lacking = sweep_runs.cells.loc[~sweep_runs.cells["outcome"].isin(SETTLED), "cell"]
     lost = [cell for cell in lacking if cell not in failed]
     if lost:

@@ -28,13 +28,14 @@ class Family(ABC):
 
     evaluation_settings: ClassVar[tuple[str, ...]] = ()  # dotted; training depends on none of them
     bfloat16: ClassVar[bool] = False  # whether its models may train with products in bfloat16
+    data_axes: ClassVar[bool] = False  # whether cells of one sweep may differ in what `load` reads
 
     @abstractmethod
     def load(self, spec: str, config: CellConfig) -> DataSet:
         """Read the data that `--data` names; bad data is refused with a `UserError` of one line."""
 
     def loading(self, config: CellConfig) -> Hashable:
-        """The part of a configuration that `load` reads; the cells of one sweep must agree on it."""
+        """The part of a configuration that `load` reads; without `data_axes` the cells of a sweep must agree on it."""
         return None
 
     @abstractmethod

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -158,13 +158,14 @@ def _without_rates(settings: Settings) -> dict[str, Any]:
 
 
 def make_packs(cells: Sequence[Cell], size: int) -> list[Pack]:
-    """Group cells into packs of at most `size`, of one structure each and of sizes as even as possible.
+    """Group cells into packs of at most `size`, of one structure and one data set each, of sizes as even as possible.
 
     Cells of one seed are neighbours, since they share their batches' noise.
     """
-    groups: dict[str, list[Cell]] = {}
+    groups: dict[Hashable, list[Cell]] = {}
     for cell in cells:
-        groups.setdefault(json.dumps(structure(cell.config), sort_keys=True), []).append(cell)
+        shape = json.dumps(structure(cell.config), sort_keys=True)
+        groups.setdefault((shape, cell.data, family(cell.family).loading(cell.config)), []).append(cell)
     packs = []
     for group in groups.values():
         group.sort(key=lambda cell: cell.config.seed)

@@ -11,9 +11,9 @@ from vaesweep.training.autotune import Compile
 class PackJob:
     """A pack as sent to a worker: configurations as JSON by cell, seconds between checkpoints, and the user's options.
 
-    `pack_size` is the number of cells that train at once, where the user sets it; `share` the pack's part of a device.
-    `domains` has the fingerprint of every domain. Where `sources` are given the cells have been trained: they are
-    evaluated with the weights in these finished files, by cell.
+    `pack_size` is the number of cells that train at once, where the user sets it; `share` the pack's part of a device;
+    `data` the index of its data set among the sweep's; `domains` the fingerprint of every domain. Where `sources` are
+    given the cells have been trained: they are evaluated with the weights in these finished files, by cell.
     """
 
     pack: str
@@ -24,6 +24,7 @@ class PackJob:
     pack_size: int | None = None
     compiling: Compile = "auto"
     share: float = 1.0
+    data: int = 0
     domains: dict[str, str] = field(default_factory=dict)
     sources: dict[str, str] | None = None
 

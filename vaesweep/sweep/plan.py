@@ -1,14 +1,14 @@
 """The plan of a command: its cells, those that are done, packs of the rest, and an estimate of their time."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from vaesweep.data.domains import DataSet
-from vaesweep.family import family
+from vaesweep.family import CellConfig, family
 from vaesweep.sweep.cells import Cell, Pack, make_packs
 from vaesweep.sweep.identity import digest
 from vaesweep.sweep.settings import PRETRAINING
@@ -63,7 +63,7 @@ def make_plan(
     return Plan(tuple(cells), ended, training, evaluation, dict(blocked))
 
 
-def estimate_seconds(plan: Plan, data: DataSet, slots: int) -> float:
+def estimate_seconds(plan: Plan, data_of: Callable[[CellConfig], DataSet], slots: int) -> float:
     """Estimated seconds of training, from a few measured steps of one pack of each size and structure.
 
     Measured on this machine's CPU with one thread, as a local worker would run it; start-up is not counted.
@@ -75,7 +75,7 @@ def estimate_seconds(plan: Plan, data: DataSet, slots: int) -> float:
         config = pack.cells[0].config
         key = f"{len(pack.cells)} {json.dumps(_shape(config.model_dump(mode='json')), sort_keys=True)}"
         if key not in measured:
-            measured[key] = _pack_seconds(pack, data)
+            measured[key] = _pack_seconds(pack, data_of(config))
         seconds.append(measured[key])
     busy = [0.0] * max(1, slots)
     for value in sorted(seconds, reverse=True):

@@ -32,6 +32,7 @@ from vaesweep.errors import UserError
 from vaesweep.sweep import loopback
 from vaesweep.sweep.backends import EVENT, GIVEN_UP, PACK, trainable, worker_environment
 from vaesweep.sweep.cells import Pack
+from vaesweep.sweep.data_sets import DataSets
 from vaesweep.sweep.evaluation import evaluated_on
 from vaesweep.sweep.jobs import Event, PackJob
 from vaesweep.sweep.progress import ProgressDisplay
@@ -130,14 +131,18 @@ def local_cpus(workers: int) -> int:
 
 def run_packs(
     jobs: Sequence[PackJob],
-    data: DataSet,
+    data: Sequence[DataSet],
     storage: Storage,
     resources: Resources,
     slots: int,
     tracker: Tracker,
     display: ProgressDisplay,
 ) -> Outcomes:
-    """Train all packs and return when each has ended or failed for good, or when the user has pressed Ctrl-C."""
+    """Train all packs and return when each has ended or failed for good, or when the user has pressed Ctrl-C.
+
+    A job names its data set by the index in `data`; a worker holds that one only.
+    """
+    shared = [ray.put(one) for one in data]
     callback = _EventCallback(jobs, storage, tracker, display)
     interrupted, causes, left = False, dict[str, str](), list(jobs)
     with tempfile.TemporaryDirectory(prefix="vaesweep-") as scratch:
@@ -146,7 +151,7 @@ def run_packs(
         while left and not interrupted:
             callback.not_started.clear()
             tuner = tune.Tuner(
-                _with_resources(resources, data),
+                _with_resources(resources, shared),
                 param_space=_space(left, resources, ray_folder),
                 tune_config=tune.TuneConfig(max_concurrent_trials=slots),
                 run_config=tune.RunConfig(
@@ -258,7 +263,7 @@ class _EventCallback(tune.Callback):
         return True
 
 
-def _with_resources(resources: Resources, data: DataSet) -> Any:
+def _with_resources(resources: Resources, data: Sequence["ray.ObjectRef[DataSet]"]) -> Any:
     nested = resources.workers > 1
     # A trial that only waits for its workers takes no CPU of theirs, but Ray wants it to take something.
     own = {"cpu": 0, "memory": WAITING_BYTES} if nested else {"cpu": resources.cpus, "gpu": resources.gpus}
@@ -275,14 +280,14 @@ def _space(jobs: Sequence[PackJob], resources: Resources, scratch: str) -> dict[
 
 def job_of(
     pack: Pack,
+    data: DataSets,
     storage: Storage,
     options: Options,
     share: float = 1.0,
-    domains: Mapping[str, str] | None = None,
     sources: Mapping[str, str] | None = None,
 ) -> PackJob:
-    """The job of a pack, which has `share` of a device; `domains` and `sources` as of `PackJob`."""
-    cells = [cell.identity for cell in pack.cells]
+    """The job of a pack on its own of the sweep's data sets; `share` of a device and `sources` as of `PackJob`."""
+    cells, config = [cell.identity for cell in pack.cells], pack.cells[0].config
     return PackJob(
         pack=pack.identity,
         family=pack.cells[0].family,
@@ -292,7 +297,8 @@ def job_of(
         pack_size=options.pack_size,
         compiling=options.compiling,
         share=share,
-        domains=dict(domains or {}),
+        data=data.number(config),
+        domains=dict(data.domains(config)),
         sources=None if sources is None else {cell: sources[cell] for cell in cells},
     )
 

@@ -24,6 +24,7 @@ from vaesweep.errors import UserError
 from vaesweep.family import CellConfig, Family, family
 from vaesweep.packing import structure
 from vaesweep.sweep.cells import Cell, Sweep, axes_and_single, expand
+from vaesweep.sweep.data_sets import DataSets
 from vaesweep.sweep.plan import Plan, make_plan
 from vaesweep.sweep.storage import Storage, finished_name
 from vaesweep.sweep.storage_probe import check_answers
@@ -62,15 +63,10 @@ class Session:
         self.family: Family = family(sweep.family)
         self.preset = sweep.preset(options.preset, options.data)
         configs = expand(self.family, self.preset, options.settings)
-        if len({self.family.loading(config) for config, _ in configs}) > 1:
-            raise UserError(
-                "the cells of a sweep share one data set: settings that change what is loaded cannot be axes"
-            )
-        self.data: DataSet = self.family.load(options.data, configs[0][0])
+        self.data = DataSets(self.family, options.data, [config for config, _ in configs])
         shapes = {json.dumps(structure(config)): config for config, _ in configs if config.pretraining}
         for config in shapes.values():
-            check_weights(self.family, config, self.data)
-        self.fingerprint, self.domains = self.data.fingerprint(), self.data.fingerprints()
+            check_weights(self.family, config, self.data.of(config))
         storage = options.storage or str(options.out / "cells")
         check_answers(storage)
         self.storage = Storage(storage, dry=dry)
@@ -79,8 +75,9 @@ class Session:
     @cached_property
     def cells(self) -> list[Cell]:
         """The cells, under the identities by which MLflow or the storage has them already, where one has."""
-        cells = [Cell(config, self.family.name, self.fingerprint, place) for config, place in self._places]
-        aliases = find_aliases(self.family, cells, self.tracked, self.storage, self.data)
+        data, name = self.data, self.family.name
+        cells = [Cell(config, name, data.fingerprint(config), place) for config, place in self._places]
+        aliases = find_aliases(self.family, cells, self.tracked, self.storage, lambda cell: data.of(cell.config))
         return [replace(cell, alias=aliases.get(cell.identity)) for cell in cells]
 
     def plan(self, slots: int) -> Plan:
@@ -92,7 +89,7 @@ class Session:
     @cached_property
     def survey(self) -> Survey:
         """What MLflow and the storage have of the cells."""
-        return survey(self.cells, self.tracked, self.storage, self.domains, self._model)
+        return survey(self.cells, self.tracked, self.storage, lambda cell: self.data.domains(cell.config), self._model)
 
     def _model(self, run_id: str) -> bytes | None:
         """The model artifact of a run, None where it cannot be had."""
@@ -122,19 +119,23 @@ class Session:
             "command": masked(self.options.command),
             "axes": {key: list(values) for key, values in axes.items()},
             "cells": [{"cell": cell.identity, "values": dict(cell.values)} for cell in self.cells],
-            "domains": [{"name": d.name, "role": str(d.role), "rows": len(d)} for d in self.data.domains],
-            "data": {"spec": masked(self.options.data), "fingerprint": self.fingerprint, "summary": self.data.summary},
+            "domains": [{"name": d.name, "role": str(d.role), "rows": len(d)} for d in self.data[0].domains],
+            "data": {
+                "spec": masked(self.options.data),
+                "fingerprint": self.data.all_fingerprints,
+                "summary": self.data.summary,
+            },
         }
         return record | {RECORD_DIGEST: record_digest(record)}
 
     def tracker(self, plan: Plan) -> tuple[Tracker, str]:
         """The writer of this sweep's runs, and the identity of its parent run."""
-        common = {Tag.FAMILY: self.family.name, Tag.CODE: code_version(), Tag.DATA: self.fingerprint}
+        common = {Tag.FAMILY: self.family.name, Tag.CODE: code_version(), Tag.DATA: self.data.all_fingerprints}
         tags = {str(key): value for key, value in common.items()}
         tags |= {"mlflow.source.name": f"sweeps/{self.sweep.name}.py", "mlflow.source.type": "LOCAL"}
         identity = plan.sweep_identity(self.sweep.name)
         parent = self.store.open_sweep(self.record(plan), tags)
-        own = {cell.identity: tags | {str(Tag.SWEEP): identity} for cell in self.cells}
+        own = {c.identity: tags | {str(Tag.SWEEP): identity, str(Tag.DATA): c.data} for c in self.cells}
         for pack in plan.packs:  # cells that are only evaluated keep the pack that they trained in
             for cell in pack.cells:
                 own[cell.identity][str(Tag.PACK)] = pack.identity

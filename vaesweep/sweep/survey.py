@@ -17,6 +17,7 @@ from vaesweep.training.sealed import DamagedFile, NewerFile
 from vaesweep.vocabulary import Outcome
 
 Fetch = Callable[[str], bytes | None]  # the model artifact of a run, by the run's id
+DomainsOf = Callable[[Cell], Mapping[str, str]]  # the fingerprint of every domain of a cell's data
 
 
 @dataclass
@@ -38,15 +39,22 @@ class Survey:
 
 
 def find_aliases(
-    owner: Family, cells: Sequence[Cell], tracked: Mapping[str, TrackedRun], storage: Storage, data: DataSet
+    owner: Family,
+    cells: Sequence[Cell],
+    tracked: Mapping[str, TrackedRun],
+    storage: Storage,
+    data_of: Callable[[Cell], DataSet],
 ) -> dict[str, str]:
     """The identity under which release 0.1 tracked or stored a cell, by its identity of today, where it did."""
     known = {*tracked, *_stems(storage.names(FINISHED)), *begun_cells(storage)}
     unknown = [cell for cell in cells if cell.identity not in known]
     if not known or not unknown:
         return {}
-    fingerprints = list(data.fingerprints_of_0_1())
-    aliases = {cell.identity: identities_of_0_1(owner, cell.config, fingerprints) for cell in unknown}
+    fingerprints: dict[str, list[str]] = {}  # by what is trained on, of which every cell has one
+    for cell in unknown:
+        if cell.data not in fingerprints:
+            fingerprints[cell.data] = list(data_of(cell).fingerprints_of_0_1())
+    aliases = {cell.identity: identities_of_0_1(owner, cell.config, fingerprints[cell.data]) for cell in unknown}
     return {
         identity: alias for identity, old in aliases.items() if (alias := next((a for a in old if a in known), None))
     }
@@ -56,10 +64,10 @@ def survey(
     cells: Sequence[Cell],
     tracked: Mapping[str, TrackedRun],
     storage: Storage,
-    domains: Mapping[str, str],
+    domains_of: DomainsOf,
     fetch: Fetch,
 ) -> Survey:
-    """Where `cells` stand; `domains` has the fingerprint of every domain of the sweep's data.
+    """Where `cells` stand, on the domains that each should be evaluated on.
 
     Damaged files are set aside. Weights that only MLflow has are copied into the storage.
     """
@@ -67,7 +75,7 @@ def survey(
     files = set(storage.names(FINISHED))
     newer = cells_of_newer_checkpoints(storage, result.notes)
     for cell in cells:
-        name, run = cell.identity, tracked.get(cell.identity)
+        name, run, domains = cell.identity, tracked.get(cell.identity), domains_of(cell)
         if run is not None and run.outcome is Outcome.DIVERGED:
             result.done.add(name)
         elif run is not None and run.outcome is Outcome.FINISHED:

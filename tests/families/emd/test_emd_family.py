@@ -328,3 +328,15 @@ def test_what_is_loaded_is_what_the_configuration_says() -> None:
     assert [len(domain) for domain in found.domains] == [5, 4, 3, 3, 3]
     assert found.domains[0].arrays["indices"][0] == 200_000
     assert EMD.loading(config) != EMD.loading(cell())
+
+
+def test_a_seeds_own_replicate_has_mixtures_that_no_other_seed_has() -> None:
+    def indices(seed: int) -> set[int]:
+        config = cell(seed=seed, data={"replicate": 0, "rows": {"train": 5, "valid": 4, "test": 3}})
+        found = EMD.load("pulses:conditions=noise_1", config)
+        return {int(index) for domain in found.domains for index in domain.arrays["indices"]}
+
+    first, second = indices(0), indices(1)
+    assert min(first) == 100_000
+    assert min(second) == 200_000
+    assert not first & second

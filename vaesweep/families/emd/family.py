@@ -33,7 +33,9 @@ STREAMS = {"encoding_noise": Stream.ENCODING, "mask_noise": Stream.MASKS, "sourc
 class PulsesConfig(Frozen):
     """The mixtures of Gaussian pulses that are trained on; the defaults are the thesis' (K.1)."""
 
-    replicate: int = Field(1, ge=1, description="of the experiment, with mixtures of its own; not the cell's seed")
+    replicate: int = Field(
+        1, ge=0, description="of the experiment, with mixtures of its own; 0 for the seed's, seed + 1"
+    )
     rows: SplitRows = SplitRows()
     condition: PulseCondition = PulseCondition()
 
@@ -159,6 +161,7 @@ class SeparatorFamily(Family):
     config = SeparatorCell
     data_forms = ("pulses",)
     bfloat16 = True
+    data_axes = True
     evaluation_settings = ("evaluation",)
     metrics: ClassVar[dict[str, str]] = separation.METRICS
 
@@ -173,12 +176,13 @@ class SeparatorFamily(Family):
 
     def load(self, spec: str, config: CellConfig) -> DataSet:
         """The data of `pulses`, or of `pulses:conditions=A+B` (docs/data.md)."""
-        data = _own(config).data
+        data = self.loading(config)
         return pulses.load(spec, data.replicate, data.rows, data.condition)
 
     def loading(self, config: CellConfig) -> PulsesConfig:
-        """The part of the configuration that says which mixtures there are."""
-        return _own(config).data
+        """The part of the configuration that says which mixtures there are, with the number of the replicate."""
+        own = _own(config)
+        return own.data.model_copy(update={"replicate": own.data.replicate or own.seed + 1})
 
     def example(self) -> DataSet:
         """A few mixtures of a quarter of a second."""
