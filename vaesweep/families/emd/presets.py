@@ -14,8 +14,8 @@ SAMPLE_RATE = 8000  # Hz, samples a second
 PAPER_TARGETS = tuple(10.0 ** (exponent / 4) for exponent in range(-12, 13))  # nats per sample, 1e-3 to 1e3: line 1609
 EPOCH = 128  # steps: 2048 mixtures (line 1557) in batches of 16, of which the thesis does not say the size for pulses
 SKIPPING: Settings = {"training.skip.norm": 1e9, "training.skip.most": 10}  # a rare step that is not finite ends none
-# Nats per datum: above a usual gradient's norm, which is of 100 to 12 000 where a signal has 2000 samples, and grows with
-# their number. A bound of 10 always binds, and was not measured to help or to harm (docs/separation.md).
+# Nats per datum, above a usual gradient's norm: 100 to 12 000 where a signal has 2000 samples, and growing with their
+# number. A bound of 10 always binds; it was measured neither to help nor to harm (docs/separation.md).
 CLIP, PAPER_CLIP = 1e5, 1e6
 SI_SDR: Settings = {"watch": "si_sdr.sample", "better": "more"}  # on validation mixtures: lines 1525 and 1566
 PAPER: Settings = SKIPPING | {
