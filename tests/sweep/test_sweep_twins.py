@@ -58,7 +58,9 @@ def test_further_axes_are_for_twins_too() -> None:
     assert [p["model.latents"] for p in found if p["variant"] == "deterministic"] == [4, 8, 4, 8]
 
 
-@pytest.mark.parametrize("script", ["rd_curve_vitasnet", "free_bits_vitasnet", "priors_vitasnet"])
+@pytest.mark.parametrize(
+    "script", ["rd_curve_vitasnet", "free_bits_vitasnet", "priors_vitasnet", "rd_curve_separators"]
+)
 def test_every_preset_of_the_separators_makes_cells(script: str) -> None:
     made = runpy.run_path(str(SWEEPS / f"{script}.py"))["presets"]("pulses")
     assert made.keys() == {"smoke", "laptop", "paper"}

@@ -59,6 +59,25 @@ DETERMINISTIC: Settings = {"model.encoding": "deterministic", "model.masks": "re
 DETERMINISTIC_EXP: Settings = DETERMINISTIC | {
     "model.masks": "exp"
 }  # the mode of a log-normal mask, without its spread
+SMALL_MASKERS: dict[str, Settings] = {  # of 7000 to 15 000 parameters for two sources of 32 channels
+    name: {f"model.masker.{key}": value for key, value in {"kind": name, **sizes}.items()}
+    for name, sizes in {
+        "tasnet": {"bottleneck": 16, "hidden": 16, "skip": 8, "repeats": 1},
+        "sudormrf": {"bottleneck": 16, "hidden": 32, "blocks": 3},
+        "sepformer": {"width": 16, "heads": 4, "feedforward": 32, "layers": 1, "repeats": 1, "chunk": 32},
+        "tdanet": {"bottleneck": 16, "hidden": 24, "resolutions": 4, "heads": 4, "repeats": 3},
+        "mossformer2": {
+            "width": 16,
+            "blocks": 2,
+            "group": 32,
+            "query": 16,
+            "rotated": 8,
+            "memory": 16,
+            "order": 8,
+            "kernel": 9,
+        },
+    }.items()
+}
 GAMMA_BETA: Settings = {"model.encoding": "gamma", "model.masks": "beta", "model.kl": "sample"}  # lines 1312 and 1533
 
 

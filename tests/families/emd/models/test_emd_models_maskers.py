@@ -8,17 +8,16 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
+from vaesweep.families.emd.models.attention import SelfAttention, positional_encoding
 from vaesweep.families.emd.models.masker import MaskerConfig, masker
 from vaesweep.families.emd.models.sepformer import (
     DualPath,
-    SelfAttention,
     SepFormer,
     SepFormerConfig,
     Transformer,
     TransformerLayer,
     chunked,
     overlap_added,
-    positional_encoding,
 )
 from vaesweep.families.emd.models.sudormrf import SuDoRmRf, SuDoRmRfConfig, UConvBlock
 from vaesweep.families.emd.models.tasnet import TasNetConfig, TemporalConvNet
@@ -28,6 +27,17 @@ SMALL: dict[str, dict[str, Any]] = {
     "tasnet": {"bottleneck": 6, "hidden": 8, "skip": 4, "repeats": 2, "blocks": 3},
     "sudormrf": {"bottleneck": 6, "hidden": 8, "blocks": 2, "resolutions": 3},
     "sepformer": {"width": 8, "heads": 2, "feedforward": 12, "layers": 2, "repeats": 2, "chunk": 6},
+    "tdanet": {"bottleneck": 6, "hidden": 8, "resolutions": 3, "heads": 2, "repeats": 3},
+    "mossformer2": {
+        "width": 8,
+        "blocks": 2,
+        "group": 6,
+        "query": 6,
+        "rotated": 4,
+        "memory": 5,
+        "order": 3,
+        "kernel": 5,
+    },
 }
 KINDS = [kind.model_fields["kind"].default for kind in get_args(get_args(MaskerConfig)[0])]
 LAST_RESIDUAL = 512 * 128 + 128  # counted in the thesis; nothing reads it, and it is not made here

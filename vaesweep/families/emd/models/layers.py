@@ -30,13 +30,16 @@ def affine(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
     return torch.bmm(matrices, x) if bias is None else torch.baddbmm(bias.unsqueeze(-1), matrices, x)
 
 
-def depthwise(channels: int, kernel: int, *, dilation: int = 1, stride: int = 1) -> nn.Conv1d:
+def depthwise(
+    channels: int, kernel: int, *, dilation: int = 1, stride: int = 1, inputs: int = 1, bias: bool = True
+) -> nn.Conv1d:
     """A convolution of each channel by itself, zeros around: `[batch, channels, frames]` to ⌈frames / stride⌉ of them.
 
-    Output t is centred on input `stride` · t; `kernel` is odd.
+    Output t is centred on input `stride` · t; `kernel` is odd. With several `inputs` a channel is made of so many
+    neighbouring ones.
     """
     padding = (kernel - 1) // 2 * dilation
-    return nn.Conv1d(channels, channels, kernel, stride, padding, dilation, groups=channels)
+    return nn.Conv1d(inputs * channels, channels, kernel, stride, padding, dilation, groups=channels, bias=bias)
 
 
 def _odd(kernel: int) -> int:

@@ -11,13 +11,13 @@ results come from, SpeechBrain's: 25 671 169 parameters for two sources of 256 c
 the last 1×1.
 """
 
-import math
 from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from vaesweep.families.emd.models.attention import Dense, SelfAttention, check_heads, positional_encoding
 from vaesweep.families.emd.models.layers import Pointwise1d
 from vaesweep.families.emd.models.norms import GlobalLayerNorm
 from vaesweep.packing import Frozen
@@ -38,8 +38,7 @@ class SepFormerConfig(Frozen):
 
     @model_validator(mode="after")
     def _heads_share_the_width(self) -> "SepFormerConfig":
-        if self.width % self.heads:
-            raise ValueError(f"a width of {self.width} cannot be shared by {self.heads} heads")
+        check_heads(self.width, self.heads)
         return self
 
 
@@ -129,43 +128,6 @@ class TransformerLayer(nn.Module):
         """The features after attention and dense layers, in the shape of `x`."""
         x = x + self.attend(x)
         return x + self.think(x)
-
-
-class SelfAttention(nn.Module):
-    """Multi-head self-attention, every frame to every frame: `[batch, length, width]` to the same."""
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.project = Dense(width, 3 * width)
-        self.combine = Dense(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """softmax(Q Kᵀ / √d) V of every head, mixed."""
-        split = self.project(x).unflatten(-1, (3, self.heads, -1))
-        query, key, value = split.permute(2, 0, 3, 1, 4).unbind(0)
-        scores = query @ key.mT / math.sqrt(query.shape[-1])
-        return self.combine((scores.softmax(-1) @ value).transpose(1, 2).flatten(-2))
-
-
-class Dense(nn.Linear):
-    """A linear layer of the last axis that is one matrix product, also where a pack's models have their own weights."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`[..., inputs]` to `[..., outputs]`."""
-        return super().forward(x.flatten(0, -2)).unflatten(0, x.shape[:-1])
-
-
-def positional_encoding(x: Tensor) -> Tensor:
-    """Sines and cosines of the position of each frame of `x` `[..., length, width]`: `[length, width]`.
-
-    Their wavelengths go from 2π to 2π · 10⁴ frames (Vaswani et al., 2017, section 3.5).
-    """
-    length, width = x.shape[-2:]
-    position = torch.arange(length, dtype=x.dtype, device=x.device)
-    exponent = torch.arange(0, width, 2, dtype=x.dtype, device=x.device) / width
-    angle = position.unsqueeze(-1) * 10_000.0**-exponent
-    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)[:, :width]
 
 
 def chunked(x: Tensor, chunk: int) -> Tensor:
