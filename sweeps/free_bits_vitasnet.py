@@ -30,7 +30,7 @@ def presets(data: str) -> dict[str, Preset]:
     variants = {f"λ {a} {b}, 1/β {c} {d}": row(a, b, c, d) for a, b, c, d in GRID}
     sizes = {
         "smoke": (SMOKE | {"training.steps": 150, "training.evaluate_every": 50}, 1),
-        "laptop": (LAPTOP | {"training.steps": 1500, "data.condition.seconds": 0.25}, 3),
+        "laptop": (LAPTOP | {"training.steps": 1000, "data.condition.seconds": 0.25}, 3),
         "paper": (PAPER, 3),
     }
     return {

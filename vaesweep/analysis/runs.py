@@ -9,7 +9,7 @@ import json
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -35,10 +35,11 @@ TARGET = re.compile(r"rates\.(?P<rate>.+)\.target")
 
 @dataclass(frozen=True)
 class DomainRecord:
-    """A domain that every cell was evaluated on."""
+    """A domain that every cell was evaluated on; `rows` is 0 where the record does not say how many it has."""
 
     name: str
     role: Role
+    rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,14 @@ class SweepRecord:
                 axes=dict(raw["axes"]),
                 cells={cell["cell"]: dict(cell["values"]) for cell in raw["cells"]},
                 data=str(raw.get("data", {}).get("spec", "")),
-                domains=tuple(DomainRecord(domain["name"], Role(domain["role"])) for domain in raw["domains"]),
+                domains=tuple(_domain(domain) for domain in raw["domains"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{SWEEP_FILE} is not a sweep's record ({error!r}); was it edited by hand?") from error
+
+
+def _domain(raw: Mapping[str, Any]) -> DomainRecord:
+    return DomainRecord(raw["name"], Role(raw["role"]), int(raw.get("rows", 0)))
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class Runs:
     (finished, diverged, failed, running or missing), cause, saturated (names of the rates whose target was out of
     reach), settled (whether the rate controls were at the last evaluation, None where there was none), and a column for
     every axis, every target and the seed. `finals` has one row a final number: cell, domain,
-    metric, value.
+    metric, value. `params` has the settings of a cell as MLflow has them, texts by dotted key.
     """
 
     record: SweepRecord
@@ -89,6 +94,7 @@ class Runs:
     cells: pd.DataFrame
     finals: pd.DataFrame
     run_ids: dict[str, str] = field(default_factory=dict)
+    params: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def read(experiment: str, tracking_uri: str | None = None, sweep: str | None = None) -> Runs:
@@ -109,7 +115,9 @@ def read(experiment: str, tracking_uri: str | None = None, sweep: str | None = N
             "run the sweep first, or wait for its first cell"
         )
     ids = {cell: run.info.run_id for cell, run in cell_runs.items()}
-    return Runs(record, parent.info.run_id, _cells_frame(record, cell_runs), _finals_frame(cell_runs), ids)
+    params = {cell: dict(run.data.params) for cell, run in cell_runs.items()}
+    cells, finals = _cells_frame(record, cell_runs), _finals_frame(cell_runs)
+    return Runs(record, parent.info.run_id, cells, finals, ids, params)
 
 
 def log_files(run_id: str, paths: Iterable[Path], tracking_uri: str | None = None, folder: str | None = None) -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from vaesweep.analysis.findings import Verdict, chosen_by_others, summarise
+from vaesweep.analysis.groups import REGIME
 from vaesweep.analysis.intervals import t_interval
 from vaesweep.analysis.metric_curves import OPTIMUM
 from vaesweep.analysis.runs import DomainRecord, Runs, SweepRecord
@@ -31,8 +32,10 @@ from vaesweep.families.emd.analysis.findings import (
     WIDER,
     findings,
     gain_of_lower_rate,
+    own_twins,
 )
 from vaesweep.families.emd.analysis.rate_figures import SeparationCurves, draw_conditions, draw_rates
+from vaesweep.families.emd.analysis.scope import scope
 from vaesweep.vocabulary import Outcome
 
 DOMAINS = {
@@ -208,3 +211,39 @@ def test_figures_are_drawn(seeds: int, tmp_path: Path) -> None:
     draw_rates(drawn, tmp_path / "rates.png")
     draw_conditions(drawn, SI_SDRI, tmp_path / "conditions.png")
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in ("rates.png", "conditions.png"))
+
+
+def with_settings(runs: Runs, rows: int = 128, **settings: str) -> Runs:
+    common = {"training.steps": "2000", "training.batch_size": "8", "data.condition.seconds": "0.5"}
+    common |= {"model.sample_rate": "8000", "model.latents": "32", "data.replicate": "0"} | settings
+    values = runs.cells.set_index("cell")["seed"]
+    record = replace(runs.record, domains=tuple(replace(domain, rows=rows) for domain in runs.record.domains))
+    return replace(runs, record=record, params={cell: common | {"seed": str(seed)} for cell, seed in values.items()})
+
+
+def test_the_scope_says_of_what_rates_training_and_draws_the_findings_are(runs: Runs, cells: Separators) -> None:
+    (line,) = scope(with_settings(runs), cells)
+    assert "2000 steps of 8 mixtures of 0.5 s" in line
+    assert "rates of 0.0025 to 2.5 nats a sample (7.81e-05 to 0.0781 a channel)" in line  # 10 to 10 000 nats of 4000
+    assert line.endswith("3 seeds, each with mixtures of its own; 128 mixtures a test domain")
+
+
+def test_the_scope_tells_shared_mixtures_and_several_lengths_of_training(runs: Runs, cells: Separators) -> None:
+    shared = with_settings(runs, **{"data.replicate": "1"})
+    first = next(iter(shared.params))
+    shared.params[first]["training.steps"] = "500"
+    (line,) = scope(shared, cells)
+    assert "500 to 2000 steps" in line
+    assert "3 seeds, on the same mixtures" in line
+
+
+def test_there_is_no_scope_where_settings_are_unknown(runs: Runs, cells: Separators) -> None:
+    assert list(scope(runs, cells)) == []
+
+
+def test_a_masker_is_compared_to_its_own_twins_where_it_has_some() -> None:
+    names = ["tasnet_deterministic", "tdanet_deterministic", "tdanet_exp"]
+    twins = pd.DataFrame({REGIME: names})
+    assert own_twins("tdanet", twins)[REGIME].tolist() == names[1:]
+    assert own_twins("", twins)[REGIME].tolist() == names
+    assert own_twins("gauss", twins)[REGIME].tolist() == names

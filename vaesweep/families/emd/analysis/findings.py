@@ -94,7 +94,7 @@ def _optimum(best: pd.DataFrame) -> str:
     return f"; the curve's optimum is at {row['rate']:.3g}{span}{', its edge' if row['at_edge'] else ''}"
 
 
-def _own_twins(regime: str, twins: pd.DataFrame) -> pd.DataFrame:
+def own_twins(regime: str, twins: pd.DataFrame) -> pd.DataFrame:
     """The twins whose name begins with that of the regime, `tasnet` and `tasnet_exp`; all where there are none."""
     own = twins[twins[REGIME].astype(str).str.startswith(f"{regime}_")]
     return own if regime and len(own) else twins
@@ -104,7 +104,7 @@ def _twins(regime: str, points: pd.DataFrame, twins: pd.DataFrame) -> Iterator[D
     """Findings on each seed at the rate that other seeds choose on validation mixtures, less its twin."""
     losses, _ = _losses(points[points["role"] == Role.VALID], SI_SDRI)
     chosen = chosen_by_others(losses)
-    for twin, twin_cells in _own_twins(regime, twins).groupby(REGIME, sort=False):
+    for twin, twin_cells in own_twins(regime, twins).groupby(REGIME, sort=False):
         for domain, rows in points[points["role"].isin(JUDGED)].groupby("domain", sort=False):
             values = rows.set_index(["seed", POINT])[SI_SDRI.name]
             twin_rows = twin_cells[twin_cells["domain"] == domain]

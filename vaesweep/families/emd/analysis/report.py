@@ -29,6 +29,7 @@ from vaesweep.families.emd.analysis.example import Example, separate
 from vaesweep.families.emd.analysis.findings import findings
 from vaesweep.families.emd.analysis.picture import draw_example
 from vaesweep.families.emd.analysis.rate_figures import SeparationCurves, draw_conditions, draw_rates
+from vaesweep.families.emd.analysis.scope import scope
 from vaesweep.families.emd.evaluation import MODE, SAMPLE
 from vaesweep.vocabulary import store_uri
 
@@ -61,7 +62,7 @@ def report(runs: Runs, data: DataSet, out: Path, tracking_uri: str | None = None
         files["separation_estimates.csv"] = partial(estimates.to_csv, index=False)
     paths = tuple(replace_file(out / name, write) for name, write in files.items())
     pictures = _pictures(runs, cells, data, out, tracking_uri or store_uri())
-    lines = (f"separation: judged by {BY[cells.estimate]}", *summarise(results), *pictures)
+    lines = (f"separation: judged by {BY[cells.estimate]}", *scope(runs, cells), *summarise(results), *pictures)
     return Report(paths, lines)
 
 
