@@ -225,7 +225,7 @@ def test_the_scope_says_of_what_rates_training_and_draws_the_findings_are(runs: 
     (line,) = scope(with_settings(runs), cells)
     assert "2000 steps of 8 mixtures of 0.5 s" in line
     assert "rates of 0.0025 to 2.5 nats a sample (7.81e-05 to 0.0781 a channel)" in line  # 10 to 10 000 nats of 4000
-    assert line.endswith("3 seeds, each with mixtures of its own; 128 mixtures a test domain")
+    assert line.endswith("3 seeds, each with mixtures of its own, 128 mixtures a test domain")
 
 
 def test_the_scope_tells_shared_mixtures_and_several_lengths_of_training(runs: Runs, cells: Separators) -> None:
