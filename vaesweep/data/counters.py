@@ -25,6 +25,7 @@ class Stream(IntEnum):
     LATENTS = 7  # of latent images, where models are evaluated
     BRIDGES = 8  # between the points of latent paths, there too
     BINARY = 9  # binary images from grey ones
+    MIXING = 10  # of recordings: who, what, how loud, where
 
 
 def _signed(word: int) -> int:

@@ -1,0 +1,137 @@
+"""`vaesweep data mix`: mixtures of recordings, written in LibriMix's layout."""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vaesweep.errors import UserError
+
+SPLITS = ("train", "valid", "test")
+FOLDERS = {"train": "train-100", "valid": "dev", "test": "test"}  # as LibriMix names them
+DEFAULT_COUNT = 3000
+BLOCK = 10_000_000  # indices between one split and the next
+
+
+def register(commands: Any) -> None:
+    """Add the command to the subparsers of `vaesweep`."""
+    data = commands.add_parser("data", help="make data to train on").add_subparsers(required=True, metavar="WHAT")
+    about = "mix recordings of single speakers, and write the mixtures in LibriMix's layout"
+    parser = data.add_parser("mix", help=about, description=about + " (docs/data.md).")
+    add = parser.add_argument
+    add(
+        "--from", dest="source", required=True, type=Path, metavar="DIR", help="recordings, such as LibriSpeech or VCTK"
+    )
+    add("--out", required=True, type=Path, metavar="DIR", help="written below it: Libri2Mix/wav8k/min/…")
+    add(
+        "--split",
+        action="append",
+        metavar="NAME[=COUNT]",
+        help=f"{', '.join(SPLITS)}, each of speakers of its own, or all: one split of every speaker; may be given "
+        f"several times ({' '.join(SPLITS)}, {DEFAULT_COUNT} mixtures each)",
+    )
+    add("--speakers", type=int, default=2, metavar="N", help="sources of a mixture (%(default)s)")
+    add("--rate", type=int, default=8000, metavar="HZ", help="samples a second (%(default)s)")
+    add("--mode", choices=["min", "max"], default="min", help="end with the first source, or the last (%(default)s)")
+    add(
+        "--overlap",
+        type=float,
+        nargs=2,
+        default=(1.0, 1.0),
+        metavar="SHARE",
+        help="share, from and to, of a source that the one before still speaks in; takes --mode max (1 1)",
+    )
+    add("--noise", type=Path, metavar="DIR", help="noise recordings, such as WHAM!'s")
+    add("--babble", type=int, default=0, metavar="N", help="noise of so many other speakers (%(default)s)")
+    add("--speaker-pattern", metavar="REGEX", help="its first group, in a file's path, is the speaker")
+    add("--speaker-table", type=Path, metavar="CSV", help="columns path and speaker")
+    add("--subtype", choices=["FLOAT", "PCM_16"], default="FLOAT", help="of the WAV files (%(default)s)")
+    add("--seed", type=int, default=0, help="of all that is drawn (%(default)s)")
+    parser.set_defaults(act=mix)
+
+
+def mix(arguments: argparse.Namespace) -> int:
+    """Write the mixtures of every split that is asked for."""
+    from pydantic import ValidationError
+
+    from vaesweep.families.emd.data.speech import librimix, recordings
+    from vaesweep.families.emd.data.speech.mixing import Mixer, MixingRules
+
+    counts = _counts(arguments.split or SPLITS)
+    if arguments.noise and arguments.babble:
+        raise UserError("--noise and --babble both say what the noise is; give one of them")
+    if arguments.seed < 0:
+        raise UserError(f"--seed {arguments.seed}: must be 0 or larger")
+    try:
+        rules = MixingRules(
+            speakers=arguments.speakers,
+            sample_rate=arguments.rate,
+            mode=arguments.mode,
+            overlap=tuple(arguments.overlap),
+            babble=arguments.babble,
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(": ".join(filter(None, (where, first["msg"].removeprefix("Value error, "))))) from None
+    found = recordings.scan(arguments.source, _rule(arguments))
+    noises = recordings.scan(arguments.noise, lambda name: "noise") if arguments.noise else None
+    for line in (*found.summary, *(noises.summary if noises else ())):
+        print(line)
+    noise = noises.recordings if noises else ()
+    parts = {"all": found.recordings} if "all" in counts else _split(found.recordings)
+    mixers = {name: Mixer(parts[name], rules, noise) for name in counts}  # all is checked before any is written
+    folder = librimix.folder_of(arguments.out, rules)
+    signals = recordings.DecodeCache(rules.sample_rate)
+    for name, count in counts.items():
+        first_index = arguments.seed * BLOCK * 10 + ["all", *SPLITS].index(name) * BLOCK
+        indices = range(first_index, first_index + count)
+        target = librimix.write_split(
+            folder,
+            FOLDERS.get(name, name),
+            mixers[name],
+            rules,
+            indices,
+            signals,
+            subtype=arguments.subtype,
+            written=partial(_progress, count),
+        )
+        speakers = len({recording.speaker for recording in parts[name]})
+        print(f"{target}: {count} mixtures of {speakers} speakers")
+    return 0
+
+
+def _rule(arguments: argparse.Namespace) -> Any:
+    from vaesweep.families.emd.data.speech import recordings
+
+    if arguments.speaker_pattern and arguments.speaker_table:
+        raise UserError("--speaker-pattern and --speaker-table both say who speaks; give one of them")
+    if arguments.speaker_pattern:
+        return recordings.by_pattern(arguments.speaker_pattern)
+    return recordings.by_table(arguments.speaker_table) if arguments.speaker_table else None
+
+
+def _split(found: Any) -> dict[str, Any]:
+    from vaesweep.families.emd.data.speech.recordings import split_speakers
+
+    return {str(role): own for role, own in split_speakers(found).items()}
+
+
+def _counts(words: Any) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for word in words:
+        name, _, number = word.partition("=")
+        if name not in (*SPLITS, "all"):
+            raise UserError(f"--split {word}: there is no such split; there are {', '.join(SPLITS)}, and all")
+        if number and (not number.isdecimal() or not 0 < int(number) <= BLOCK):
+            raise UserError(f"--split {word}: {number!r} is no number of mixtures; write {name}=1000")
+        counts[name] = int(number or DEFAULT_COUNT)
+    if "all" in counts and len(counts) > 1:
+        raise UserError("--split all has every speaker; it cannot stand beside splits of other speakers")
+    return counts
+
+
+def _progress(count: int, done: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{done} of {count} mixtures", end="\n" if done == count else "", file=sys.stderr, flush=True)

@@ -1,0 +1,5 @@
+"""Recordings of speakers, and mixtures of them.
+
+`audio` reads and writes files, `recordings` says who speaks in a folder and how loud, `mixing` draws mixtures and makes
+their sound, `librimix` reads and writes them in LibriMix's layout.
+"""

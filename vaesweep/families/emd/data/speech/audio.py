@@ -1,0 +1,93 @@
+"""Audio files as mono signals: what a file holds, a stretch of it, another sample rate, and writing one.
+
+libsndfile reads WAV, FLAC, OGG and MP3. Several channels become their mean. A file that is not there, is no audio or
+ends before its header says is refused with a `UserError` that names it.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from scipy.io import wavfile
+from scipy.signal import resample_poly
+
+from vaesweep.errors import UserError
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")  # of files that are taken for recordings
+REMEDY = "replace the file, or take it away"
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What a file's header says: samples of a channel, samples a second, channels."""
+
+    frames: int
+    rate: int
+    channels: int
+
+
+def info(path: Path) -> AudioInfo:
+    """What the header of the file at `path` says."""
+    try:
+        found = soundfile.info(str(path))
+    except (OSError, soundfile.SoundFileError) as error:
+        raise _refused(path, error) from None
+    if not found.frames:
+        raise UserError(f"{path}: has no samples; {REMEDY}")
+    return AudioInfo(found.frames, found.samplerate, found.channels)
+
+
+def read(path: Path, start: int = 0, frames: int | None = None) -> tuple[np.ndarray, int]:
+    """`frames` samples from `start` on, all that follow if not given, float32 `[time]`, and their rate in Hz."""
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            wanted = file.frames - start if frames is None else frames
+            if start < 0 or wanted < 0 or start + wanted > file.frames:
+                raise UserError(f"{path}: has {file.frames} samples, {start} to {start + wanted} were asked for")
+            file.seek(start)
+            signal = file.read(wanted, dtype="float32", always_2d=True)
+            rate = file.samplerate
+    except (OSError, soundfile.SoundFileError) as error:
+        raise _refused(path, error) from None
+    if len(signal) < wanted:
+        raise UserError(f"{path}: is cut off: {start + len(signal)} samples of the {start + wanted} it says; {REMEDY}")
+    if not np.isfinite(signal).all():
+        raise UserError(f"{path}: has samples that are not finite; {REMEDY}")
+    return (signal[:, 0] if signal.shape[1] == 1 else signal.mean(axis=1)), rate
+
+
+def write(path: Path, signal: np.ndarray, rate: int, *, subtype: str = "FLOAT") -> None:
+    """Write a mono WAV file of `signal` `[time]`; a `FLOAT` is read again as it was, `PCM_16` takes half the room.
+
+    Its bytes depend on the signal alone: libsndfile would put the time of day into a file of floats.
+    """
+    if subtype == "FLOAT":
+        wavfile.write(path, rate, signal.astype(np.float32))
+    else:
+        soundfile.write(str(path), signal, rate, subtype=subtype, format="WAV")
+
+
+def resample(signal: np.ndarray, source: int, target: int) -> np.ndarray:
+    """`signal` `[time]` at `target` instead of `source` samples a second: ⌈time · target / source⌉ samples, float32.
+
+    A polyphase filter with a Kaiser window, as LibriMix is made with. It is the same on every machine.
+    """
+    if source == target:
+        return signal
+    common = math.gcd(source, target)
+    up, down = target // common, source // common
+    return resample_poly(signal.astype(np.float64), up, down).astype(np.float32)
+
+
+def resampled_frames(frames: int, source: int, target: int) -> int:
+    """The length that `resample` gives."""
+    return -(-frames * target // source)
+
+
+def _refused(path: Path, error: Exception) -> UserError:
+    if not path.exists():
+        return UserError(f"{path}: there is no such file; {REMEDY}")
+    reason = " ".join(str(error).split()).partition(": ")[2] or str(error)
+    return UserError(f"{path}: cannot be read as audio ({reason.rstrip('.')}); {REMEDY}")

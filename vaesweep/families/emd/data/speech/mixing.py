@@ -1,0 +1,237 @@
+"""Mixtures of recordings: what is mixed, how loud, from where on, as a function of an index, and the sound of it.
+
+The rules are LibriMix's (Cosentino et al., 2020, section 3): every source gets a loudness of its own, at random from
+-33 to -25 LUFS, noise one from -38 to -30; a source whose largest sample would exceed one is made softer, and so is a
+mixture that exceeds 0.9, all parts alike; `min` ends with the first source that does, `max` with the last.
+
+A mixture is drawn from its index alone, so that one made while training and one written to disk are the same, on every
+machine. What is drawn for whole utterances is drawn for crops too: only where they begin differs.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+
+from vaesweep.data.counters import Stream, uniform
+from vaesweep.errors import UserError
+from vaesweep.families.emd.data.speech.audio import resampled_frames
+from vaesweep.families.emd.data.speech.recordings import Recording, speakers_of
+from vaesweep.packing import Frozen
+
+PEAK, FULL_SCALE = 0.9, 1.0  # of a mixture, and of a source before it is mixed
+DRAWS = 5  # numbers a source: speaker, recording, loudness, place, overlap
+FADE = 1.0  # seconds in which a noise that is too short passes into itself
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class MixingRules(Frozen):
+    """How recordings become mixtures; the defaults are LibriMix's, of two speakers at 8 kHz."""
+
+    speakers: int = Field(2, ge=1, description="sources of a mixture, each another speaker")
+    sample_rate: int = Field(8000, gt=0, description="Hz")
+    mode: Literal["min", "max"] = Field(
+        "min", description="a mixture ends with its first source that does, or its last"
+    )
+    loudness: tuple[float, float] = Field((-33.0, -25.0), description="LUFS of a source, from and to")
+    noise_loudness: tuple[float, float] = Field((-38.0, -30.0), description="LUFS of the noise, from and to")
+    overlap: tuple[Share, Share] = Field(
+        (1.0, 1.0), description="share of a source that the one before still speaks in"
+    )
+    babble: int = Field(0, ge=0, description="other speakers whose sum is the noise, where no noise is given")
+
+    @model_validator(mode="after")
+    def _ranges_are_in_order(self) -> Self:
+        for name in ("loudness", "noise_loudness", "overlap"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name}: begins at {low:g} and ends at {high:g}; give the smaller number first")
+        if self.overlap[0] < 1 and self.mode == "min":
+            raise ValueError("overlap below 1 needs mode max: with min a mixture ends with its first source")
+        return self
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a recording in a mixture: its factor, its first sample, and where that is heard, at that rate."""
+
+    recording: Recording
+    gain: float
+    start: int = 0
+    delay: int = 0
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What is mixed: sources, noise (several recordings of a babble, none where it is clean), samples in all."""
+
+    sources: tuple[Part, ...]
+    noise: tuple[Part, ...]
+    frames: int
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A mixture's signals, float32: `sources` `[speaker, time]`, and `noise` `[time]`, zeros where there is none."""
+
+    sources: np.ndarray
+    noise: np.ndarray
+
+    @property
+    def clean(self) -> np.ndarray:
+        """The sum of the sources, `[time]`."""
+        return self.sources.sum(axis=0, dtype=np.float32)
+
+    @property
+    def mixture(self) -> np.ndarray:
+        """The sources and the noise, `[time]`."""
+        return self.clean + self.noise
+
+
+SignalOf = Callable[[Recording], np.ndarray]  # the whole signal of a recording, at the mixture's rate
+
+
+class Mixer:
+    """Draws mixtures of some recordings; fewer speakers than a mixture needs are refused with a `UserError`."""
+
+    def __init__(self, recordings: Sequence[Recording], rules: MixingRules, noises: Sequence[Recording] = ()) -> None:
+        self._speakers = [own for _, own in speakers_of(recordings)]
+        self._rules, self._noises = rules, tuple(noises)
+        needed = rules.speakers + (0 if noises else rules.babble)
+        if len(self._speakers) < needed:
+            raise UserError(
+                f"{len(self._speakers)} speakers: a mixture needs {needed} different ones; use more recordings"
+            )
+
+    def whole(self, index: int) -> Mixture:
+        """The mixture `index` of whole recordings."""
+        numbers, sources, noises = self._drawn(index)
+        lengths = [self._length(part.recording) for part in sources]
+        delays = self._delays(lengths, numbers)
+        ends = [delay + length for delay, length in zip(delays, lengths, strict=True)]
+        frames = min(ends) if self._rules.mode == "min" else max(ends)
+        placed = [_placed(part, 0, delay) for part, delay in zip(sources, delays, strict=True)]
+        return Mixture(tuple(placed), self._noise(noises, frames), frames)
+
+    def crop(self, index: int, frames: int) -> Mixture:
+        """The mixture `index` of stretches of `frames` samples; zeros surround a recording that is shorter."""
+        numbers, sources, noises = self._drawn(index)
+        placed = []
+        for part, number in zip(sources, numbers, strict=True):
+            room = self._length(part.recording) - frames
+            place = int(number[3] * (abs(room) + 1))
+            placed.append(_placed(part, place, 0) if room >= 0 else _placed(part, 0, place))
+        return Mixture(tuple(placed), self._noise(noises, frames), frames)
+
+    def _length(self, recording: Recording) -> int:
+        return resampled_frames(recording.frames, recording.rate, self._rules.sample_rate)
+
+    def _drawn(self, index: int) -> tuple[np.ndarray, list[Part], list[tuple[Part, float]]]:
+        """Numbers of the sources `[speaker, DRAWS]`, the sources from their beginnings, noises and their places."""
+        rules = self._rules
+        babble = 0 if self._noises else rules.babble
+        count = rules.speakers + babble + 1
+        numbers = uniform(Stream.MIXING, torch.tensor(index), torch.arange(count * DRAWS)).reshape(count, DRAWS).numpy()
+        places = _distinct(numbers[:-1, 0], len(self._speakers))
+        recordings = [
+            _chosen(self._speakers[place], float(number[1])) for place, number in zip(places, numbers[:-1], strict=True)
+        ]
+        levels = _between(rules.loudness, numbers[:-1, 2])
+        parts = [Part(r, _gain(r, float(level))) for r, level in zip(recordings, levels, strict=True)]
+        return numbers[: rules.speakers], parts[: rules.speakers], self._noises_of(parts[rules.speakers :], numbers)
+
+    def _noises_of(self, babble: list[Part], numbers: np.ndarray) -> list[tuple[Part, float]]:
+        level = float(_between(self._rules.noise_loudness, numbers[-1, 2]))
+        if self._noises:
+            noise = _chosen(self._noises, float(numbers[-1, 1]))
+            return [(Part(noise, _gain(noise, level)), float(numbers[-1, 3]))]
+        each = level - 10 * np.log10(max(len(babble), 1))  # of unrelated signals energies add up
+        talkers = numbers[self._rules.speakers : -1]
+        return [
+            (Part(part.recording, _gain(part.recording, each)), float(number[3]))
+            for part, number in zip(babble, talkers, strict=True)
+        ]
+
+    def _noise(self, noises: list[tuple[Part, float]], frames: int) -> tuple[Part, ...]:
+        """The noises from places of their own on; one that is too short from its beginning, again and again."""
+        rooms = [max(self._length(part.recording) - frames, 0) for part, _ in noises]
+        return tuple(_placed(part, int(p * (room + 1)), 0) for (part, p), room in zip(noises, rooms, strict=True))
+
+    def _delays(self, lengths: Sequence[int], numbers: np.ndarray) -> list[int]:
+        """Where each source begins: with the first, or so that a share of the shorter one overlaps the one before."""
+        if self._rules.overlap[0] == 1:
+            return [0] * len(lengths)
+        delays, end = [0], lengths[0]
+        for before, length, number in zip(lengths, lengths[1:], numbers[1:], strict=False):
+            share = float(_between(self._rules.overlap, number[4]))
+            delays.append(max(end - round(share * min(before, length)), 0))
+            end = delays[-1] + length
+        return delays
+
+
+def render(mixture: Mixture, signal_of: SignalOf, sample_rate: int) -> Sound:
+    """The signals of a mixture; all of them softer where their sum exceeds 0.9."""
+    frames = mixture.frames
+    sources = np.stack([_stretch(signal_of(part.recording), part, frames) for part in mixture.sources])
+    noise = np.zeros(frames, np.float32)
+    for part in mixture.noise:
+        noise += _stretch(extended(signal_of(part.recording), part.start + frames, sample_rate), part, frames)
+    largest = float(np.abs(sources.sum(axis=0) + noise).max(initial=0.0))
+    if largest > PEAK:
+        factor = np.float32(PEAK / largest)
+        sources, noise = sources * factor, noise * factor
+    return Sound(sources, noise)
+
+
+def extended(noise: np.ndarray, frames: int, sample_rate: int) -> np.ndarray:
+    """`noise` `[time]` again and again, each end passing into the next beginning, until it has `frames` samples.
+
+    The passage takes a second, half of the noise where that is shorter, and keeps the energy of unrelated signals.
+    """
+    fade = min(int(FADE * sample_rate), len(noise) // 2)
+    rise = np.sin(np.linspace(0, np.pi / 2, fade, dtype=np.float32))
+    long = noise
+    while len(long) < frames:
+        passage = long[len(long) - fade :] * rise[::-1] + noise[:fade] * rise
+        long = np.concatenate([long[: len(long) - fade], passage, noise[fade:]])
+    return long
+
+
+def _stretch(signal: np.ndarray, part: Part, frames: int) -> np.ndarray:
+    heard = signal[part.start : part.start + frames - part.delay]
+    out = np.zeros(frames, np.float32)
+    out[part.delay : part.delay + len(heard)] = np.float32(part.gain) * heard
+    return out
+
+
+def _placed(part: Part, start: int, delay: int) -> Part:
+    return Part(part.recording, part.gain, start, delay)
+
+
+def _gain(recording: Recording, loudness: float) -> float:
+    """The factor that gives a recording its loudness, less where a sample would exceed full scale."""
+    gain = float(10 ** ((loudness - recording.loudness) / 20))
+    return PEAK / recording.peak if gain * recording.peak >= FULL_SCALE else gain
+
+
+def _distinct(numbers: np.ndarray, count: int) -> list[int]:
+    """As many different places below `count` as `numbers` in [0, 1), every set of them equally likely."""
+    taken: list[int] = []
+    for number in numbers:
+        place = int(number * (count - len(taken)))
+        for other in sorted(taken):
+            place += place >= other
+        taken.append(place)
+    return taken
+
+
+def _chosen(recordings: Sequence[Recording], number: float) -> Recording:
+    return recordings[int(number * len(recordings))]
+
+
+def _between(ends: tuple[float, float], numbers: np.ndarray) -> np.ndarray:
+    return ends[0] + (ends[1] - ends[0]) * np.asarray(numbers)

@@ -1,0 +1,262 @@
+"""Folders of single-speaker recordings: who speaks, for how long, how loud, and which speakers are held out.
+
+Every file is read once: its length, loudness and digest go to an index in the user's cache folder, under its path,
+size and time of change. The digest is of the samples, so that a folder that was moved is the same data.
+"""
+
+import contextlib
+import csv
+import hashlib
+import json
+import os
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vaesweep.data.domains import Role
+from vaesweep.errors import UserError
+from vaesweep.families.emd.data.speech import audio
+
+SHORTEST = 1.0  # seconds; shorter recordings are left out
+QUIETEST = -70.0  # LUFS, the gate of ITU-R BS.1770: quieter recordings are silence and left out
+INDEX_FORMAT = 1
+SHARES: Mapping[Role, float] = {Role.TRAIN: 0.8, Role.VALID: 0.1, Role.TEST: 0.1}  # of speakers
+
+SpeakerOf = Callable[[str], str | None]  # of a path below the folder, with slashes; None where the file is not wanted
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One file: its path, who speaks, samples and samples a second, loudness in LUFS, largest sample, digest."""
+
+    path: Path
+    speaker: str
+    frames: int
+    rate: int
+    loudness: float
+    peak: float
+    digest: str
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return self.frames / self.rate
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The usable recordings of a folder, in the order of their paths, and lines for people about the others."""
+
+    recordings: tuple[Recording, ...]
+    summary: tuple[str, ...]
+
+
+def scan(folder: Path, speaker_of: SpeakerOf | None = None) -> Folder:
+    """The recordings below `folder`; who speaks by `speaker_of`, or `by_place`.
+
+    Recordings shorter than a second and silent ones are left out and counted. No folder, no recordings, and files that
+    cannot be read are refused with a `UserError`.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder; name one with recordings of single speakers")
+    names = sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.suffix.lower() in audio.SUFFIXES and path.is_file()
+    )
+    rule = speaker_of or by_place
+    speakers = {name: speaker for name in names if (speaker := rule(name)) is not None}
+    if not speakers:
+        known = ", ".join(audio.SUFFIXES)
+        found = f"{len(names)} audio files, but no speaker is known of any" if names else f"no files ending in {known}"
+        raise UserError(f"{folder}: has {found}; name the folder of the recordings, or a rule for their speakers")
+    entries = _indexed(folder, list(speakers))
+    all_recordings = [entries[name].of(folder / name, speaker) for name, speaker in speakers.items()]
+    usable = [r for r in all_recordings if r.seconds >= SHORTEST and r.loudness >= QUIETEST]
+    short = sum(r.seconds < SHORTEST for r in all_recordings)
+    silent = len(all_recordings) - len(usable) - short
+    hours = sum(r.seconds for r in usable) / 3600
+    line = f"{folder}: {len(usable)} recordings of {len({r.speaker for r in usable})} speakers, {hours:.2g} hours"
+    left_out = [f"{short} shorter than {SHORTEST:g} s"] * (short > 0) + [f"{silent} silent"] * (silent > 0)
+    return Folder(tuple(usable), (line + (f"; left out: {', '.join(left_out)}" if left_out else ""),))
+
+
+def by_place(name: str) -> str:
+    """The first folder of a path; where it has none, its file's name up to the first `-` or `_`.
+
+    So LibriSpeech's `103/1240/103-1240-0000.flac`, its files without folders, and VCTK's `p225/p225_003.wav`.
+    """
+    folder, slash, _ = name.partition("/")
+    return folder if slash else re.split(r"[-_.]", name, maxsplit=1)[0]
+
+
+def by_pattern(pattern: str) -> SpeakerOf:
+    """The first group of a regular expression that is looked for in the path; files without it are not wanted."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"speaker pattern {pattern}: is no regular expression ({error})") from None
+    if compiled.groups < 1:
+        raise UserError(f"speaker pattern {pattern}: has no group; put the part that names the speaker in parentheses")
+    return lambda name: match.group(1) if (match := compiled.search(name)) else None
+
+
+def by_table(table: Path) -> SpeakerOf:
+    """The column `speaker` of a CSV file beside its column `path`, below the folder; other files are not wanted."""
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(
+            f"{table}: cannot be read as a table ({error}); give a CSV file with path and speaker"
+        ) from None
+    if not rows or not {"path", "speaker"} <= rows[0].keys():
+        raise UserError(f"{table}: has no columns path and speaker; give a CSV file with these")
+    return {row["path"]: row["speaker"] for row in rows}.get
+
+
+def split_speakers(
+    recordings: Sequence[Recording], shares: Mapping[Role, float] | None = None, least: int = 2
+) -> dict[Role, tuple[Recording, ...]]:
+    """Recordings by role, no speaker in two: each role gets its share of the speakers, and at least `least` of them.
+
+    Which speakers is decided by a digest of their names, so that one speaker more moves few others. Too few speakers
+    are refused with a `UserError`.
+    """
+    shares = shares or SHARES
+    speakers = sorted({r.speaker for r in recordings}, key=lambda name: hashlib.sha256(name.encode()).digest())
+    if len(speakers) < least * len(shares):
+        raise UserError(
+            f"{len(speakers)} speakers cannot be split into {', '.join(shares)}, of {least} or more each; "
+            "use more recordings, or name folders of their own for these"
+        )
+    counts = {role: max(least, round(share * len(speakers))) for role, share in shares.items()}
+    largest = max(counts, key=lambda role: counts[role])
+    counts[largest] -= sum(counts.values()) - len(speakers)
+    roles = iter([role for role, count in counts.items() for _ in range(count)])
+    role_of = dict(zip(speakers, roles, strict=True))
+    return {role: tuple(r for r in recordings if role_of[r.speaker] == role) for role in shares}
+
+
+def cache_folder() -> Path:
+    """The folder of indices: VAESWEEP_CACHE, or `vaesweep` in the user's cache folder."""
+    own = os.environ.get("VAESWEEP_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vaesweep"
+
+
+def _indexed(folder: Path, names: Sequence[str]) -> dict[str, "_Entry"]:
+    """What is known of the files, by name: from the index where they have not changed, else measured anew."""
+    file = cache_folder() / f"recordings-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.json"
+    known = _read_index(file)
+    marks = {name: _mark(folder / name) for name in names}
+    left = [name for name in names if name not in known or known[name].mark != marks[name]]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        measured = dict(zip(left, pool.map(lambda name: _measure(folder / name, marks[name]), left), strict=True))
+    if measured:
+        _write_index(file, known | measured)
+    return known | measured
+
+
+def _mark(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _measure(path: Path, mark: tuple[int, int]) -> "_Entry":
+    signal, rate = audio.read(path)
+    if not len(signal):
+        raise UserError(f"{path}: has no samples; {audio.REMEDY}")
+    digest = hashlib.sha256(f"{rate} ".encode() + np.ascontiguousarray(signal).tobytes()).hexdigest()[:16]
+    peak = float(np.abs(signal).max())
+    return _Entry(mark, len(signal), rate, loudness(signal, rate), peak, digest)
+
+
+class _Entry(NamedTuple):
+    """A file in the index: size and time of change, then the fields of a `Recording`."""
+
+    mark: tuple[int, int]
+    frames: int
+    rate: int
+    loudness: float
+    peak: float
+    digest: str
+
+    def of(self, path: Path, speaker: str) -> Recording:
+        """The recording."""
+        return Recording(path, speaker, self.frames, self.rate, self.loudness, self.peak, self.digest)
+
+
+def loudness(signal: np.ndarray, rate: int) -> float:
+    """Integrated loudness of `signal` `[time]` by ITU-R BS.1770-4, LUFS; -1000 for silence and less than 0.4 s."""
+    if len(signal) < 0.4 * rate:
+        return -1000.0
+    with np.errstate(divide="ignore"):
+        value = float(_meter(rate).integrated_loudness(signal.astype(np.float64)))
+    return value if np.isfinite(value) else -1000.0
+
+
+def _meter(rate: int) -> Any:
+    try:
+        import pyloudnorm
+    except ImportError:
+        raise UserError(
+            "the loudness of recordings takes pyloudnorm, which is not installed: pip install 'vaesweep[speech]'"
+        ) from None
+    return pyloudnorm.Meter(rate)
+
+
+def _read_index(file: Path) -> dict[str, "_Entry"]:
+    try:
+        index = json.loads(file.read_text())
+        if index["format"] != INDEX_FORMAT:
+            return {}
+        return {name: _Entry((mark[0], mark[1]), *rest) for name, (mark, *rest) in index["recordings"].items()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # there is none, or it is no index: all files are read
+
+
+def _write_index(file: Path, entries: Mapping[str, "_Entry"]) -> None:
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps({"format": INDEX_FORMAT, "recordings": entries}))
+        draft.replace(file)
+    except OSError:  # the files are read again next time
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+class DecodeCache:
+    """Signals of recordings at one rate, read where they are asked for; those used last are kept within a bound."""
+
+    def __init__(self, sample_rate: int, limit_bytes: int = 2**28) -> None:
+        self._rate, self._limit, self._bytes = sample_rate, limit_bytes, 0
+        self._kept: OrderedDict[Path, np.ndarray] = OrderedDict()
+
+    def __call__(self, recording: Recording) -> np.ndarray:
+        """The whole signal of `recording`, float32 `[time]`; it is not to be changed."""
+        path = recording.path
+        if path in self._kept:
+            self._kept.move_to_end(path)
+            return self._kept[path]
+        signal, rate = audio.read(path)
+        self._kept[path] = signal = audio.resample(signal, rate, self._rate)
+        self._bytes += signal.nbytes
+        while self._bytes > self._limit and len(self._kept) > 1:
+            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        return signal
+
+
+def speakers_of(recordings: Sequence[Recording]) -> Iterator[tuple[str, tuple[Recording, ...]]]:
+    """Every speaker with the recordings of it, in the order of their names."""
+    by_speaker: dict[str, list[Recording]] = {}
+    for recording in recordings:
+        by_speaker.setdefault(recording.speaker, []).append(recording)
+    for speaker in sorted(by_speaker):
+        yield speaker, tuple(by_speaker[speaker])
