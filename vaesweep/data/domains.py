@@ -31,13 +31,15 @@ class Domain:
     """One population or partition: `arrays` share their first axis, the datum.
 
     `name` is what MLflow and the tables show, e.g. `nhanes.train` or `nhanes_2017_2020`. `condition` configures how
-    the arrays become data, where they are not the data themselves.
+    the arrays become data, where they are not the data themselves. `source` is where they are, such as files: another
+    place makes no other data, so it is not part of a fingerprint.
     """
 
     name: str
     role: Role
     arrays: Mapping[str, np.ndarray]
     condition: Frozen | None = None
+    source: object = field(default=None, compare=False)
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))

@@ -25,8 +25,8 @@ def evaluate(
     share = world.share(rows)
     stop = max(share.stop, share.start + 1)  # a worker without a share evaluates one row, which counts nothing
     sums: dict[str, Tensor] = {}
-    for start in range(share.start, stop, chunk):
-        batch = problem.evaluation_batch(domain, slice(start, min(start + chunk, stop)))
+    for some in problem.evaluation_chunks(domain, slice(share.start, stop), chunk):
+        batch = problem.evaluation_batch(domain, some)
         for name, value in stack.apply(_measure(problem), batch, shared=True).items():
             total = value.double().sum(-1) if share.stop > share.start else torch.zeros_like(value[..., 0]).double()
             sums[name] = sums[name] + total if name in sums else total
@@ -53,8 +53,10 @@ def final_uses(
 def _measure(problem: Problem) -> Any:
     def measure(result: tuple[Elbo, Any], batch: Batch) -> dict[str, Tensor]:
         elbo, output = result
+        weight = problem.weight(batch)
         parts = {"distortion": elbo.distortion} | {f"rate.{name}": elbo.rate(name) for name in elbo.rates}
-        return parts | problem.measure(elbo, output, batch)
+        scaled = {name: weight * value for name, value in parts.items()} if weight != 1 else parts
+        return scaled | problem.measure(elbo, output, batch)
 
     return measure
 

@@ -4,7 +4,7 @@ All randomness is in the batches, so that a step is a function of (parameters, b
 data order and noise whatever pack they are in.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -27,7 +27,10 @@ class Uses:
 
 
 class Problem(Protocol):
-    """One structure of one family on one device, its data included."""
+    """One structure of one family on one device, its data included.
+
+    A family's own inherits from it, for what there is a default of.
+    """
 
     rate_names: tuple[str, ...]
     train_rows: int
@@ -44,6 +47,18 @@ class Problem(Protocol):
 
     def evaluation_batch(self, domain: str, rows: slice) -> Batch:
         """Evaluation rows of a domain, the same for every cell: fixed masks, fixed noise."""
+
+    def evaluation_chunks(self, domain: str, rows: slice, size: int) -> Iterator[slice]:
+        """Slices of the evaluation `rows` that can be one batch, of at most `size`; by default all can."""
+        for start in range(rows.start, rows.stop, size):
+            yield slice(start, min(start + size, rows.stop))
+
+    def weight(self, batch: Batch) -> float:
+        """What distortion and rates of an evaluation batch are multiplied by, to be those of a datum as in training.
+
+        One where all data are alike; less than one of data that are longer than those trained on.
+        """
+        return 1.0
 
     def quick_rows(self, domain: str) -> int:
         """The number of first evaluation rows that stand for the domain during training."""

@@ -151,31 +151,26 @@ def use(
     stack: Stack,
     domains: Mapping[str, int],
     batch_of: Callable[[str, slice], tuple[Batch, Batch]],
+    chunks: Callable[[str, slice, int], Iterator[slice]],
     config: SeparatorConfig,
     numbers: int,
 ) -> Uses:
     """The quality of the mean estimates of all mixtures of `domains`, by `domain/metric`.
 
     `batch_of(domain, rows)` gives mixtures with their sources, and noise `[sample, batch, ...]` by name, of which a
-    mixture has as many `numbers`.
+    mixture has at most as many `numbers`; `chunks(domain, rows, size)` slices rows that can be one batch.
     """
     metrics: dict[str, Tensor] = {}
+    size = min(MIXTURES_AT_ONCE, max(1, NUMBERS_AT_ONCE // max(1, numbers)))  # whose noise is held at once
     for domain, length in domains.items():
         sums: dict[str, Tensor] = {}
-        for chunk in _chunks(length, numbers):
+        for chunk in chunks(domain, slice(0, length), size):
             signals, noise = batch_of(domain, chunk)
             for name, value in _judge_means(stack, signals, noise, config).items():
                 total = value.double().sum(-1)
                 sums[name] = sums[name] + total if name in sums else total
         metrics |= {f"{domain}/{name}": value for name, value in summarise(sums).items()}
     return Uses(metrics)
-
-
-def _chunks(rows: int, numbers: int) -> Iterator[slice]:
-    """Slices of mixtures whose noise is held at once."""
-    size = min(MIXTURES_AT_ONCE, max(1, NUMBERS_AT_ONCE // max(1, numbers)))
-    for start in range(0, rows, size):
-        yield slice(start, min(start + size, rows))
 
 
 def _judge_means(stack: Stack, signals: Batch, noise: Batch, config: SeparatorConfig) -> dict[str, Tensor]:

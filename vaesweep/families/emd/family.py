@@ -1,38 +1,37 @@
-"""Encoder-masker-decoder separators of mixtures (thesis study B), on mixtures of Gaussian pulses.
+"""Encoder-masker-decoder separators of mixtures (thesis study B), of Gaussian pulses and of speakers.
 
-A batch is rendered where it is needed, on the device, from the mixtures' parameters: a mixture, its sources, and noise
-for the latent variables. In training that noise comes from the step's generator; in evaluation it is keyed by the
-mixture's index, so that it depends on neither batch nor device.
+A batch is a mixture, its sources, and noise for the latent variables (`mixtures.py`).
 """
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 from torch import Tensor
 
-from vaesweep.data.counters import Stream, normal
 from vaesweep.data.domains import DataSet, Domain, Role
 from vaesweep.elbo import Elbo
 from vaesweep.errors import UserError
 from vaesweep.families.emd import evaluation as separation
-from vaesweep.families.emd.data import pulses
+from vaesweep.families.emd.data import pulses, speech
 from vaesweep.families.emd.data.pulses import PulseCondition, SplitRows
+from vaesweep.families.emd.data.speech import SpeechConfig
 from vaesweep.families.emd.evaluation import EstimatesConfig
-from vaesweep.families.emd.models.separator import Separation, Separator, SeparatorConfig, noise_shapes, rate_names
+from vaesweep.families.emd.mixtures import Mixtures, PulseMixtures, SpeechMixtures, check_signals
+from vaesweep.families.emd.models.separator import Separation, Separator, SeparatorConfig, rate_names
 from vaesweep.family.base import CellConfig, Family
 from vaesweep.packing import Frozen, Since
-from vaesweep.training.problem import Uses
+from vaesweep.training.problem import Problem, Uses
 from vaesweep.training.stack import Batch, Stack
 
-STREAMS = {"encoding_noise": Stream.ENCODING, "mask_noise": Stream.MASKS, "source_noise": Stream.SOURCES}
+SCALE = "signal_scale"  # kept with a cell of recordings: what its signals were divided by
 
 
 class PulsesConfig(Frozen):
     """The mixtures of Gaussian pulses that are trained on; the defaults are the thesis' (K.1)."""
 
+    kind: Annotated[Literal["pulses"], Since("0.2")] = "pulses"
     replicate: int = Field(
         1, ge=0, description="of the experiment, with mixtures of its own; 0 for the seed's, seed + 1"
     )
@@ -40,75 +39,34 @@ class PulsesConfig(Frozen):
     condition: PulseCondition = PulseCondition()
 
 
+def _kind(value: Any) -> str:
+    """The kind of a data configuration; those of release 0.1 do not say theirs."""
+    return str(value.get("kind", "pulses") if isinstance(value, dict) else value.kind)
+
+
+DataConfig = Annotated[
+    Annotated[PulsesConfig, Tag("pulses")] | Annotated[SpeechConfig, Tag("speech")], Discriminator(_kind)
+]
+
+
 class SeparatorCell(CellConfig):
     """One cell: a separator of mixtures."""
 
     family: Literal["emd"] = "emd"
     model: SeparatorConfig = SeparatorConfig()
-    data: PulsesConfig = PulsesConfig()
+    data: DataConfig = PulsesConfig()
     evaluation: Annotated[EstimatesConfig, Since("0.2")] = EstimatesConfig()
 
 
-class Mixtures:
-    """The mixtures of one domain, rendered on `device` where they are asked for.
-
-    Parameters that are not finite, and signals that a `model` is not made for, are refused with a `UserError`.
-    """
-
-    def __init__(self, domain: Domain, model: SeparatorConfig, device: torch.device) -> None:
-        assert isinstance(domain.condition, PulseCondition)
-        check_signals(model, domain.condition, domain.name)
-        self.condition, self._device = domain.condition, device
-        self._indices = torch.as_tensor(domain.arrays["indices"], device=device)
-        self._parameters = torch.as_tensor(domain.arrays["parameters"], device=device)
-        finite = self._parameters.isfinite().flatten(1).all(-1)
-        if not finite.all():
-            row = int(finite.int().argmin())
-            raise UserError(f"{domain.name}: row {row} has a parameter that is not finite; make the data anew")
-        self._shapes = noise_shapes(model, self.condition.samples)
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def batch(self, rows: Tensor | slice) -> Batch:
-        """`mixture` `[batch, time]` and `sources` `[batch, speaker, time]` of some rows."""
-        mixture, sources = pulses.render(self._parameters[rows], self.condition, self._indices[rows])
-        return {"mixture": mixture, "sources": sources}
-
-    def drawn_noise(self, rows: int, generator: torch.Generator) -> Batch:
-        """Noise of the latent variables for as many `rows`, from a generator."""
-        return {
-            name: torch.randn(rows, *shape, generator=generator, device=self._device)
-            for name, shape in self._shapes.items()
-        }
-
-    def keyed_noise(self, rows: slice, samples: int = 1) -> Batch:
-        """Noise of the latent variables that is each mixture's own, `[sample, batch, ...]`.
-
-        The first sample is the same whatever the number of `samples`.
-        """
-        indices = self._indices[rows]
-        return {
-            name: normal(STREAMS[name], indices, samples * math.prod(shape))
-            .unflatten(-1, (samples, *shape))
-            .movedim(1, 0)
-            for name, shape in self._shapes.items()
-        }
-
-    @property
-    def numbers(self) -> int:
-        """Of the noise of one sample of a mixture."""
-        return sum(math.prod(shape) for shape in self._shapes.values())
-
-
-class SeparatorProblem:
+class SeparatorProblem(Problem):
     """Batches, evaluation and metrics of separators on one data set and device."""
 
     def __init__(self, config: SeparatorCell, data: DataSet, device: torch.device) -> None:
         self._model, self.device = config.model, device
         self._samples = config.evaluation.samples
+        self._scale = torch.tensor(data.standardisation.std).float() if isinstance(config.data, SpeechConfig) else None
         self.rate_names = rate_names(config.model)
-        self._mixtures = {domain.name: Mixtures(domain, config.model, device) for domain in data.domains}
+        self._mixtures = {domain.name: _mixtures(domain, data, config.model, device) for domain in data.domains}
         self.domains: Mapping[str, int] = {name: len(mixtures) for name, mixtures in self._mixtures.items()}
         self._train, self.valid = data.domain(Role.TRAIN).name, data.domain(Role.VALID).name
         self.train_rows = self.domains[self._train]
@@ -123,12 +81,20 @@ class SeparatorProblem:
     def train_batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
         """Mixtures, their sources, and noise for the latent variables."""
         mixtures = self._mixtures[self._train]
-        return mixtures.batch(rows) | mixtures.drawn_noise(len(rows), generator)
+        return mixtures.training_batch(rows, generator) | mixtures.drawn_noise(len(rows), generator)
 
     def evaluation_batch(self, domain: str, rows: slice) -> Batch:
         """Mixtures, their sources, and each mixture's own noise for the latent variables."""
         noise = self._mixtures[domain].keyed_noise(rows)
-        return self._mixtures[domain].batch(rows) | {name: values[0] for name, values in noise.items()}
+        return self._mixtures[domain].evaluation_batch(rows) | {name: values[0] for name, values in noise.items()}
+
+    def evaluation_chunks(self, domain: str, rows: slice, size: int) -> Iterator[slice]:
+        """Slices of equally long mixtures."""
+        return self._mixtures[domain].chunks(rows, size)
+
+    def weight(self, batch: Batch) -> float:
+        """Training's length over the batch's own: of longer mixtures so much is a datum of training."""
+        return self._mixtures[self._train].crop / batch["mixture"].shape[-1]
 
     def quick_rows(self, domain: str) -> int:
         """The number of mixtures of `domain`: quick evaluations are of all of them."""
@@ -147,11 +113,12 @@ class SeparatorProblem:
 
         def batch_of(domain: str, chosen: slice) -> tuple[Batch, Batch]:
             mixtures = self._mixtures[domain]
-            return mixtures.batch(chosen), mixtures.keyed_noise(chosen, self._samples)
+            return mixtures.evaluation_batch(chosen), mixtures.keyed_noise(chosen, self._samples)
 
         domains = {name: length if rows is None else min(rows, length) for name, length in self._used.items()}
-        numbers = self._samples * self._mixtures[self._train].numbers
-        return separation.use(stack, domains, batch_of, self._model, numbers)
+        numbers = self._samples * max((self._mixtures[name].numbers for name in domains), default=0)
+        uses = separation.use(stack, domains, batch_of, self.evaluation_chunks, self._model, numbers)
+        return uses if self._scale is None else Uses(uses.metrics, {SCALE: self._scale.expand(len(stack), 1)})
 
 
 class SeparatorFamily(Family):
@@ -159,7 +126,7 @@ class SeparatorFamily(Family):
 
     name = "emd"
     config = SeparatorCell
-    data_forms = ("pulses",)
+    data_forms = ("pulses", "speech:DIR", "librimix:DIR")
     bfloat16 = True
     data_axes = True
     evaluation_settings = ("evaluation",)
@@ -175,11 +142,16 @@ class SeparatorFamily(Family):
         return 2 if model.masker.kind in ("sudormrf", "sepformer") or model.prior.kind == "adaptive" else 1
 
     def load(self, spec: str, config: CellConfig) -> DataSet:
-        """The data of `pulses`, or of `pulses:conditions=A+B` (docs/data.md)."""
+        """The data of `pulses`, `pulses:conditions=A+B`, `speech:DIR` or `librimix:DIR` (docs/data.md)."""
         data = self.loading(config)
+        wanted = "speech" if speech.is_speech(spec) else "pulses"
+        if data.kind != wanted:
+            raise UserError(f"--data {spec}: takes data.kind={wanted}, and the cell's is {data.kind}; set it")
+        if isinstance(data, SpeechConfig):
+            return speech.load(spec, data)
         return pulses.load(spec, data.replicate, data.rows, data.condition)
 
-    def loading(self, config: CellConfig) -> PulsesConfig:
+    def loading(self, config: CellConfig) -> PulsesConfig | SpeechConfig:
         """The part of the configuration that says which mixtures there are, with the number of the replicate."""
         own = _own(config)
         return own.data.model_copy(update={"replicate": own.data.replicate or own.seed + 1})
@@ -205,7 +177,12 @@ class SeparatorFamily(Family):
             key = next(iter([*own.rates, *own.free_nats]))
             raise UserError(f"rates: a deterministic separator has no rate, so none named {key!r}; leave it out")
         super().check(config)
-        check_signals(own.model, own.data.condition, "data.condition")
+        if isinstance(own.data, SpeechConfig):
+            rules = own.data.mixing
+            check_signals(own.model, rules.speakers, rules.sample_rate, own.data.crop, "data.mixing")
+        else:
+            signals = own.data.condition
+            check_signals(own.model, len(signals.speakers), signals.sample_rate, signals.samples, "data.condition")
 
     def model(self, config: CellConfig) -> Separator:
         """A freshly initialised model."""
@@ -216,23 +193,10 @@ class SeparatorFamily(Family):
         return SeparatorProblem(_own(config), data, device)
 
 
-def check_signals(model: SeparatorConfig, condition: PulseCondition, where: str) -> None:
-    """Refuse signals of another sample rate, another number of sources, or shorter than one frame."""
-    speakers = len(condition.speakers)
-    if speakers != model.speakers:
-        raise UserError(
-            f"{where}: its mixtures have {speakers} sources, the model separates {model.speakers}; "
-            f"set model.speakers={speakers}"
-        )
-    if condition.sample_rate != model.sample_rate:
-        raise UserError(
-            f"{where}: its signals have {condition.sample_rate} Hz, the model is made for {model.sample_rate} Hz; "
-            "make the two equal"
-        )
-    if condition.samples < model.kernel:
-        raise UserError(
-            f"{where}: its signals have {condition.samples} samples, a frame needs {model.kernel}; use more seconds"
-        )
+def _mixtures(domain: Domain, data: DataSet, model: SeparatorConfig, device: torch.device) -> Mixtures:
+    if isinstance(domain.condition, SpeechConfig):
+        return SpeechMixtures(domain, float(data.standardisation.std[0]), model, device)
+    return PulseMixtures(domain, model, device)
 
 
 def _own(config: Any) -> SeparatorCell:

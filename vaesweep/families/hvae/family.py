@@ -21,7 +21,7 @@ from vaesweep.families.hvae.evaluation import EvaluationConfig, EvaluationImages
 from vaesweep.families.hvae.models.config import DiscreteDepth, HierarchyConfig
 from vaesweep.families.hvae.models.hierarchy import Hierarchy, Reconstruction
 from vaesweep.family.base import CellConfig, Family
-from vaesweep.training.problem import Uses
+from vaesweep.training.problem import Problem, Uses
 from vaesweep.training.stack import Batch, Stack
 
 QUICK = 1000  # images of the validation domain that are evaluated while training goes on
@@ -38,7 +38,7 @@ class HierarchyCell(CellConfig):
     evaluation: EvaluationConfig = EvaluationConfig()
 
 
-class HierarchyProblem:
+class HierarchyProblem(Problem):
     """Batches, evaluation and metrics of hierarchies on one data set and device."""
 
     def __init__(self, config: HierarchyCell, data: DataSet, device: torch.device) -> None:

@@ -22,7 +22,7 @@ from vaesweep.families.pvae.models.partial import RATE, PartialVae, PartialVaeCo
 from vaesweep.family.base import CellConfig, Family
 from vaesweep.packing import Frozen
 from vaesweep.training.batch_order import generator
-from vaesweep.training.problem import Uses
+from vaesweep.training.problem import Problem, Uses
 from vaesweep.training.stack import Batch, Stack
 
 MIRROR = [*range(THRESHOLDS // 2, THRESHOLDS), *range(THRESHOLDS // 2), THRESHOLDS]  # the other ear's columns
@@ -51,7 +51,7 @@ class PartialVaeCell(CellConfig):
     acquisition: AcquisitionConfig = AcquisitionConfig()
 
 
-class PartialVaeProblem:
+class PartialVaeProblem(Problem):
     """Batches, evaluation and metrics of the partial VAE on one data set and device."""
 
     rate_names: tuple[str, ...] = (RATE,)

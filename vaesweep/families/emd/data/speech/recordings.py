@@ -76,7 +76,7 @@ def scan(folder: Path, speaker_of: SpeakerOf | None = None) -> Folder:
         known = ", ".join(audio.SUFFIXES)
         found = f"{len(names)} audio files, but no speaker is known of any" if names else f"no files ending in {known}"
         raise UserError(f"{folder}: has {found}; name the folder of the recordings, or a rule for their speakers")
-    entries = _indexed(folder, list(speakers))
+    entries = _indexed(folder, list(speakers), _measure)
     all_recordings = [entries[name].of(folder / name, speaker) for name, speaker in speakers.items()]
     usable = [r for r in all_recordings if r.seconds >= SHORTEST and r.loudness >= QUIETEST]
     short = sum(r.seconds < SHORTEST for r in all_recordings)
@@ -150,14 +150,24 @@ def cache_folder() -> Path:
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vaesweep"
 
 
-def _indexed(folder: Path, names: Sequence[str]) -> dict[str, "_Entry"]:
+def digests(paths: Sequence[Path]) -> list[str]:
+    """The digests of the samples of files, in their order; each is read once, as those of a scanned folder are."""
+    by_folder: dict[Path, list[str]] = {}
+    for path in paths:
+        by_folder.setdefault(path.parent, []).append(path.name)
+    known = {folder: _indexed(folder, names, _hash) for folder, names in by_folder.items()}
+    return [known[path.parent][path.name].digest for path in paths]
+
+
+def _indexed(folder: Path, names: Sequence[str], measure: "_Measure") -> dict[str, "_Entry"]:
     """What is known of the files, by name: from the index where they have not changed, else measured anew."""
-    file = cache_folder() / f"recordings-{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.json"
+    about = hashlib.sha256(f"{measure.__name__} {folder.resolve()}".encode()).hexdigest()[:16]
+    file = cache_folder() / f"recordings-{about}.json"
     known = _read_index(file)
     marks = {name: _mark(folder / name) for name in names}
     left = [name for name in names if name not in known or known[name].mark != marks[name]]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        measured = dict(zip(left, pool.map(lambda name: _measure(folder / name, marks[name]), left), strict=True))
+        measured = dict(zip(left, pool.map(lambda name: measure(folder / name, marks[name]), left), strict=True))
     if measured:
         _write_index(file, known | measured)
     return known | measured
@@ -168,13 +178,23 @@ def _mark(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
+def _hash(path: Path, mark: tuple[int, int]) -> "_Entry":
+    """All but the loudness, which takes a library and the most time."""
+    signal, rate = audio.read(path)
+    return _entry(signal, rate, mark, -1000.0)
+
+
 def _measure(path: Path, mark: tuple[int, int]) -> "_Entry":
     signal, rate = audio.read(path)
-    if not len(signal):
-        raise UserError(f"{path}: has no samples; {audio.REMEDY}")
+    return _entry(signal, rate, mark, loudness(signal, rate))
+
+
+def _entry(signal: np.ndarray, rate: int, mark: tuple[int, int], loud: float) -> "_Entry":
     digest = hashlib.sha256(f"{rate} ".encode() + np.ascontiguousarray(signal).tobytes()).hexdigest()[:16]
-    peak = float(np.abs(signal).max())
-    return _Entry(mark, len(signal), rate, loudness(signal, rate), peak, digest)
+    return _Entry(mark, len(signal), rate, loud, float(np.abs(signal).max(initial=0.0)), digest)
+
+
+_Measure = Callable[[Path, tuple[int, int]], "_Entry"]
 
 
 class _Entry(NamedTuple):

@@ -1,0 +1,274 @@
+"""Data sets of recordings: `--data speech:DIR` mixes them, `--data librimix:DIR` reads what has been mixed.
+
+    speech:~/LibriSpeech/train-clean-100,unseen=~/VCTK,noise=~/wham      mixed anew at every training step
+    librimix:~/Libri2Mix,unseen=~/VCTK-2mix                              mixtures on disk
+
+A domain's rows are mixtures; its arrays have their digests and lengths, so that a data set is its sounds, wherever the
+files lie. Where they lie, and how they become signals, is the domain's source.
+"""
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import Field
+
+from vaesweep.data.domains import DataSet, Domain, Role, Standardisation
+from vaesweep.data.spelling import did_you_mean, existing, slug
+from vaesweep.errors import UserError
+from vaesweep.families.emd.data.speech import audio, librimix, recordings
+from vaesweep.families.emd.data.speech.mixing import Mixer, MixingRules, Mixture, Sound, render
+from vaesweep.families.emd.data.speech.recordings import DecodeCache, Recording
+from vaesweep.packing import Frozen
+
+SPEECH, LIBRIMIX = "speech", "librimix"
+FORMS = "speech:DIR or librimix:DIR, each with any number of ,unseen=DIR, and speech with ,noise=DIR"
+COLUMNS = ("time",)
+FITTED = 64  # mixtures of the training domain whose standard deviation is that of the data
+INDICES = 1_000_000_000  # between one replicate and the next
+PARTS: dict[Role, int] = {Role.TRAIN: 0, Role.VALID: 1, Role.TEST: 2, Role.UNSEEN: 3}
+
+
+class SpeechRows(Frozen):
+    """The number of mixtures that are evaluated; of mixtures on disk at most those that there are."""
+
+    valid: int = Field(64, ge=1)
+    test: int = Field(128, ge=1, description="of unseen domains too, and of training's, where they are crops")
+
+
+class SpeechConfig(Frozen):
+    """Mixtures of recordings: how they are mixed, cut for training, and evaluated whole."""
+
+    kind: Literal["speech"] = "speech"
+    replicate: int = Field(1, ge=0, description="of the experiment, with mixtures of its own; 0: seed + 1")
+    seconds: float = Field(2.0, gt=0, description="of a training crop; valid, test and unseen mixtures are whole")
+    mixing: MixingRules = MixingRules()
+    heard: Literal["clean", "noisy"] = Field(
+        "clean", description="of mixtures on disk: the sources alone, or with noise"
+    )
+    rows: SpeechRows = SpeechRows()
+
+    @property
+    def condition(self) -> "SpeechConfig":
+        """What of it makes a domain's mixtures sound as they do: not which and how many there are."""
+        return self.model_copy(update={"replicate": 1, "rows": SpeechRows()})
+
+    @property
+    def crop(self) -> int:
+        """Samples of a training crop."""
+        return round(self.seconds * self.mixing.sample_rate)
+
+
+class SpeechSource(ABC):
+    """The mixtures of a domain, `frames` `[row]` samples each; it can be pickled, and reads files where it is used."""
+
+    def __init__(self, frames: Sequence[int], sample_rate: int) -> None:
+        self.frames = np.array(frames, dtype=np.int64)
+        self.sample_rate = sample_rate
+
+    @abstractmethod
+    def sound(self, row: int) -> Sound:
+        """The evaluation mixture of a row."""
+
+    @abstractmethod
+    def drawn(self, row: int, number: int) -> Sound:
+        """The training crop that `number`, a random one, makes of a row."""
+
+    @cached_property
+    def signals(self) -> DecodeCache:
+        """Signals of recordings that this process has read."""
+        return DecodeCache(self.sample_rate)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in self.__dict__.items() if name != "signals"}
+
+
+class MixedSource(SpeechSource):
+    """Mixtures of recordings: those of `mixtures` to evaluate, others of the same `mixer` to train on."""
+
+    def __init__(self, mixer: Mixer, mixtures: Sequence[Mixture], sample_rate: int, crop: int) -> None:
+        super().__init__([mixture.frames for mixture in mixtures], sample_rate)
+        self._mixer, self.mixtures, self._crop = mixer, tuple(mixtures), crop
+
+    def sound(self, row: int) -> Sound:
+        """The row's own mixture."""
+        return render(self.mixtures[row], self.signals, self.sample_rate)
+
+    def drawn(self, row: int, number: int) -> Sound:
+        """A crop that the number alone says: recordings are mixed anew at every step."""
+        return render(self._mixer.crop(number, self._crop), self.signals, self.sample_rate)
+
+
+class WrittenSource(SpeechSource):
+    """Mixtures on disk."""
+
+    def __init__(self, mixtures: Sequence[librimix.WrittenMixture], sample_rate: int, crop: int) -> None:
+        super().__init__([mixture.frames for mixture in mixtures], sample_rate)
+        self.mixtures, self._crop = tuple(mixtures), crop
+
+    def sound(self, row: int) -> Sound:
+        """The row's own mixture."""
+        return self._read(row, 0, int(self.frames[row]))
+
+    def drawn(self, row: int, number: int) -> Sound:
+        """A stretch of the row's mixture, zeros after one that is shorter."""
+        room = int(self.frames[row]) - self._crop
+        sound = self._read(row, number % (room + 1) if room > 0 else 0, min(self._crop, int(self.frames[row])))
+        if room >= 0:
+            return sound
+        return Sound(np.pad(sound.sources, ((0, 0), (0, -room))), np.pad(sound.noise, (0, -room)))
+
+    def _read(self, row: int, start: int, frames: int) -> Sound:
+        mixture = self.mixtures[row]
+        sources = np.stack([audio.read(path, start, frames)[0] for path in mixture.sources])
+        heard, _ = audio.read(mixture.mixture, start, frames)
+        return Sound(sources, heard - sources.sum(axis=0, dtype=np.float32))
+
+
+def load(spec: str, config: SpeechConfig) -> DataSet:
+    """The data that `spec` names, with `config.replicate` of 1 or larger; every fault is a `UserError`."""
+    kind, folder, unseen, noise = _parse(spec)
+    loaded = _mixed(folder, unseen, noise, config) if kind == SPEECH else _written(folder, unseen, config)
+    (train,) = (domain for domain in loaded.domains if domain.role is Role.TRAIN)
+    return replace(loaded, standardisation=_fitted(train))
+
+
+def is_speech(spec: str) -> bool:
+    """Whether `--data` names recordings or mixtures of them."""
+    return spec.strip().partition(":")[0] in (SPEECH, LIBRIMIX)
+
+
+def _mixed(folder: Path, unseen: Sequence[Path], noise: Path | None, config: SpeechConfig) -> DataSet:
+    found = recordings.scan(folder)
+    noises = recordings.scan(noise, lambda name: "noise") if noise else None
+    split = recordings.split_speakers(found.recordings)
+    places = [(f"{slug(folder.resolve().name)}.{role}", role, own) for role, own in split.items()]
+    summary = list(found.summary) + list(noises.summary if noises else ())
+    for path in unseen:
+        other = recordings.scan(path)
+        places.append((slug(path.resolve().name), Role.UNSEEN, other.recordings))
+        summary += other.summary
+    sounds = noises.recordings if noises else ()
+    domains = [_mixed_domain(name, role, own, sounds, config) for name, role, own in places]
+    return DataSet(tuple(domains), COLUMNS, summary=(*summary, *map(_line, domains)))
+
+
+def _mixed_domain(
+    name: str, role: Role, own: Sequence[Recording], noises: Sequence[Recording], config: SpeechConfig
+) -> Domain:
+    try:
+        mixer = Mixer(own, config.mixing, noises)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
+    rows = config.rows.valid if role is Role.VALID else config.rows.test
+    first = config.replicate * INDICES + PARTS[role] * (INDICES // len(PARTS))
+    draw: Callable[[int], Mixture] = mixer.whole
+    if role is Role.TRAIN:
+        draw, rows = (lambda index: mixer.crop(index, config.crop)), max(rows, len(own))
+    mixtures = sorted((draw(first + row) for row in range(rows)), key=lambda mixture: mixture.frames)
+    arrays = _arrays([_digest(mixture) for mixture in mixtures], [mixture.frames for mixture in mixtures])
+    if role is Role.TRAIN:  # what is mixed while training is of all recordings
+        pool = hashlib.sha256("".join(r.digest for r in (*own, *noises)).encode()).hexdigest()[:16]
+        arrays["pool"] = np.full(rows, pool, dtype="S16")
+    source = MixedSource(mixer, mixtures, config.mixing.sample_rate, config.crop)
+    return Domain(name, role, arrays, config.condition, source)
+
+
+def _written(folder: Path, unseen: Sequence[Path], config: SpeechConfig) -> DataSet:
+    base = _below(folder, config.mixing)
+    train = sorted(path.name for path in base.glob("train*") if path.is_dir())
+    if len(train) != 1:
+        found = ", ".join(train) or "none"
+        raise UserError(f"{base}: one split to train on is needed, train-100 or train-360; there are: {found}")
+    name = slug(folder.resolve().name)
+    places = [(f"{name}.{role}", role, base / part) for role, part in _splits(train[0]).items()]
+    places += [(slug(path.resolve().name), Role.UNSEEN, _below(path, config.mixing) / "test") for path in unseen]
+    domains = [_written_domain(name, role, path, config) for name, role, path in places]
+    return DataSet(tuple(domains), COLUMNS, summary=tuple(map(_line, domains)))
+
+
+def _splits(train: str) -> dict[Role, str]:
+    return {Role.TRAIN: train, Role.VALID: "dev", Role.TEST: "test"}
+
+
+def _below(folder: Path, rules: MixingRules) -> Path:
+    """The folder of a rate and mode: `folder` itself, or `wav8k/min` below it."""
+    below = folder / f"wav{rules.sample_rate / 1000:g}k" / rules.mode
+    return below if below.is_dir() else folder
+
+
+def _written_domain(name: str, role: Role, folder: Path, config: SpeechConfig) -> Domain:
+    rules = config.mixing
+    kind = librimix.CLEAN if config.heard == "clean" else librimix.NOISY
+    found = librimix.read_split(folder, kind, rules.speakers, rules.sample_rate)
+    if role is not Role.TRAIN:
+        found = found[: config.rows.valid if role is Role.VALID else config.rows.test]
+    found.sort(key=lambda mixture: mixture.frames)
+    digests = recordings.digests([path for mixture in found for path in (mixture.mixture, *mixture.sources)])
+    parts = rules.speakers + 1
+    own = ["".join(digests[i : i + parts]) for i in range(0, len(digests), parts)]
+    arrays = _arrays([hashlib.sha256(text.encode()).hexdigest()[:16] for text in own], [m.frames for m in found])
+    return Domain(name, role, arrays, config.condition, WrittenSource(found, rules.sample_rate, config.crop))
+
+
+def _arrays(digests: Sequence[str], frames: Sequence[int]) -> dict[str, np.ndarray]:
+    return {"digest": np.array(digests, dtype="S16"), "frames": np.array(frames, dtype=np.int64)}
+
+
+def _digest(mixture: Mixture) -> str:
+    parts = [
+        f"{part.recording.digest} {part.gain!r} {part.start} {part.delay}"
+        for part in (*mixture.sources, *mixture.noise)
+    ]
+    return hashlib.sha256(" ".join([*parts, str(mixture.frames)]).encode()).hexdigest()[:16]
+
+
+def _fitted(train: Domain) -> Standardisation:
+    """The standard deviation of mixtures of the training domain, one number; their mean is zero."""
+    assert isinstance(train.source, SpeechSource)
+    rows = np.linspace(0, len(train) - 1, min(FITTED, len(train))).astype(int)
+    power = [float(np.square(train.source.sound(int(row)).mixture, dtype=np.float64).mean()) for row in rows]
+    std = float(np.sqrt(np.mean(power)))
+    if std == 0:
+        raise UserError(f"{train.name}: its mixtures are silent; name another folder")
+    return Standardisation(np.zeros(1), np.array([std]))
+
+
+def _line(domain: Domain) -> str:
+    assert isinstance(domain.condition, SpeechConfig)
+    minutes = float(domain.arrays["frames"].sum()) / domain.condition.mixing.sample_rate / 60
+    what = "crops, and others at every step" if domain.role is Role.TRAIN and "pool" in domain.arrays else "mixtures"
+    return f"{domain.name}: {len(domain)} {what}, {minutes:.3g} minutes"
+
+
+def _parse(spec: str) -> tuple[str, Path, tuple[Path, ...], Path | None]:
+    head, *options = re.split(r",(?=[A-Za-z_]+=)", spec.strip())
+    kind, _, argument = head.partition(":")
+    if kind not in (SPEECH, LIBRIMIX):
+        raise UserError(f"--data {spec}: unknown kind {kind!r}{did_you_mean(kind, [SPEECH, LIBRIMIX])}; use {FORMS}")
+    if not argument:
+        raise UserError(f"--data {spec}: a folder is needed; write {kind}:DIR")
+    unseen: list[Path] = []
+    noise: Path | None = None
+    for option in options:
+        key, _, value = option.partition("=")
+        if key not in ("unseen", "noise") or (key == "noise" and kind == LIBRIMIX):
+            raise UserError(
+                f"--data {spec}: unknown option {key!r}{did_you_mean(key, ['unseen', 'noise'])}; use {FORMS}"
+            )
+        if not value:
+            raise UserError(f"--data {spec}: {key}= needs a folder")
+        if key == "noise":
+            noise = existing(value)
+        else:
+            unseen.append(existing(value))
+    folder = existing(argument)
+    if folder.resolve() in {path.resolve() for path in unseen}:
+        raise UserError(f"--data {spec}: {folder} cannot be both trained on and unseen")
+    return kind, folder, tuple(unseen), noise
