@@ -37,10 +37,10 @@ TWINS = {"tasnet_si_sdr": DETERMINISTIC | {"model.likelihood.kind": "si_sdr"}, "
 def presets(data: str) -> dict[str, Preset]:
     """`smoke` takes minutes on two cores, `laptop` an hour."""
     smoke = SMOKE | {"training.steps": 150, "training.evaluate_every": 50} | GAMMA_BETA | CONTROL
-    laptop = LAPTOP | {"training.steps": 1000, "data.condition.seconds": 0.25} | GAMMA_BETA | CONTROL
+    laptop = LAPTOP | {"training.steps": 600, "data.condition.seconds": 0.25} | GAMMA_BETA | CONTROL
     return {
         "smoke": Preset(smoke, {TARGET: per_datum([3.0], smoke), "seed": [0]}, VARIANTS, TWINS),
-        "laptop": Preset(laptop, {TARGET: per_datum([3.0, 30.0], laptop), "seed": [0, 1, 2]}, VARIANTS, TWINS),
+        "laptop": Preset(laptop, {TARGET: per_datum([10.0, 100.0], laptop), "seed": [0, 1, 2]}, VARIANTS, TWINS),
         "paper": Preset(PAPER | GAMMA_BETA | BEST_OF_TABLE_2, {"seed": [0, 1, 2]}, VARIANTS, TWINS),
     }
 

@@ -36,7 +36,7 @@ def presets(data: str) -> dict[str, Preset]:
     """`smoke` takes minutes on two cores, `laptop` an hour; `paper` is as the thesis has it (lines 1555 to 1567)."""
     return {
         "smoke": curve(SMOKE | QUICK_CONTROL, [0.1, 0.3, 1.0, 3.0, 10.0, 30.0], seeds=2),
-        "laptop": curve(LAPTOP | QUICK_CONTROL, [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0], seeds=3),
+        "laptop": curve(LAPTOP | QUICK_CONTROL, [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 50.0, 70.0, 100.0, 300.0], seeds=3),
         "paper": curve(PAPER | PAPER_CONTROL, PAPER_TARGETS, seeds=3),
     }
 

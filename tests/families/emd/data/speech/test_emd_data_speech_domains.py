@@ -1,0 +1,189 @@
+"""Data sets of recordings: what `--data` names, what is the same data, and what each row sounds like."""
+
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from voices import RATE, voice
+
+from vaesweep.data.domains import DataSet, Domain, Role
+from vaesweep.errors import UserError
+from vaesweep.families.emd.data.speech import audio, librimix
+from vaesweep.families.emd.data.speech.domains import SpeechConfig, SpeechRows, SpeechSource, is_speech, load
+from vaesweep.families.emd.data.speech.mixing import Mixer, MixingRules
+from vaesweep.families.emd.data.speech.recordings import DecodeCache, scan
+
+ROWS = SpeechRows(valid=3, test=4)
+
+
+def config(**values: Any) -> SpeechConfig:
+    return SpeechConfig.model_validate({"rows": ROWS.model_dump(), "seconds": 1.0} | values)
+
+
+def source(domain: Domain) -> SpeechSource:
+    assert isinstance(domain.source, SpeechSource)
+    return domain.source
+
+
+@pytest.fixture
+def librimix_folder(corpus: Callable[..., Path], tmp_path: Path) -> Path:
+    rules = MixingRules()
+    folder = librimix.folder_of(tmp_path / "out", rules)
+    mixer = Mixer(scan(corpus(speakers=6)).recordings, rules)
+    for split, count in (("train-100", 6), ("dev", 4), ("test", 5)):
+        librimix.write_split(folder, split, mixer, rules, range(count), DecodeCache(8000))
+    return tmp_path / "out" / "Libri2Mix"
+
+
+def test_recordings_become_domains_of_speakers_of_their_own(corpus: Callable[..., Path]) -> None:
+    folder, other = corpus(speakers=8), corpus(speakers=3, name="other corpus")
+    found = load(f"speech:{folder},unseen={other}", config())
+    assert [(d.name, d.role, len(d)) for d in found.domains] == [
+        ("corpus.train", Role.TRAIN, 8),
+        ("corpus.valid", Role.VALID, 3),
+        ("corpus.test", Role.TEST, 4),
+        ("other_corpus", Role.UNSEEN, 4),
+    ]
+    speakers = [
+        {part.recording.speaker for mixture in source(domain).mixtures for part in mixture.sources}  # type: ignore[attr-defined]
+        for domain in found.domains
+    ]
+    assert not speakers[0] & speakers[1] | speakers[0] & speakers[2] | speakers[1] & speakers[2]
+    assert found.summary[0].endswith("16 recordings of 8 speakers, 0.0083 hours")
+
+
+def test_evaluation_mixtures_are_whole_and_in_the_order_of_their_length(corpus: Callable[..., Path]) -> None:
+    found = load(f"speech:{corpus(speakers=8)}", config())
+    for domain in found.domains:
+        own = source(domain)
+        assert list(own.frames) == sorted(own.frames)
+        for row in range(len(domain)):
+            assert own.sound(row).sources.shape == (2, own.frames[row])
+    assert set(source(found.domains[0]).frames) == {8000}
+    assert source(found.domains[2]).frames.min() >= 12_000
+
+
+def test_a_training_crop_is_a_function_of_its_number(corpus: Callable[..., Path]) -> None:
+    own = source(load(f"speech:{corpus(speakers=8)}", config()).domains[0])
+    one, same, other = own.drawn(0, 5), own.drawn(3, 5), own.drawn(0, 6)
+    assert np.array_equal(one.mixture, same.mixture)
+    assert one.mixture.shape == (8000,)
+    assert not np.array_equal(one.mixture, other.mixture)
+
+
+def test_the_standardisation_is_the_deviation_of_training_mixtures(corpus: Callable[..., Path]) -> None:
+    found = load(f"speech:{corpus(speakers=8)}", config())
+    own = source(found.domains[0])
+    signals = np.concatenate([own.sound(row).mixture for row in range(8)])
+    assert found.standardisation.std[0] == pytest.approx(np.sqrt(np.square(signals, dtype=float).mean()))
+    assert found.standardisation.mean.tolist() == [0.0]
+
+
+def fingerprints(spec: str, **values: Any) -> tuple[str, dict[str, str]]:
+    found = load(spec, config(**values))
+    return found.fingerprint(), found.fingerprints()
+
+
+def test_another_place_is_the_same_data_and_another_sound_is_not(corpus: Callable[..., Path], tmp_path: Path) -> None:
+    folder = corpus(speakers=8)
+    first = fingerprints(f"speech:{folder}")
+    (tmp_path / "moved").mkdir()
+    shutil.copytree(folder, tmp_path / "moved" / "corpus")
+    assert fingerprints(f"speech:{tmp_path / 'moved' / 'corpus'}") == first
+    for speaker in range(8):
+        audio.write(folder / f"s{speaker}" / "0.wav", voice(1000 + speaker, 1.5), RATE)
+    assert fingerprints(f"speech:{folder}")[0] != first[0]
+
+
+def test_more_test_mixtures_train_nothing_and_another_rule_does(corpus: Callable[..., Path]) -> None:
+    spec = f"speech:{corpus(speakers=8)}"
+    first, _ = fingerprints(spec)
+    assert fingerprints(spec, rows={"valid": 3, "test": 6})[0] == first
+    assert fingerprints(spec, mixing={"loudness": (-30, -25)})[0] != first
+    assert fingerprints(spec, seconds=0.5)[0] != first
+    assert fingerprints(spec, replicate=2)[0] != first
+
+
+def test_noise_is_heard_and_is_no_source(corpus: Callable[..., Path], tmp_path: Path) -> None:
+    noise = tmp_path / "noise"
+    noise.mkdir()
+    audio.write(noise / "hall.wav", voice(77, 4.0), RATE)
+    sound = source(load(f"speech:{corpus(speakers=8)},noise={noise}", config()).domains[2]).sound(0)
+    assert sound.noise.any()
+    assert not np.array_equal(sound.mixture, sound.clean)
+
+
+def test_a_source_can_be_sent_to_another_process(corpus: Callable[..., Path]) -> None:
+    """Without the signals that it has read."""
+    found = load(f"speech:{corpus(speakers=8)}", config())
+    sent: DataSet = pickle.loads(pickle.dumps(found))
+    assert len(pickle.dumps(found)) < 50_000
+    for domain, other in zip(found.domains, sent.domains, strict=True):
+        assert np.array_equal(source(domain).sound(1).mixture, source(other).sound(1).mixture)
+
+
+def test_mixtures_on_disk_are_what_they_are(librimix_folder: Path) -> None:
+    found = load(f"librimix:{librimix_folder}", config())
+    assert [(d.name, d.role, len(d)) for d in found.domains] == [
+        ("libri2mix.train", Role.TRAIN, 6),
+        ("libri2mix.valid", Role.VALID, 3),
+        ("libri2mix.test", Role.TEST, 4),
+    ]
+    own = source(found.domains[2])
+    for row, mixture in enumerate(own.mixtures):  # type: ignore[attr-defined]
+        sound = own.sound(row)
+        np.testing.assert_allclose(sound.mixture, audio.read(mixture.mixture)[0], atol=1e-6)
+        assert np.array_equal(sound.sources[1], audio.read(mixture.sources[1])[0])
+
+
+def test_a_crop_of_a_mixture_on_disk_is_a_stretch_of_it(librimix_folder: Path) -> None:
+    own = source(load(f"librimix:{librimix_folder}", config()).domains[0])
+    whole = own.sound(5).mixture
+    starts = set()
+    for number in range(20):
+        crop = own.drawn(5, number * 997).mixture
+        start = number * 997 % (len(whole) - 8000 + 1)
+        np.testing.assert_allclose(crop, whole[start : start + 8000], atol=1e-6)
+        starts.add(start)
+    assert len(starts) > 15
+    long = source(load(f"librimix:{librimix_folder}", config(seconds=4.0)).domains[0]).drawn(0, 3)
+    assert long.sources.shape == (2, 32_000)
+    assert not long.mixture[own.frames[0] :].any()
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("speach:{corpus}", "unknown kind 'speach' .did you mean 'speech'"),
+        ("speech", "a folder is needed; write speech:DIR"),
+        ("speech:{corpus},unsen={corpus}", "unknown option 'unsen' .did you mean 'unseen'"),
+        ("speech:{corpus},unseen=", "unseen= needs a folder"),
+        ("librimix:{corpus},noise={corpus}", "unknown option 'noise'"),
+        ("speech:{corpus},unseen={corpus}", "cannot be both trained on and unseen"),
+        ("speech:{corpus}/nowhere", "nowhere"),
+        ("librimix:{corpus}", "one split to train on is needed, train-100 or train-360; there are: none"),
+    ],
+)
+def test_a_wrong_specification_is_refused_in_one_line(spec: str, words: str, corpus: Callable[..., Path]) -> None:
+    with pytest.raises(UserError, match=words) as error:
+        load(spec.format(corpus=corpus(speakers=8)), config())
+    assert "\n" not in str(error.value)
+
+
+def test_a_domain_with_too_few_speakers_is_named(corpus: Callable[..., Path]) -> None:
+    folder, other = corpus(speakers=8), corpus(speakers=1, name="lonely")
+    with pytest.raises(UserError, match="lonely: 1 speakers: a mixture needs 2 different ones"):
+        load(f"speech:{folder},unseen={other}", config())
+
+
+def test_what_is_speech_is_told_by_its_kind() -> None:
+    assert [is_speech(spec) for spec in ("speech:a", "librimix:b", "pulses", "pulses:conditions=noise_1")] == [
+        True,
+        True,
+        False,
+        False,
+    ]

@@ -1,0 +1,151 @@
+"""Separators on recordings: batches, whole utterances, weights of longer data, a cell and its scale."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from voices import RATE, voice
+
+from vaesweep.data.domains import DataSet
+from vaesweep.errors import UserError
+from vaesweep.families.emd.data.speech import audio
+from vaesweep.families.emd.family import SCALE, SeparatorProblem
+from vaesweep.family import CellConfig, family
+from vaesweep.sweep.settings import build
+from vaesweep.training.evaluate import evaluate, final_uses
+from vaesweep.training.loop import start_state, train_pack
+from vaesweep.training.stack import Stack, initial_rows
+from vaesweep.training.world import World
+
+CPU = torch.device("cpu")
+EMD = family("emd")
+SMALL = {
+    "data.kind": "speech",
+    "data.seconds": 0.5,
+    "data.rows.valid": 3,
+    "data.rows.test": 4,
+    "model.latents": 8,
+    "model.masker.kind": "tasnet",
+    "model.masker.bottleneck": 8,
+    "model.masker.hidden": 8,
+    "model.masker.skip": 4,
+    "model.masker.repeats": 1,
+    "model.masker.blocks": 3,
+    "training.steps": 3,
+    "training.batch_size": 4,
+    "training.evaluate_every": 2,
+    "evaluation.samples": 2,
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VAESWEEP_CACHE", str(tmp_path / "cache"))
+    for speaker in range(8):
+        (tmp_path / "voices" / f"s{speaker}").mkdir(parents=True)
+        audio.write(tmp_path / "voices" / f"s{speaker}" / "a.wav", voice(speaker, 1.1 + 0.1 * (speaker % 3)), RATE)
+    return tmp_path / "voices"
+
+
+def made(folder: Path, **settings: Any) -> tuple[CellConfig, DataSet, SeparatorProblem]:
+    config = build(EMD.config, SMALL | settings)
+    EMD.check(config)
+    data = EMD.load(f"speech:{folder}", config)
+    problem = EMD.problem(config, data, CPU)
+    assert isinstance(problem, SeparatorProblem)
+    return config, data, problem
+
+
+def test_a_training_batch_is_a_function_of_the_generator_and_is_of_one_deviation(folder: Path) -> None:
+    _, _, problem = made(folder)
+    rows = torch.arange(4)
+    batches = [problem.train_batch(rows, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    assert batches[0]["mixture"].shape == (4, 4000)
+    assert batches[0]["sources"].shape == (4, 2, 4000)
+    for name, value in batches[0].items():
+        assert torch.equal(value, batches[1][name])
+    assert not torch.equal(batches[0]["mixture"], batches[2]["mixture"])
+    many = torch.cat([problem.train_batch(rows, torch.Generator().manual_seed(s))["mixture"] for s in range(20)])
+    assert many.std() == pytest.approx(1.0, abs=0.15)
+    torch.testing.assert_close(batches[0]["sources"].sum(1), batches[0]["mixture"])
+
+
+def test_chunks_are_of_equal_length_and_cover_all_rows_once(folder: Path) -> None:
+    _, _, problem = made(folder)
+    for domain, length in problem.domains.items():
+        chunks = list(problem.evaluation_chunks(domain, slice(0, length), 3))
+        assert [row for chunk in chunks for row in range(chunk.start, chunk.stop)] == list(range(length))
+        for chunk in chunks:
+            batch = problem.evaluation_batch(domain, chunk)
+            assert len(batch["mixture"]) == chunk.stop - chunk.start <= 3
+            assert batch["mask_noise"].shape[-1] == -(-batch["mixture"].shape[-1] // 8)
+
+
+def test_what_is_longer_counts_as_a_datum_of_training(folder: Path) -> None:
+    """A mean over whole utterances is that of each mixture's nats a sample, times the samples of a crop."""
+    config, _, problem = made(folder)
+    stack = Stack(problem.build(), initial_rows(problem.build, [config.seed]))
+    (domain,) = [name for name in problem.domains if name.endswith("test")]
+    found = evaluate(stack, problem, domain, 2, World())
+    expected = []
+    for row in range(problem.domains[domain]):
+        batch = problem.evaluation_batch(domain, slice(row, row + 1))
+        elbo, _ = stack.apply(lambda result, batch: (result[0].distortion, result[0].rate("masks")), batch, shared=True)
+        expected.append(float(elbo) * 4000 / batch["mixture"].shape[-1])
+    assert float(found["distortion"]) == pytest.approx(sum(expected) / len(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"model.encoding": "deterministic", "model.masks": "relu"}], ids=["vi", "twin"]
+)
+def test_a_cell_trains_is_evaluated_whole_and_keeps_its_scale(settings: dict[str, Any], folder: Path) -> None:
+    config, data, problem = made(folder, **settings)
+    state = start_state(problem, [config], ["cell"])
+    results: list[Any] = []
+
+    class Listener:
+        def progress(self, state: Any, latest: Any) -> None: ...
+        def checkpoint(self, state: Any) -> None: ...
+        def finished(self, result: Any) -> None:
+            results.append(result)
+
+    train_pack(problem, [config], state, Listener())
+    (result,) = results
+    assert result.diverged is None
+    assert {name.partition("/")[0] for name in result.metrics} == {"voices.train", "voices.valid", "voices.test"}
+    assert all(torch.tensor(list(result.metrics.values())).isfinite())
+    assert float(result.kept[SCALE]) == pytest.approx(float(data.standardisation.std[0]))
+
+
+def test_evaluation_does_not_depend_on_what_is_held_at_once(folder: Path) -> None:
+    _, _, problem = made(folder)
+    stack = Stack(problem.build(), initial_rows(problem.build, [0, 1]))
+    one, many = (final_uses(stack, problem, chunk, World()) for chunk in (1, 8))
+    for name, value in one.metrics.items():
+        torch.testing.assert_close(value, many.metrics[name], rtol=1e-4, atol=1e-5)
+
+
+def test_the_kind_of_the_data_must_be_that_of_the_cell(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"--data pulses: takes data\.kind=pulses, and the cell's is speech"):
+        EMD.load("pulses", build(EMD.config, SMALL))
+    with pytest.raises(UserError, match=r"takes data\.kind=speech, and the cell's is pulses"):
+        EMD.load(f"speech:{folder}", EMD.config())
+
+
+def refused(settings: dict[str, Any]) -> Callable[[], None]:
+    return lambda: EMD.check(build(EMD.config, SMALL | settings))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"data.mixing.speakers": 3}, r"data\.mixing: its mixtures have 3 sources, the model separates 2"),
+        ({"data.mixing.sample_rate": 16000}, r"have 16000 Hz, the model is made for 8000 Hz"),
+        ({"data.seconds": 0.001}, r"have 8 samples, a frame needs 16"),
+    ],
+)
+def test_data_that_the_model_is_not_made_for_are_refused(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        refused(settings)()
