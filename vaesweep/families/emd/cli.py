@@ -1,4 +1,4 @@
-"""`vaesweep data mix`: mixtures of recordings, written in LibriMix's layout."""
+"""`vaesweep separate`: the speakers of a file. `vaesweep data mix`: mixtures of recordings, in LibriMix's layout."""
 
 import argparse
 import sys
@@ -6,7 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from vaesweep.cli.analysis_script import add_run, add_store
 from vaesweep.errors import UserError
+from vaesweep.vocabulary import store_uri
 
 SPLITS = ("train", "valid", "test")
 FOLDERS = {"train": "train-100", "valid": "dev", "test": "test"}  # as LibriMix names them
@@ -15,7 +17,8 @@ BLOCK = 10_000_000  # indices between one split and the next
 
 
 def register(commands: Any) -> None:
-    """Add the command to the subparsers of `vaesweep`."""
+    """Add the commands to the subparsers of `vaesweep`."""
+    _register_separate(commands)
     data = commands.add_parser("data", help="make data to train on").add_subparsers(required=True, metavar="WHAT")
     about = "mix recordings of single speakers, and write the mixtures in LibriMix's layout"
     parser = data.add_parser("mix", help=about, description=about + " (docs/data.md).")
@@ -49,6 +52,47 @@ def register(commands: Any) -> None:
     add("--subtype", choices=["FLOAT", "PCM_16"], default="FLOAT", help="of the WAV files (%(default)s)")
     add("--seed", type=int, default=0, help="of all that is drawn (%(default)s)")
     parser.set_defaults(act=mix)
+
+
+def _register_separate(commands: Any) -> None:
+    about = "separate the speakers of audio files by a trained cell: a WAV file a speaker, at the file's own rate"
+    parser = commands.add_parser("separate", help=about, description=about)
+    add_run(parser)
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE", help="WAV, FLAC, OGG or MP3, of any length and rate"
+    )
+    parser.add_argument("-o", "--out", required=True, type=Path, metavar="DIR", help="FILE_speaker_1.wav, … in here")
+    parser.add_argument(
+        "--window", type=float, default=4.0, metavar="S", help="seconds separated at a time (%(default)s)"
+    )
+    add_store(parser)
+    parser.set_defaults(act=separate)
+
+
+def separate(arguments: argparse.Namespace) -> int:
+    """Write the speakers of every file; each file is checked before the cell is loaded."""
+    from vaesweep.families.emd.data.speech import audio
+
+    if not 0.1 <= arguments.window <= 600:
+        raise UserError(f"--window {arguments.window:g}: from 0.1 to 600 seconds")
+    for path in arguments.files:
+        audio.info(path)
+    stems = [path.stem for path in arguments.files]
+    if len(set(stems)) < len(stems):
+        raise UserError("two files have one name, and would be written to the same place; separate them one by one")
+    from vaesweep.analysis.load import load_cell
+    from vaesweep.families.emd.unmixing import TrainedSeparator
+
+    cell = load_cell(arguments.run, arguments.tracking_uri or store_uri())
+    separator = TrainedSeparator.restore(cell)
+    for path in arguments.files:
+        rate = audio.info(path).rate
+        if rate > separator.sample_rate:
+            limit = separator.sample_rate // 2
+            print(f"{path}: {rate} Hz; the cell is made for {separator.sample_rate}: nothing above {limit} Hz is left")
+        for written in separator.separate_file(path, arguments.out, arguments.window):
+            print(written)
+    return 0
 
 
 def mix(arguments: argparse.Namespace) -> int:

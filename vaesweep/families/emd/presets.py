@@ -119,7 +119,6 @@ SPEECH_PAPER: Settings = PAPER | {  # on LibriMix: lines 1517 to 1541, with its 
     "model.masker.kind": "tasnet",
     "training.steps": 200 * 3475,  # epochs of 13 900 mixtures in batches of 4
     "training.batch_size": 4,
-    "training.learning_rate": 1e-3,
     "training.evaluate_every": 3475,
     "training.early_stopping.keep": "best",
 }

@@ -13,8 +13,8 @@ def scope(runs: Runs, cells: Separators) -> Iterator[str]:
     if not settings:
         return
     steps, batch, seconds = (
-        _span([setting[key] for setting in settings if key in setting])
-        for key in ("training.steps", "training.batch_size", "data.condition.seconds")
+        _span([setting[key] for setting in settings for key in keys if key in setting])
+        for keys in (("training.steps",), ("training.batch_size",), ("data.condition.seconds", "data.seconds"))
     )
     parts = [f"{steps} steps of {batch} mixtures of {seconds} s", *_rates(cells, settings[0]), _drawn(runs, settings)]
     yield f"separation: what follows is of {'; '.join(parts)}"
