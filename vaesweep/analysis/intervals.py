@@ -41,3 +41,29 @@ def half_width(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     variance = np.nansum((values - mean) ** 2, axis=0) / np.maximum(n - 1, 1)
     quantile = stats.t.ppf((1 + LEVEL) / 2, np.maximum(n - 1, 1))
     return np.where(n >= 2, quantile * np.sqrt(variance / np.maximum(n, 1)), np.nan), n
+
+
+def crossed_interval(values: np.ndarray) -> Interval:
+    """Mean of `values` `[seed, datum]` and its interval over both, every seed having been seen on the same data.
+
+    Seeds and data are random effects of a two-way layout without replication: the variance of the mean is
+    (MS_seeds + MS_data - MS_residual) / (seeds · data), with Satterthwaite's degrees of freedom (Searle, Casella and
+    McCulloch, 1992, section 4.6). A difference of two models is first taken within seed and datum. `n` is the number of
+    seeds; with one seed, or one datum, there is no interval. NaN are not allowed.
+    """
+    values = np.asarray(values, float)
+    seeds, data = values.shape
+    mean = float(values.mean())
+    if seeds < 2 or data < 2:
+        return Interval(mean, float("nan"), float("nan"), seeds)
+    of_seeds, of_data = values.mean(axis=1) - mean, values.mean(axis=0) - mean
+    residual = values - mean - of_seeds[:, None] - of_data[None]
+    degrees = np.array([seeds - 1, data - 1, (seeds - 1) * (data - 1)])
+    squares = np.array([data * (of_seeds**2).sum(), seeds * (of_data**2).sum(), (residual**2).sum()]) / degrees
+    signs = np.array([1, 1, -1])
+    variance = max(float(signs @ squares), float(squares[:2].max())) / values.size  # never below that of one alone
+    if variance == 0:
+        return Interval(mean, mean, mean, seeds)
+    freedom = (variance * values.size) ** 2 / float((squares**2 / degrees).sum())
+    half = float(stats.t.ppf((1 + LEVEL) / 2, max(freedom, 1.0))) * np.sqrt(variance)
+    return Interval(mean, mean - half, mean + half, seeds)

@@ -11,8 +11,9 @@ from vaesweep.training.problem import Problem, Uses
 from vaesweep.training.stack import Batch, Stack
 from vaesweep.training.world import World
 
+ROWS = "rows"  # first part of the names of what is kept of each datum
 
-@torch.no_grad()
+
 def evaluate(
     stack: Stack, problem: Problem, domain: str, chunk: int, world: World, *, quick: bool = False
 ) -> dict[str, Tensor]:
@@ -22,16 +23,7 @@ def evaluate(
     and the workers of `world` share them.
     """
     rows = problem.quick_rows(domain) if quick else problem.domains[domain]
-    share = world.share(rows)
-    stop = max(share.stop, share.start + 1)  # a worker without a share evaluates one row, which counts nothing
-    sums: dict[str, Tensor] = {}
-    for some in problem.evaluation_chunks(domain, slice(share.start, stop), chunk):
-        batch = problem.evaluation_batch(domain, some)
-        for name, value in stack.apply(_measure(problem), batch, shared=True).items():
-            total = value.double().sum(-1) if share.stop > share.start else torch.zeros_like(value[..., 0]).double()
-            sums[name] = sums[name] + total if name in sums else total
-    totals = world.sum(torch.stack(list(sums.values())))
-    return _metrics(problem, dict(zip(sums, totals / rows, strict=True)))
+    return _evaluated(stack, problem, domain, chunk, world, rows, ())[0]
 
 
 def final_uses(
@@ -39,15 +31,42 @@ def final_uses(
 ) -> Uses:
     """Final metrics of trained cells by `domain/metric`, and the tensors that their users need, on the CPU.
 
-    Evaluated are `domains`, by default all; of what the cells are put to use for (`Problem.use`) there is all.
+    Evaluated are `domains`, by default all; of what the cells are put to use for (`Problem.use`) there is all. Of what
+    `Problem.kept_rows` names each datum's value is kept, as `rows/domain/quantity` `[cell, row]`.
     """
     metrics: dict[str, Tensor] = {}
+    kept: dict[str, Tensor] = {}
     for domain in problem.domains if domains is None else domains:
-        means = evaluate(stack, problem, domain, chunk, world)
+        names = problem.kept_rows(domain)
+        means, rows = _evaluated(stack, problem, domain, chunk, world, problem.domains[domain], names)
         metrics |= {f"{domain}/{name}": value.cpu() for name, value in means.items()}
+        kept |= {f"{ROWS}/{domain}/{name}": value.float().cpu() for name, value in rows.items()}
     uses = problem.use(stack)
     metrics |= {name: value.cpu() for name, value in uses.metrics.items()}
-    return Uses(metrics, {name: value.cpu() for name, value in uses.kept.items()})
+    return Uses(metrics, kept | {name: value.cpu() for name, value in uses.kept.items()})
+
+
+@torch.no_grad()
+def _evaluated(
+    stack: Stack, problem: Problem, domain: str, chunk: int, world: World, rows: int, kept: Collection[str]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Metrics of the first `rows` of a domain, `[cell]`, and each row's value of what is `kept`, `[cell, row]`."""
+    share = world.share(rows)
+    stop = max(share.stop, share.start + 1)  # a worker without a share evaluates one row, which counts nothing
+    counts = share.stop > share.start
+    sums: dict[str, Tensor] = {}
+    table = torch.zeros(len(kept), len(stack), rows, dtype=torch.float64, device=problem.device)
+    for some in problem.evaluation_chunks(domain, slice(share.start, stop), chunk):
+        batch = problem.evaluation_batch(domain, some)
+        values = stack.apply(_measure(problem), batch, shared=True)
+        for name, value in values.items():
+            total = value.double().sum(-1) if counts else torch.zeros_like(value[..., 0]).double()
+            sums[name] = sums[name] + total if name in sums else total
+        for number, name in enumerate(kept if counts else ()):
+            table[number, :, some] = values[name]
+    totals = world.sum(torch.stack(list(sums.values())))
+    by_row = dict(zip(kept, world.sum(table), strict=True)) if kept else {}
+    return _metrics(problem, dict(zip(sums, totals / rows, strict=True))), by_row
 
 
 def _measure(problem: Problem) -> Any:

@@ -60,6 +60,10 @@ class Problem(Protocol):
         """
         return 1.0
 
+    def kept_rows(self, domain: str) -> tuple[str, ...]:
+        """Those of `measure`'s quantities of which each datum's value is kept with a finished cell; by default none."""
+        return ()
+
     def quick_rows(self, domain: str) -> int:
         """The number of first evaluation rows that stand for the domain during training."""
 

@@ -127,6 +127,18 @@ def test_evaluation_does_not_depend_on_what_is_held_at_once(folder: Path) -> Non
         torch.testing.assert_close(value, many.metrics[name], rtol=1e-4, atol=1e-5)
 
 
+def test_each_mixtures_quality_is_kept_and_its_mean_is_the_metric(folder: Path) -> None:
+    _, _, problem = made(folder)
+    stack = Stack(problem.build(), initial_rows(problem.build, [0, 1]))
+    uses = final_uses(stack, problem, 2, World())
+    assert not [name for name in uses.kept if name.startswith("rows/voices.train/")]
+    for domain, rows in (("voices.valid", 3), ("voices.test", 4)):
+        quality, audible = (uses.kept[f"rows/{domain}/{name}"] for name in ("si_sdri.mode", "audible"))
+        assert quality.shape == audible.shape == (2, rows)
+        mean = quality.sum(-1) / audible.sum(-1)
+        torch.testing.assert_close(mean.double(), uses.metrics[f"{domain}/si_sdri.mode"], rtol=1e-5, atol=1e-5)
+
+
 def test_the_kind_of_the_data_must_be_that_of_the_cell(folder: Path) -> None:
     with pytest.raises(UserError, match=r"--data pulses: takes data\.kind=pulses, and the cell's is speech"):
         EMD.load("pulses", build(EMD.config, SMALL))

@@ -61,7 +61,7 @@ UNCERTAINTY = {
     "mixture_correlation": "Pearson's, over mixtures: of the mixture's ELBO with SI-SDRi; 0 where one does not vary",
 }
 METRICS = QUALITY | OF_MEANS | PER_SECOND | ENCODING_RATE | MASK_RATE | UNCERTAINTY
-_AUDIBLE = "audible"
+AUDIBLE_SOURCES = "audible"
 _UNCERTAIN, _SQUARED, _IMPROVED_SQUARED, _PRODUCT = "mixture_elbo", "mixture_elbo²", "si_sdri²", "mixture_elbo·si_sdri"
 _IMPROVED = "si_sdri of a mixture"
 
@@ -84,6 +84,14 @@ def metrics_of(config: SeparatorConfig) -> dict[str, str]:
     )
 
 
+def kept_rows(config: SeparatorConfig) -> tuple[str, ...]:
+    """The quantities of which each mixture's value is kept with a cell: sums over audible sources, and their number.
+
+    With the mixture task its ELBO is among them.
+    """
+    return (f"si_sdri.{MODE}", f"blr.{MODE}", AUDIBLE_SOURCES, *((_UNCERTAIN,) if config.mixture_task else ()))
+
+
 def measure(elbo: Elbo, separation: Separation, batch: Batch, config: SeparatorConfig) -> dict[str, Tensor]:
     """Quantities of each mixture, `[batch]`, whose means `summarise` reads."""
     mixture, sources = batch["mixture"], batch["sources"]
@@ -97,7 +105,7 @@ def measure(elbo: Elbo, separation: Separation, batch: Batch, config: SeparatorC
         values["rate_masks_per_dimension"] = elbo.rate(MASKS) / (time * config.latents * config.speakers)
     if separation.uncertainty is None:
         return values
-    improvement = values[f"si_sdri.{MODE}"] / values[_AUDIBLE].clamp_min(1)
+    improvement = values[f"si_sdri.{MODE}"] / values[AUDIBLE_SOURCES].clamp_min(1)
     return values | _moments(-separation.uncertainty / time, improvement)
 
 
@@ -109,7 +117,7 @@ def judged(
     energy = sources.square().sum(-1)
     audible = (energy > AUDIBLE * energy.amax(-1, keepdim=True)).to(sources.dtype)
     before = si_sdr(sources, mixture.unsqueeze(1))
-    sums = {_AUDIBLE: audible.sum(-1)}
+    sums = {AUDIBLE_SOURCES: audible.sum(-1)}
     for estimate, signals in estimates.items():
         quality = si_sdr(sources, signals)
         values = {
@@ -124,7 +132,7 @@ def judged(
 def summarise(means: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Metrics `[cell]` from the means over a domain: those by name, and the correlation."""
     metrics = {
-        name: means[name] / means[_AUDIBLE] if name in QUALITY | OF_MEANS else means[name]
+        name: means[name] / means[AUDIBLE_SOURCES] if name in QUALITY | OF_MEANS else means[name]
         for name in METRICS
         if name in means
     }

@@ -96,6 +96,10 @@ class SeparatorProblem(Problem):
         """Training's length over the batch's own: of longer mixtures so much is a datum of training."""
         return self._mixtures[self._train].crop / batch["mixture"].shape[-1]
 
+    def kept_rows(self, domain: str) -> tuple[str, ...]:
+        """What intervals over mixtures and pictures of them need, of all domains but training's."""
+        return () if domain == self._train else separation.kept_rows(self._model)
+
     def quick_rows(self, domain: str) -> int:
         """The number of mixtures of `domain`: quick evaluations are of all of them."""
         return self.domains[domain]
