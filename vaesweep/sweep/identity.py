@@ -61,12 +61,16 @@ def identities_of_0_1(owner: Family, config: CellConfig, fingerprints: Iterable[
 
 
 def differing(config: BaseModel) -> dict[str, Any]:
-    """Settings that differ from their defaults, as nested JSON values; a `kind` always, since others hang on it."""
+    """Settings that differ from their defaults, as nested JSON values; a `kind` always, since others hang on it.
+
+    But for a `kind` that came with a later release, which is the only one that there was before.
+    """
     values = config.model_dump(mode="json")
     return {
         name: _plain(getattr(config, name), values[name])
         for name, field in type(config).model_fields.items()
-        if name == "kind" or getattr(config, name) != field.get_default(call_default_factory=True)
+        if (name == "kind" and since(field) is None)
+        or getattr(config, name) != field.get_default(call_default_factory=True)
     }
 
 
