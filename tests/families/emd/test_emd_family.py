@@ -19,7 +19,7 @@ from vaesweep.families.emd.family import SeparatorCell, SeparatorProblem
 from vaesweep.families.emd.models.separator import Separation
 from vaesweep.family import CellConfig, family
 from vaesweep.likelihoods import si_sdr_improvement
-from vaesweep.sweep.identity import identities_of_0_1, identity
+from vaesweep.sweep.identity import differing, identities_of_0_1, identity
 from vaesweep.sweep.settings import build
 from vaesweep.training.evaluate import elbo_metrics, evaluate
 from vaesweep.training.loop import start_state, train_pack
@@ -328,6 +328,15 @@ def test_what_is_loaded_is_what_the_configuration_says() -> None:
     assert [len(domain) for domain in found.domains] == [5, 4, 3, 3, 3]
     assert found.domains[0].arrays["indices"][0] == 200_000
     assert EMD.loading(config) != EMD.loading(cell())
+
+
+def test_the_kind_of_data_that_there_was_before_any_other_is_no_part_of_an_identity() -> None:
+    """Or every cell of pulses would be trained again since there are voices."""
+    pulses = EMD.config.model_validate({"data": {"replicate": 2}})
+    assert differing(pulses)["data"] == {"replicate": 2}
+    assert "data" not in differing(EMD.config())
+    assert differing(EMD.config.model_validate({"data": {"kind": "speech"}}))["data"] == {"kind": "speech"}
+    assert EMD.config.model_validate({"data": {"replicate": 2}}).data.kind == "pulses"  # as files of 0.1 have it
 
 
 def test_a_seeds_own_replicate_has_mixtures_that_no_other_seed_has() -> None:

@@ -122,6 +122,24 @@ SPEECH_PAPER: Settings = PAPER | {  # on LibriMix: lines 1517 to 1541, with its 
     "training.evaluate_every": 3475,
     "training.early_stopping.keep": "best",
 }
+SPEECH_MASKERS: dict[str, Settings] = {  # of about as many parameters as Conv-TasNet's
+    "tasnet": {key: value for key, value in SPEECH.items() if key.startswith("model.masker.")},
+    "sudormrf": {
+        "model.masker.kind": "sudormrf",
+        "model.masker.bottleneck": 64,
+        "model.masker.hidden": 128,
+        "model.masker.blocks": 8,
+    },
+    "sepformer": {
+        "model.masker.kind": "sepformer",
+        "model.masker.width": 64,
+        "model.masker.heads": 4,
+        "model.masker.feedforward": 128,
+        "model.masker.layers": 2,
+        "model.masker.repeats": 2,
+        "model.masker.chunk": 100,
+    },
+}
 GAMMA_BETA: Settings = {"model.encoding": "gamma", "model.masks": "beta", "model.kl": "sample"}  # lines 1312 and 1533
 
 

@@ -212,6 +212,7 @@ def store(files: dict[str, bytes], tmp_path_factory: pytest.TempPathFactory) -> 
     return uri
 
 
+TABLES = ("curve", "findings", "estimates", "generalisation", "differences")
 WRITTEN = {
     *("separation.png", "audio.csv", "mixture.wav"),
     *("source_1.wav", "source_2.wav", "estimate_1.wav", "estimate_2.wav"),
@@ -223,8 +224,13 @@ def test_a_sweep_leaves_pictures_and_sounds_with_the_runs_of_its_cells(
 ) -> None:
     found = tracked.read("tiny", store)
     written = report(found, data, tmp_path / "out", store)
-    tables = {f"separation_{name}.csv" for name in ("curve", "findings", "estimates")}
+    tables = {f"separation_{name}.csv" for name in TABLES}
     assert {path.name for path in written.paths} == tables
+    table = pd.read_csv(tmp_path / "out" / "separation_generalisation.csv")
+    finals = found.finals[found.finals["metric"] == "si_sdri.mode"].set_index(["cell", "domain"])["value"]
+    for domain, rows in table.groupby("domain"):
+        wanted = sorted(float(value) for (_, where), value in finals.items() if where == domain)
+        assert sorted(rows["si_sdri"]) == pytest.approx(wanted, abs=1e-3)
     assert any("judged by the modes" in line for line in written.summary)
     for why in ("lowest_rate_best_highest_rate", "deterministic"):
         assert {path.name for path in (tmp_path / "out" / FOLDER / why).iterdir()} == WRITTEN

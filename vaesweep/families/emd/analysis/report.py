@@ -27,6 +27,7 @@ from vaesweep.families.emd.analysis.curves import (
 )
 from vaesweep.families.emd.analysis.example import Example, separate
 from vaesweep.families.emd.analysis.findings import findings
+from vaesweep.families.emd.analysis.generalisation import differences_table, generalisation_table, read
 from vaesweep.families.emd.analysis.picture import draw_example
 from vaesweep.families.emd.analysis.rate_figures import SeparationCurves, draw_conditions, draw_rates
 from vaesweep.families.emd.analysis.scope import scope
@@ -60,6 +61,11 @@ def report(runs: Runs, data: DataSet, out: Path, tracking_uri: str | None = None
     estimates = estimates_table(runs)
     if len(estimates):
         files["separation_estimates.csv"] = partial(estimates.to_csv, index=False)
+    by_model = read(runs, tracking_uri or store_uri())
+    if by_model:
+        table, differences = generalisation_table(runs, by_model), differences_table(by_model)
+        files["separation_generalisation.csv"] = partial(table.to_csv, index=False)
+        files["separation_differences.csv"] = partial(differences.to_csv, index=False)
     paths = tuple(replace_file(out / name, write) for name, write in files.items())
     pictures = _pictures(runs, cells, data, out, tracking_uri or store_uri())
     lines = (f"separation: judged by {BY[cells.estimate]}", *scope(runs, cells), *summarise(results), *pictures)

@@ -1,0 +1,68 @@
+"""Variational and deterministic separators on seen and unseen data: the thesis' generalisation tables (1 and 4).
+
+Conv-TasNet, SuDoRM-RF and SepFormer, each variational at one target rate and deterministic, on the same data, steps and
+learning rate. `separation_generalisation.csv` has the SI-SDRi of each on every domain and the drop to unseen ones,
+`separation_differences.csv` every difference between two of them, within seed and mixture.
+
+    python sweeps/generalisation_viemd.py                                                      on pulses, in minutes
+    python sweeps/generalisation_viemd.py --preset laptop --data speech:DIR,unseen=DIR2        on voices, in hours
+    python sweeps/generalisation_viemd.py --preset paper --data librimix:DIR,unseen=DIR2 --set data.heard=noisy --gpus 1
+"""
+
+from vaesweep.cli.script import main
+from vaesweep.families.emd.analysis.report import report
+from vaesweep.families.emd.data.speech import is_speech
+from vaesweep.families.emd.presets import (
+    DETERMINISTIC,
+    LAPTOP,
+    PAPER,
+    QUICK_CONTROL,
+    SMALL_MASKERS,
+    SMOKE,
+    SPEECH,
+    SPEECH_MASKERS,
+    SPEECH_PAPER,
+    SPEECH_SMOKE,
+    Settings,
+    per_datum,
+)
+from vaesweep.sweep.cells import Preset, Sweep
+
+THESIS = ("tasnet", "sudormrf", "sepformer")
+CONTROL = {"rates.total.kind": "target", "rates.total.floor": 1e-9}
+PAPER_CONTROL = CONTROL | {"rates.total.initial": 1e-9, "rates.total.step_size": 1e-4}  # line 1541, noisy condition
+PAPER_TARGET = 256.0  # nats per sample, line 1517
+
+
+def presets(data: str) -> dict[str, Preset]:
+    """`smoke` takes minutes on two cores, `laptop` an hour, of voices a night; `paper` is the thesis' (line 1515)."""
+    published = {name: {"model.masker.kind": name} for name in THESIS}
+    small = {name: SMALL_MASKERS[name] for name in THESIS}
+    if is_speech(data):
+        voices = {name: SPEECH_MASKERS[name] for name in THESIS}
+        return {
+            "smoke": table(SPEECH_SMOKE | QUICK_CONTROL | CONTROL, small, 10.0, seeds=1),
+            "laptop": table(SPEECH | QUICK_CONTROL | CONTROL, voices, 30.0, seeds=2),
+            "paper": table(SPEECH_PAPER | PAPER_CONTROL, published, PAPER_TARGET, seeds=1),
+        }
+    smoke = SMOKE | {"training.steps": 150, "training.evaluate_every": 50}
+    laptop = LAPTOP | {"training.steps": 1000, "data.condition.seconds": 0.25}
+    return {
+        "smoke": table(smoke | QUICK_CONTROL | CONTROL, small, 10.0, seeds=2),
+        "laptop": table(laptop | QUICK_CONTROL | CONTROL, small, 30.0, seeds=3),
+        "paper": table(PAPER | {"model.latents": 512} | PAPER_CONTROL, published, PAPER_TARGET, seeds=3),
+    }
+
+
+def table(settings: Settings, maskers: dict[str, Settings], target: float, seeds: int) -> Preset:
+    """Every masker at `target` nats per sample, and its deterministic twin, with the same seeds."""
+    axes = {"seed": list(range(seeds))}
+    base = settings | {"rates.total.target": per_datum([target], settings)[0]}
+    twins = {f"{name}_deterministic": masker | DETERMINISTIC for name, masker in maskers.items()}
+    return Preset(base, axes, variants=maskers, twins=twins)
+
+
+SWEEP = Sweep("generalisation_viemd", "emd", presets, default_data="pulses")
+
+if __name__ == "__main__":
+    raise SystemExit(main(SWEEP, __doc__, report=report))

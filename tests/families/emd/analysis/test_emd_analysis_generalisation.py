@@ -1,0 +1,123 @@
+"""Generalisation tables: planted drops and differences are found, with intervals over all that was drawn."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from vaesweep.analysis.intervals import crossed_interval, t_interval
+from vaesweep.analysis.runs import DomainRecord, Runs, SweepRecord
+from vaesweep.data.domains import Role
+from vaesweep.families.emd.analysis.generalisation import (
+    Judged,
+    differences_table,
+    generalisation_table,
+    judged,
+    per_mixture,
+)
+from vaesweep.training.finished import FinishedCell
+
+DOMAINS = {"voices.test": Role.TEST, "other": Role.UNSEEN}
+LEVELS = {"tasnet": (8.0, 6.0), "tasnet_deterministic": (7.0, 4.0)}  # dB on seen and unseen data
+MIXTURES, SEEDS = 40, 3
+
+
+def finished(variant: str, seed: int, fingerprints: dict[str, str]) -> FinishedCell:
+    """A cell whose mixtures have a difficulty that all models share, and two sources, one inaudible in the first."""
+    kept = {}
+    for number, domain in enumerate(DOMAINS):
+        hard = np.random.default_rng((number, int(fingerprints[domain][-1]))).normal(size=MIXTURES)
+        own = np.random.default_rng((seed, number, len(variant))).normal(size=MIXTURES)
+        values = torch.tensor(LEVELS[variant][number] + 2 * hard + 0.1 * own)
+        audible = torch.full((MIXTURES,), 2.0)
+        audible[0] = 1.0
+        kept |= {f"rows/{domain}/si_sdri.mode": values * audible, f"rows/{domain}/audible": audible}
+    return FinishedCell(f"{variant}-{seed}", "emd", {}, 1, {}, None, (), (1,), {}, {}, kept, domains=dict(fingerprints))
+
+
+def made_up(shared: bool = True) -> tuple[Runs, list[FinishedCell]]:
+    places = [(variant, seed) for variant in LEVELS for seed in range(SEEDS)]
+    cells = [finished(v, s, dict.fromkeys(DOMAINS, f"f{0 if shared else s}")) for v, s in places]
+    rows = [
+        {"cell": f"{v}-{s}", "outcome": "finished", "cause": "", "saturated": "", "variant": v, "seed": s}
+        for v, s in places
+    ]
+    finals = [(f"{v}-{s}", d, m, 1.0) for v, s in places for d in DOMAINS for m in ("rate", "distortion", "elbo")]
+    axes = {"variant": list(LEVELS), "seed": list(range(SEEDS))}
+    listed = {f"{v}-{s}": {"variant": v, "seed": s} for v, s in places}
+    domains = tuple(DomainRecord(name, role, MIXTURES) for name, role in DOMAINS.items())
+    record = SweepRecord("aaaa", "toy", "emd", "small", "command", axes, listed, domains)
+    frame = pd.DataFrame(finals, columns=["cell", "domain", "metric", "value"])
+    return Runs(record, "parent", pd.DataFrame(rows), frame), cells
+
+
+def test_a_mixtures_value_is_the_mean_over_its_audible_sources() -> None:
+    _, (cell, *_) = made_up()
+    found = per_mixture(cell)
+    assert found.keys() == DOMAINS.keys()
+    sums = cell.kept["rows/other/si_sdri.mode"]
+    np.testing.assert_allclose(found["other"][1:], sums[1:] / 2)
+    assert found["other"][0] == pytest.approx(float(sums[0]))
+    assert per_mixture(replace(cell, kept={})) == {}
+
+
+def test_the_planted_levels_and_drops_are_found() -> None:
+    runs, cells = made_up()
+    table = generalisation_table(runs, judged(runs, cells)).set_index(["model", "domain"])
+    for model, (seen, unseen) in LEVELS.items():
+        row = table.loc[(model, "other")]
+        assert row["low"] < unseen < row["high"]
+        assert row["drop_low"] < seen - unseen < row["drop_high"]
+        assert row["relative_drop"] == pytest.approx(row["drop"] / table.loc[(model, "voices.test"), "si_sdri"])
+        assert np.isnan(table.loc[(model, "voices.test"), "drop"])
+
+
+def test_models_are_compared_within_seed_and_mixture() -> None:
+    """The difficulty of mixtures, two decibels, is no part of a difference's interval."""
+    runs, cells = made_up()
+    found = differences_table(judged(runs, cells)).set_index("domain")
+    for number, domain in enumerate(DOMAINS):
+        difference = LEVELS["tasnet"][number] - LEVELS["tasnet_deterministic"][number]
+        assert found.loc[domain, "low"] < difference < found.loc[domain, "high"]
+        assert found.loc[domain, "high"] - found.loc[domain, "low"] < 0.3
+    assert len(found) == 2
+
+
+def test_an_interval_is_over_mixtures_too_where_seeds_share_them() -> None:
+    runs, cells = made_up()
+    own = judged(runs, cells)["tasnet"]["other"]
+    assert own.shared
+    assert own.interval == crossed_interval(own.values)
+    assert own.interval.high - own.interval.low > 1.0
+    seeds = t_interval(own.values.mean(1))
+    assert seeds.high - seeds.low < 0.2
+
+
+def test_seeds_with_mixtures_of_their_own_are_their_interval() -> None:
+    runs, cells = made_up(shared=False)
+    own = judged(runs, cells)["tasnet"]["other"]
+    assert not own.shared
+    assert own.interval == t_interval(own.values.mean(1))
+
+
+def test_a_drops_interval_holds_the_truth_nineteen_times_in_twenty() -> None:
+    draw, held = np.random.default_rng(5), []
+    for _ in range(600):
+        seeds = 0.3 * draw.normal(size=(3, 1))
+        values = [
+            level + sign * seeds + 2 * draw.normal(size=(1, count)) + draw.normal(size=(3, count))
+            for level, sign, count in ((8.0, 1, 60), (6.0, -1, 30))
+        ]
+        seen, unseen = (Judged(("0", "1", "2"), own, shared=True) for own in values)
+        drop = seen.drop_to(unseen)
+        held.append(drop.low < 2.0 < drop.high)
+    assert 0.92 <= np.mean(held) <= 0.99
+
+
+def test_one_seed_has_values_and_no_interval() -> None:
+    own = Judged(("0",), np.ones((1, 5)), shared=True)
+    assert own.interval.mean == 1.0
+    assert np.isnan(own.interval.low)
+    assert np.isnan(own.drop_to(own).low)
