@@ -69,7 +69,7 @@ class SeparatorProblem(Problem):
         self._mixtures = {domain.name: _mixtures(domain, data, config.model, device) for domain in data.domains}
         self.domains: Mapping[str, int] = {name: len(mixtures) for name, mixtures in self._mixtures.items()}
         self._train, self.valid = data.domain(Role.TRAIN).name, data.domain(Role.VALID).name
-        self.train_rows = self.domains[self._train]
+        self.train_rows = self._mixtures[self._train].training_rows
         used = {name: rows for name, rows in self.domains.items() if name != self._train}
         self._used = used if self._samples else {}
         self.use_rows = max(self._used.values(), default=0)

@@ -28,10 +28,12 @@ STREAMS = {"encoding_noise": Stream.ENCODING, "mask_noise": Stream.MASKS, "sourc
 class Mixtures(ABC):
     """The mixtures of one domain, for one separator.
 
-    `crop` is the samples of a training mixture, `indices` `[row]` what an evaluation mixture's noise is keyed by.
+    `crop` is the samples of a training mixture, `training_rows` how many there are to draw from, and `indices` `[row]`
+    what an evaluation mixture's noise is keyed by.
     """
 
     crop: int
+    training_rows: int
     indices: Tensor
 
     def __init__(self, model: SeparatorConfig, device: torch.device) -> None:
@@ -103,6 +105,7 @@ class PulseMixtures(Mixtures):
         )
         self.condition, self.crop = domain.condition, domain.condition.samples
         self.indices = torch.as_tensor(domain.arrays["indices"], device=device)
+        self.training_rows = len(self.indices)
         self._parameters = torch.as_tensor(domain.arrays["parameters"], device=device)
         finite = self._parameters.isfinite().flatten(1).all(-1)
         if not finite.all():
@@ -140,7 +143,7 @@ class SpeechMixtures(Mixtures):
         assert isinstance(domain.source, SpeechSource)
         rules, self.crop = domain.condition.mixing, domain.condition.crop
         check_signals(model, rules.speakers, rules.sample_rate, self.crop, domain.name)
-        self._source, self._scale = domain.source, np.float32(scale)
+        self._source, self._scale, self.training_rows = domain.source, np.float32(scale), domain.source.training_rows
         words = [int(digest, 16) >> 1 for digest in domain.arrays["digest"].astype(str)]
         self.indices = torch.tensor(words, dtype=torch.int64, device=device)
 

@@ -12,7 +12,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
@@ -38,8 +38,9 @@ PARTS: dict[Role, int] = {Role.TRAIN: 0, Role.VALID: 1, Role.TEST: 2, Role.UNSEE
 class SpeechRows(Frozen):
     """The number of mixtures that are evaluated; of mixtures on disk at most those that there are."""
 
+    train: int = Field(64, ge=1, description="of what is trained on, of which there is more")
     valid: int = Field(64, ge=1)
-    test: int = Field(128, ge=1, description="of unseen domains too, and of training's, where they are crops")
+    test: int = Field(128, ge=1, description="of unseen domains too")
 
 
 class SpeechConfig(Frozen):
@@ -66,11 +67,14 @@ class SpeechConfig(Frozen):
 
 
 class SpeechSource(ABC):
-    """The mixtures of a domain, `frames` `[row]` samples each; it can be pickled, and reads files where it is used."""
+    """The mixtures of a domain; it can be pickled, and reads files where it is used.
 
-    def __init__(self, frames: Sequence[int], sample_rate: int) -> None:
+    `frames` `[row]` has the samples of the mixtures that are evaluated, `training_rows` how many there are to train on.
+    """
+
+    def __init__(self, frames: Sequence[int], training_rows: int, sample_rate: int) -> None:
         self.frames = np.array(frames, dtype=np.int64)
-        self.sample_rate = sample_rate
+        self.training_rows, self.sample_rate = training_rows, sample_rate
 
     @abstractmethod
     def sound(self, row: int) -> Sound:
@@ -78,7 +82,7 @@ class SpeechSource(ABC):
 
     @abstractmethod
     def drawn(self, row: int, number: int) -> Sound:
-        """The training crop that `number`, a random one, makes of a row."""
+        """The training crop that `number`, a random one, makes of a training row."""
 
     @cached_property
     def signals(self) -> DecodeCache:
@@ -92,8 +96,8 @@ class SpeechSource(ABC):
 class MixedSource(SpeechSource):
     """Mixtures of recordings: those of `mixtures` to evaluate, others of the same `mixer` to train on."""
 
-    def __init__(self, mixer: Mixer, mixtures: Sequence[Mixture], sample_rate: int, crop: int) -> None:
-        super().__init__([mixture.frames for mixture in mixtures], sample_rate)
+    def __init__(self, mixer: Mixer, mixtures: Sequence[Mixture], recordings: int, sample_rate: int, crop: int) -> None:
+        super().__init__([mixture.frames for mixture in mixtures], recordings, sample_rate)
         self._mixer, self.mixtures, self._crop = mixer, tuple(mixtures), crop
 
     def sound(self, row: int) -> Sound:
@@ -106,26 +110,29 @@ class MixedSource(SpeechSource):
 
 
 class WrittenSource(SpeechSource):
-    """Mixtures on disk."""
+    """Mixtures on disk, all to train on, those at the places `evaluated` to evaluate."""
 
-    def __init__(self, mixtures: Sequence[librimix.WrittenMixture], sample_rate: int, crop: int) -> None:
-        super().__init__([mixture.frames for mixture in mixtures], sample_rate)
-        self.mixtures, self._crop = tuple(mixtures), crop
+    def __init__(
+        self, mixtures: Sequence[librimix.WrittenMixture], evaluated: Sequence[int], sample_rate: int, crop: int
+    ) -> None:
+        self.mixtures, self.evaluated, self._crop = tuple(mixtures), tuple(evaluated), crop
+        super().__init__([self.mixtures[place].frames for place in evaluated], len(mixtures), sample_rate)
 
     def sound(self, row: int) -> Sound:
         """The row's own mixture."""
-        return self._read(row, 0, int(self.frames[row]))
+        mixture = self.mixtures[self.evaluated[row]]
+        return self._read(mixture, 0, mixture.frames)
 
     def drawn(self, row: int, number: int) -> Sound:
         """A stretch of the row's mixture, zeros after one that is shorter."""
-        room = int(self.frames[row]) - self._crop
-        sound = self._read(row, number % (room + 1) if room > 0 else 0, min(self._crop, int(self.frames[row])))
+        mixture = self.mixtures[row]
+        room = mixture.frames - self._crop
+        sound = self._read(mixture, number % (room + 1) if room > 0 else 0, min(self._crop, mixture.frames))
         if room >= 0:
             return sound
         return Sound(np.pad(sound.sources, ((0, 0), (0, -room))), np.pad(sound.noise, (0, -room)))
 
-    def _read(self, row: int, start: int, frames: int) -> Sound:
-        mixture = self.mixtures[row]
+    def _read(self, mixture: librimix.WrittenMixture, start: int, frames: int) -> Sound:
         sources = np.stack([audio.read(path, start, frames)[0] for path in mixture.sources])
         heard, _ = audio.read(mixture.mixture, start, frames)
         return Sound(sources, heard - sources.sum(axis=0, dtype=np.float32))
@@ -166,17 +173,16 @@ def _mixed_domain(
         mixer = Mixer(own, config.mixing, noises)
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
-    rows = config.rows.valid if role is Role.VALID else config.rows.test
+    rows = _rows(role, config)
     first = config.replicate * INDICES + PARTS[role] * (INDICES // len(PARTS))
     draw: Callable[[int], Mixture] = mixer.whole
     if role is Role.TRAIN:
-        draw, rows = (lambda index: mixer.crop(index, config.crop)), max(rows, len(own))
+        draw = partial(mixer.crop, frames=config.crop)
     mixtures = sorted((draw(first + row) for row in range(rows)), key=lambda mixture: mixture.frames)
     arrays = _arrays([_digest(mixture) for mixture in mixtures], [mixture.frames for mixture in mixtures])
-    if role is Role.TRAIN:  # what is mixed while training is of all recordings
-        pool = hashlib.sha256("".join(r.digest for r in (*own, *noises)).encode()).hexdigest()[:16]
-        arrays["pool"] = np.full(rows, pool, dtype="S16")
-    source = MixedSource(mixer, mixtures, config.mixing.sample_rate, config.crop)
+    if role is Role.TRAIN:
+        arrays["pool"] = _pool([recording.digest for recording in (*own, *noises)], rows)
+    source = MixedSource(mixer, mixtures, len(own), config.mixing.sample_rate, config.crop)
     return Domain(name, role, arrays, config.condition, source)
 
 
@@ -207,14 +213,34 @@ def _written_domain(name: str, role: Role, folder: Path, config: SpeechConfig) -
     rules = config.mixing
     kind = librimix.CLEAN if config.heard == "clean" else librimix.NOISY
     found = librimix.read_split(folder, kind, rules.speakers, rules.sample_rate)
+    evaluated = np.linspace(0, len(found) - 1, min(_rows(role, config), len(found))).astype(int).tolist()
     if role is not Role.TRAIN:
-        found = found[: config.rows.valid if role is Role.VALID else config.rows.test]
-    found.sort(key=lambda mixture: mixture.frames)
-    digests = recordings.digests([path for mixture in found for path in (mixture.mixture, *mixture.sources)])
-    parts = rules.speakers + 1
-    own = ["".join(digests[i : i + parts]) for i in range(0, len(digests), parts)]
-    arrays = _arrays([hashlib.sha256(text.encode()).hexdigest()[:16] for text in own], [m.frames for m in found])
-    return Domain(name, role, arrays, config.condition, WrittenSource(found, rules.sample_rate, config.crop))
+        found, evaluated = [found[place] for place in evaluated], list(range(len(evaluated)))
+    evaluated.sort(key=lambda place: found[place].frames)
+    own = _digests_of(found)
+    arrays = _arrays([own[place] for place in evaluated], [found[place].frames for place in evaluated])
+    if role is Role.TRAIN:
+        arrays["pool"] = _pool(own, len(evaluated))
+    return Domain(name, role, arrays, config.condition, WrittenSource(found, evaluated, rules.sample_rate, config.crop))
+
+
+def _rows(role: Role, config: SpeechConfig) -> int:
+    return {Role.TRAIN: config.rows.train, Role.VALID: config.rows.valid}.get(role, config.rows.test)
+
+
+def _digests_of(mixtures: Sequence[librimix.WrittenMixture]) -> list[str]:
+    """One digest a mixture, of what is heard and of its sources."""
+    digests = iter(recordings.digests([path for m in mixtures for path in (m.mixture, *m.sources)]))
+    return [_joined([next(digests) for _ in range(len(mixture.sources) + 1)]) for mixture in mixtures]
+
+
+def _pool(digests: Sequence[str], rows: int) -> np.ndarray:
+    """What is trained on, as a column: it is more than the rows that are evaluated."""
+    return np.full(rows, _joined(digests), dtype="S16")
+
+
+def _joined(digests: Sequence[str]) -> str:
+    return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
 
 
 def _arrays(digests: Sequence[str], frames: Sequence[int]) -> dict[str, np.ndarray]:
@@ -243,8 +269,11 @@ def _fitted(train: Domain) -> Standardisation:
 def _line(domain: Domain) -> str:
     assert isinstance(domain.condition, SpeechConfig)
     minutes = float(domain.arrays["frames"].sum()) / domain.condition.mixing.sample_rate / 60
-    what = "crops, and others at every step" if domain.role is Role.TRAIN and "pool" in domain.arrays else "mixtures"
-    return f"{domain.name}: {len(domain)} {what}, {minutes:.3g} minutes"
+    line = f"{domain.name}: {len(domain)} mixtures, {minutes:.3g} minutes"
+    if domain.role is not Role.TRAIN or not isinstance(domain.source, SpeechSource):
+        return line
+    kind = "recordings, mixed anew at every step" if isinstance(domain.source, MixedSource) else "mixtures"
+    return f"{line}, to evaluate; trained on: {domain.source.training_rows} {kind}"
 
 
 def _parse(spec: str) -> tuple[str, Path, tuple[Path, ...], Path | None]:
