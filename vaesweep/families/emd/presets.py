@@ -48,7 +48,6 @@ SMOKE: Settings = LAPTOP | {
     "data.replicate": 1,  # the same mixtures for all: one compilation, and packs across seeds
     "data.condition.seconds": 0.25,
     "data.rows.train": 512,
-    "data.rows.train": 32,
     "data.rows.valid": 32,
     "data.rows.test": 32,
     "training.steps": 500,
