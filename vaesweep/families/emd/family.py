@@ -113,7 +113,7 @@ class SeparatorProblem(Problem):
         return separation.summarise(means)
 
     def use(self, stack: Stack, rows: int | None = None) -> Uses:
-        """The quality of mean estimates, where `evaluation.samples` asks for them; of recordings their scale is kept."""
+        """The quality of mean estimates, where `evaluation.samples` asks for them; the scale of recordings is kept."""
 
         def batch_of(domain: str, chosen: slice) -> tuple[Batch, Batch]:
             mixtures = self._mixtures[domain]
