@@ -54,6 +54,21 @@ def test_data_sets_that_only_differ_in_what_is_tested_are_kept_apart() -> None:
     assert len(found.all_fingerprints.split()) == 1
 
 
+def test_settings_that_read_the_same_share_what_they_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As replicates of mixtures on disk do: one data set, one pack, one compilation."""
+    read = EMD.load(SPEC, expand(EMD, Preset(OWN), {})[0][0])
+    monkeypatch.setattr(type(EMD), "load", lambda self, spec, config: read)
+    found, configs = sets({"seed": [0, 1, 2]})
+    assert (len(found), [found.number(config) for config in configs]) == (1, [0, 0, 0])
+
+
+def test_a_tag_names_few_fingerprints_and_a_digest_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, _ = sets({"seed": [0, 1, 2]})
+    assert len(found.all_fingerprints.split()) == 3
+    monkeypatch.setattr("vaesweep.sweep.data_sets.MOST_NAMED", 2)
+    assert len(found.all_fingerprints) == 16
+
+
 def test_families_whose_reports_are_of_one_data_set_refuse_several() -> None:
     configs = [config for config, _ in expand(family("pvae"), Preset(), {"data.seed": [0, 1]})]
     with pytest.raises(UserError, match="the cells of a sweep of pvae share one data set"):

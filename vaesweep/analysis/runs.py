@@ -55,6 +55,7 @@ class SweepRecord:
     cells: dict[str, dict[str, Any]]
     domains: tuple[DomainRecord, ...]
     data: str = ""  # what `--data` named
+    data_sets: int = 1  # that its cells train on
 
     @classmethod
     def from_json(cls, text: str) -> "SweepRecord":
@@ -68,6 +69,7 @@ class SweepRecord:
                 axes=dict(raw["axes"]),
                 cells={cell["cell"]: dict(cell["values"]) for cell in raw["cells"]},
                 data=str(raw.get("data", {}).get("spec", "")),
+                data_sets=max(1, len(str(raw.get("data", {}).get("fingerprint", "")).split())),
                 domains=tuple(_domain(domain) for domain in raw["domains"]),
             )
         except (KeyError, TypeError, ValueError) as error:

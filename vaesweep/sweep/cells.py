@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -52,8 +52,8 @@ class Sweep:
 class Cell:
     """One configuration on one data set. `values` are its places on the sweep's axes.
 
-    `data` is the fingerprint of what it trains on. `alias` is the identity under which it is known already, where
-    that is one of an earlier release's.
+    `data` is the fingerprint of what it trains on, `data_set` the index of that among the sweep's. `alias` is the
+    identity under which it is known already, where that is one of an earlier release's.
     """
 
     config: CellConfig
@@ -61,6 +61,7 @@ class Cell:
     data: str
     values: Mapping[str, Any]
     alias: str | None = None
+    data_set: int = 0
 
     @cached_property
     def identity(self) -> str:
@@ -162,10 +163,10 @@ def make_packs(cells: Sequence[Cell], size: int) -> list[Pack]:
 
     Cells of one seed are neighbours, since they share their batches' noise.
     """
-    groups: dict[Hashable, list[Cell]] = {}
+    groups: dict[tuple[str, int], list[Cell]] = {}
     for cell in cells:
         shape = json.dumps(structure(cell.config), sort_keys=True)
-        groups.setdefault((shape, cell.data, family(cell.family).loading(cell.config)), []).append(cell)
+        groups.setdefault((shape, cell.data_set), []).append(cell)
     packs = []
     for group in groups.values():
         group.sort(key=lambda cell: cell.config.seed)

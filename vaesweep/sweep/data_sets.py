@@ -6,6 +6,9 @@ from functools import cached_property
 from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
 from vaesweep.family import CellConfig, Family
+from vaesweep.sweep.identity import digest
+
+MOST_NAMED = 100  # fingerprints in a tag
 
 
 class DataSets(Sequence[DataSet]):
@@ -24,8 +27,15 @@ class DataSets(Sequence[DataSet]):
                 "be axes"
             )
         self._owner = owner
-        self._numbers = {loading: number for number, loading in enumerate(first_of)}
-        self._sets = [owner.load(spec, config) for config in first_of.values()]
+        self._sets: list[DataSet] = []
+        self._domains: list[dict[str, str]] = []
+        self._numbers: dict[Hashable, int] = {}
+        for loading, config in first_of.items():
+            read = owner.load(spec, config)
+            if (domains := read.fingerprints()) not in self._domains:  # else other settings read the same
+                self._sets.append(read)
+                self._domains.append(domains)
+            self._numbers[loading] = self._domains.index(domains)
         names = [[(domain.name, domain.role) for domain in one.domains] for one in self._sets]
         if any(other != names[0] for other in names):
             raise UserError("the data sets of a sweep have different domains; give every cell the same ones")
@@ -49,10 +59,6 @@ class DataSets(Sequence[DataSet]):
         return self._domains[self.number(config)]
 
     @cached_property
-    def _domains(self) -> list[dict[str, str]]:
-        return [one.fingerprints() for one in self._sets]
-
-    @cached_property
     def _fingerprints(self) -> list[str]:
         return [one.fingerprint() for one in self._sets]
 
@@ -62,8 +68,9 @@ class DataSets(Sequence[DataSet]):
 
     @property
     def all_fingerprints(self) -> str:
-        """The fingerprints of what is trained on, each once, joined by spaces."""
-        return " ".join(dict.fromkeys(self._fingerprints))
+        """The fingerprint of what is trained on; of several, each once, joined by spaces, or a digest of very many."""
+        each = list(dict.fromkeys(self._fingerprints))
+        return " ".join(each) if len(each) <= MOST_NAMED else digest(each)
 
     @property
     def summary(self) -> tuple[str, ...]:

@@ -76,7 +76,10 @@ class Session:
     def cells(self) -> list[Cell]:
         """The cells, under the identities by which MLflow or the storage has them already, where one has."""
         data, name = self.data, self.family.name
-        cells = [Cell(config, name, data.fingerprint(config), place) for config, place in self._places]
+        cells = [
+            Cell(config, name, data.fingerprint(config), place, data_set=data.number(config))
+            for config, place in self._places
+        ]
         aliases = find_aliases(self.family, cells, self.tracked, self.storage, lambda cell: data.of(cell.config))
         return [replace(cell, alias=aliases.get(cell.identity)) for cell in cells]
 

@@ -24,7 +24,6 @@ EMD = family("emd")
 SMALL = {
     "data.kind": "speech",
     "data.seconds": 0.5,
-    "data.rows.train": 4,
     "data.rows.valid": 3,
     "data.rows.test": 4,
     "model.latents": 8,

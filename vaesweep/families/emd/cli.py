@@ -14,6 +14,7 @@ SPLITS = ("train", "valid", "test")
 FOLDERS = {"train": "train-100", "valid": "dev", "test": "test"}  # as LibriMix names them
 DEFAULT_COUNT = 3000
 BLOCK = 10_000_000  # indices between one split and the next
+SEEDS = 2**62 // (10 * BLOCK)
 
 
 def register(commands: Any) -> None:
@@ -83,6 +84,10 @@ def separate(arguments: argparse.Namespace) -> int:
     from vaesweep.analysis.load import load_cell
     from vaesweep.families.emd.unmixing import TrainedSeparator
 
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{arguments.out}: cannot be made a folder ({error.strerror}); name another one") from None
     cell = load_cell(arguments.run, arguments.tracking_uri or store_uri())
     separator = TrainedSeparator.restore(cell)
     for path in arguments.files:
@@ -100,19 +105,19 @@ def mix(arguments: argparse.Namespace) -> int:
     from pydantic import ValidationError
 
     from vaesweep.families.emd.data.speech import librimix, recordings
-    from vaesweep.families.emd.data.speech.mixing import Mixer, MixingRules
+    from vaesweep.families.emd.data.speech.mixing import Mixer, MixingRules, Span
 
     counts = _counts(arguments.split or SPLITS)
     if arguments.noise and arguments.babble:
         raise UserError("--noise and --babble both say what the noise is; give one of them")
-    if arguments.seed < 0:
-        raise UserError(f"--seed {arguments.seed}: must be 0 or larger")
+    if not 0 <= arguments.seed < SEEDS:
+        raise UserError(f"--seed {arguments.seed}: must be from 0 to {SEEDS - 1}")
     try:
         rules = MixingRules(
             speakers=arguments.speakers,
             sample_rate=arguments.rate,
             mode=arguments.mode,
-            overlap=tuple(arguments.overlap),
+            overlap=Span(low=arguments.overlap[0], high=arguments.overlap[1]),
             babble=arguments.babble,
         )
     except ValidationError as error:
@@ -124,7 +129,8 @@ def mix(arguments: argparse.Namespace) -> int:
     for line in (*found.summary, *(noises.summary if noises else ())):
         print(line)
     noise = noises.recordings if noises else ()
-    parts = {"all": found.recordings} if "all" in counts else _split(found.recordings)
+    needed = max(2, rules.talkers(noise=bool(noise)))
+    parts = {"all": found.recordings} if "all" in counts else _split(found.recordings, needed)
     mixers = {name: Mixer(parts[name], rules, noise) for name in counts}  # all is checked before any is written
     folder = librimix.folder_of(arguments.out, rules)
     signals = recordings.DecodeCache(rules.sample_rate)
@@ -156,10 +162,10 @@ def _rule(arguments: argparse.Namespace) -> Any:
     return recordings.by_table(arguments.speaker_table) if arguments.speaker_table else None
 
 
-def _split(found: Any) -> dict[str, Any]:
+def _split(found: Any, least: int) -> dict[str, Any]:
     from vaesweep.families.emd.data.speech.recordings import split_speakers
 
-    return {str(role): own for role, own in split_speakers(found).items()}
+    return {str(role): own for role, own in split_speakers(found, least=least).items()}
 
 
 def _counts(words: Any) -> dict[str, int]:

@@ -81,7 +81,6 @@ SMALL_MASKERS: dict[str, Settings] = {  # of 7000 to 15 000 parameters for two s
 SPEECH: Settings = SKIPPING | {  # Conv-TasNet of 0.34 M parameters, for two cores
     "data.kind": "speech",
     "data.seconds": 2.0,
-    "data.rows.train": 32,
     "data.rows.valid": 32,
     "data.rows.test": 64,
     "model.latents": 128,
@@ -100,7 +99,6 @@ SPEECH: Settings = SKIPPING | {  # Conv-TasNet of 0.34 M parameters, for two cor
 }
 SPEECH_SMOKE: Settings = SPEECH | {
     "data.seconds": 1.0,
-    "data.rows.train": 8,
     "data.rows.valid": 8,
     "data.rows.test": 8,
     "model.latents": 32,
@@ -115,7 +113,6 @@ SPEECH_SMOKE: Settings = SPEECH | {
 SPEECH_PAPER: Settings = PAPER | {  # on LibriMix: lines 1517 to 1541, with its TasNet's own sizes (line 921)
     "data.kind": "speech",
     "data.seconds": 3.0,
-    "data.rows.train": 3000,
     "data.rows.valid": 3000,
     "data.rows.test": 3000,
     "model.latents": 512,

@@ -89,9 +89,10 @@ def test_an_interval_is_over_mixtures_too_where_seeds_share_them() -> None:
     runs, cells = made_up()
     own = judged(runs, cells)["tasnet"]["other"]
     assert own.shared
-    assert own.interval == crossed_interval(own.values)
+    values = np.stack(list(own.values.values()))
+    assert own.interval == crossed_interval(values)
     assert own.interval.high - own.interval.low > 1.0
-    seeds = t_interval(own.values.mean(1))
+    seeds = t_interval(values.mean(1))
     assert seeds.high - seeds.low < 0.2
 
 
@@ -99,7 +100,32 @@ def test_seeds_with_mixtures_of_their_own_are_their_interval() -> None:
     runs, cells = made_up(shared=False)
     own = judged(runs, cells)["tasnet"]["other"]
     assert not own.shared
-    assert own.interval == t_interval(own.values.mean(1))
+    assert own.interval == t_interval(np.stack(list(own.values.values())).mean(1))
+
+
+def of_seeds(values: np.ndarray, data: str = "same") -> Judged:
+    """Seeds 0, 1, … with the rows of `values`."""
+    return Judged({str(seed): own for seed, own in enumerate(values)}, {str(seed): data for seed in range(len(values))})
+
+
+def test_seeds_are_matched_by_name_and_mixtures_by_what_they_are() -> None:
+    """A model that lacks a seed, one with more mixtures, and one with others in the same number."""
+    values = np.arange(12.0).reshape(3, 4)
+    whole, last = of_seeds(values), Judged({"2": values[2] - 1}, {"2": "same"})
+    assert whole.less(last).mean == 1.0
+    assert whole.drop_to(last).mean == 1.0
+    assert np.isnan(whole.less(of_seeds(values[:, :2], "fewer")).mean)
+    assert np.isnan(whole.less(of_seeds(values, "others")).mean)
+    assert np.isnan(whole.drop_to(Judged({"7": values[0]}, {"7": "same"})).mean)
+
+
+def test_a_mixture_without_a_sound_is_no_improvement() -> None:
+    _, (cell, *_) = made_up()
+    kept = dict(cell.kept)
+    for name in ("si_sdri.mode", "audible"):
+        kept[f"rows/other/{name}"] = kept[f"rows/other/{name}"].clone()
+        kept[f"rows/other/{name}"][3] = 0.0
+    assert per_mixture(replace(cell, kept=kept))["other"][3] == 0.0
 
 
 def test_a_drops_interval_holds_the_truth_nineteen_times_in_twenty() -> None:
@@ -110,14 +136,14 @@ def test_a_drops_interval_holds_the_truth_nineteen_times_in_twenty() -> None:
             level + sign * seeds + 2 * draw.normal(size=(1, count)) + draw.normal(size=(3, count))
             for level, sign, count in ((8.0, 1, 60), (6.0, -1, 30))
         ]
-        seen, unseen = (Judged(("0", "1", "2"), own, shared=True) for own in values)
+        seen, unseen = (of_seeds(own) for own in values)
         drop = seen.drop_to(unseen)
         held.append(drop.low < 2.0 < drop.high)
     assert 0.92 <= np.mean(held) <= 0.99
 
 
 def test_one_seed_has_values_and_no_interval() -> None:
-    own = Judged(("0",), np.ones((1, 5)), shared=True)
+    own = of_seeds(np.ones((1, 5)))
     assert own.interval.mean == 1.0
     assert np.isnan(own.interval.low)
     assert np.isnan(own.drop_to(own).low)

@@ -217,7 +217,10 @@ def with_settings(runs: Runs, rows: int = 128, **settings: str) -> Runs:
     common = {"training.steps": "2000", "training.batch_size": "8", "data.condition.seconds": "0.5"}
     common |= {"model.sample_rate": "8000", "model.latents": "32", "data.replicate": "0"} | settings
     values = runs.cells.set_index("cell")["seed"]
-    record = replace(runs.record, domains=tuple(replace(domain, rows=rows) for domain in runs.record.domains))
+    sets = 1 if settings.get("data.replicate") == "1" else values.nunique()
+    record = replace(
+        runs.record, data_sets=sets, domains=tuple(replace(domain, rows=rows) for domain in runs.record.domains)
+    )
     return replace(runs, record=record, params={cell: common | {"seed": str(seed)} for cell, seed in values.items()})
 
 

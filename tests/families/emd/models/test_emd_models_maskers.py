@@ -282,6 +282,14 @@ def test_a_places_distance_does_not_depend_on_where_it_is() -> None:
     torch.testing.assert_close(products[3:, 3:], products[:-3, :-3])
 
 
+def test_places_are_exact_in_bfloat16_too() -> None:
+    """An integer above 256 is none of bfloat16's."""
+    places = positional_encoding(torch.zeros(2000, 8, dtype=torch.bfloat16))
+    exact = positional_encoding(torch.zeros(2000, 8))
+    assert places.dtype == torch.bfloat16
+    assert (places.float() - exact).abs().max() < 0.005
+
+
 def test_frames_of_other_chunks_are_seen_between_chunks_alone() -> None:
     model = small("sepformer")
     assert isinstance(model, SepFormer)

@@ -3,15 +3,16 @@
 Separated by the modes of the latent variables, as a user would; the rates are those of the sweep's evaluation.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from vaesweep.data.domains import DataSet, Role
+from vaesweep.data.domains import DataSet, Role, Standardisation
 from vaesweep.data.spelling import did_you_mean
 from vaesweep.errors import UserError
-from vaesweep.families.emd.family import SeparatorCell
+from vaesweep.families.emd.family import SCALE, SeparatorCell
 from vaesweep.families.emd.models.separator import ENCODING, Separator, permuted
 from vaesweep.family import family
 from vaesweep.family.restore import restore
@@ -77,6 +78,8 @@ def separate(cell: FinishedCell, data: DataSet, domain: str | None = None, row: 
     if data.domain(Role.TRAIN).condition != config.data.condition:
         raise UserError(f"cell {cell.cell} was trained on other data: name those of its sweep")
     chosen = domain or data.domain(Role.TEST).name
+    if SCALE in cell.kept:  # the cell's own, where another replicate's data are at hand
+        data = replace(data, standardisation=Standardisation(np.zeros(1), cell.kept[SCALE].numpy().reshape(1)))
     problem = family(cell.family).problem(config, data, torch.device("cpu"))
     if chosen not in problem.domains:
         hint = did_you_mean(chosen, problem.domains) or f"; there are {', '.join(problem.domains)}"

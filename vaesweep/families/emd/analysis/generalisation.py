@@ -5,7 +5,7 @@ the same mixtures an interval is over seeds and mixtures at once; where each see
 seeds, which is then over both. Models are compared within seed and mixture.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -29,43 +29,57 @@ DIFFERENCES = ("model", "other", "domain", "difference", "low", "high")
 
 @dataclass(frozen=True)
 class Judged:
-    """One model on one domain: `values` `[seed, mixture]`, dB, and whether its seeds `shared` their mixtures."""
+    """One model on one domain: by seed the values of its mixtures `[mixture]`, dB, and the data that they were.
 
-    seeds: tuple[str, ...]
-    values: np.ndarray
-    shared: bool
+    `data` is a fingerprint; seeds of one fingerprint were judged on the same mixtures.
+    """
+
+    values: Mapping[str, np.ndarray]
+    data: Mapping[str, str]
+
+    @property
+    def shared(self) -> bool:
+        """Whether all seeds were judged on the same mixtures."""
+        return len({self.data[seed] for seed in self.values}) == 1
+
+    @property
+    def means(self) -> dict[str, float]:
+        """The mean over mixtures, by seed."""
+        return {seed: float(values.mean()) for seed, values in self.values.items()}
 
     @property
     def interval(self) -> Interval:
         """Of the mean, over all that was drawn."""
-        return crossed_interval(self.values) if self.shared else t_interval(self.values.mean(axis=1))
+        if self.shared and self.values:
+            return crossed_interval(np.stack(list(self.values.values())))
+        return t_interval(np.array(list(self.means.values())))
 
     def less(self, other: "Judged") -> Interval:
-        """Of the mean difference to another model, within the seeds and mixtures that both have."""
-        both = [seed for seed in self.seeds if seed in other.seeds]
-        one, two = (own.values[[own.seeds.index(seed) for seed in both]] for own in (self, other))
-        return Judged(tuple(both), one - two, self.shared and other.shared).interval
+        """Of the mean difference to another model, within the seeds and mixtures that both have; NaN without any."""
+        both = [s for s in self.values if s in other.values and self.data[s] == other.data[s]]
+        return Judged({s: self.values[s] - other.values[s] for s in both}, {s: self.data[s] for s in both}).interval
 
     def drop_to(self, other: "Judged") -> Interval:
         """Of the drop from this domain to another, whose mixtures are others: within seeds, over mixtures of both."""
-        drops = self.values.mean(axis=1) - other.values.mean(axis=1)
-        if not (self.shared and other.shared):
+        seeds = [seed for seed in self.values if seed in other.values]
+        drops = np.array([self.means[seed] - other.means[seed] for seed in seeds])
+        if len(drops) < 2 or not (self.shared and other.shared):
             return t_interval(drops)
-        if len(drops) < 2:
-            return Interval(float(drops.mean()), float("nan"), float("nan"), len(drops))
         parts = [(float(drops.var(ddof=1)) / len(drops), len(drops) - 1)]
-        parts += [_of_mixtures(own.values) for own in (self, other)]
-        variance = sum(part for part, _ in parts)
-        if variance == 0:
-            return Interval(float(drops.mean()), float(drops.mean()), float(drops.mean()), len(drops))
+        parts += [_of_mixtures(np.stack([own.values[seed] for seed in seeds])) for own in (self, other)]
+        mean, variance = float(drops.mean()), sum(part for part, _ in parts)
+        if not variance > 0:
+            return Interval(mean, mean, mean, len(drops))
         freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
         half = float(stats.t.ppf((1 + LEVEL) / 2, max(freedom, 1.0)) * np.sqrt(variance))
-        return Interval(float(drops.mean()), float(drops.mean()) - half, float(drops.mean()) + half, len(drops))
+        return Interval(mean, mean - half, mean + half, len(drops))
 
 
 def _of_mixtures(values: np.ndarray) -> tuple[float, int]:
     """The variance that mixtures add to a mean over `[seed, mixture]`, beyond the residual's, and its degrees."""
     seeds, mixtures = values.shape
+    if mixtures < 2:
+        return float("nan"), 1
     means = values.mean(axis=0)
     residual = values - values.mean(axis=1, keepdims=True) - means + values.mean()
     of_residual = float((residual**2).sum()) / max((seeds - 1) * (mixtures - 1), 1)
@@ -73,35 +87,35 @@ def _of_mixtures(values: np.ndarray) -> tuple[float, int]:
 
 
 def per_mixture(cell: FinishedCell) -> dict[str, np.ndarray]:
-    """SI-SDRi of every mixture, dB, by domain: means over its audible sources; none of a cell that kept none."""
+    """SI-SDRi of every mixture, dB, by domain: means over its audible sources; none of a cell that kept none.
+
+    Of a mixture without a sound there is no quality: it counts as no improvement.
+    """
     values = {}
     for name, tensor in cell.kept.items():
         domain = name.removeprefix(f"{ROWS}/").removesuffix(f"/{QUALITY}")
         if name == f"{ROWS}/{domain}/{QUALITY}":
-            values[domain] = (tensor / cell.kept[f"{ROWS}/{domain}/{AUDIBLE_SOURCES}"]).double().numpy()
+            audible = cell.kept[f"{ROWS}/{domain}/{AUDIBLE_SOURCES}"]
+            values[domain] = (tensor / audible.clamp_min(1)).double().numpy()
     return values
 
 
-def judged(runs: Runs, cells: Sequence[FinishedCell]) -> dict[str, dict[str, Judged]]:
-    """By model, which is a regime's point, and domain: the mixtures' values of its seeds."""
+def judged(runs: Runs, cells: Iterable[FinishedCell]) -> dict[str, dict[str, Judged]]:
+    """By model, which is a regime's point, and domain: the mixtures' values of its seeds. Cells are read one by one."""
     points = grouped_table(runs).drop_duplicates("cell").set_index("cell")
-    seeds: dict[str, dict[str, dict[str, np.ndarray]]] = {}
-    data: dict[tuple[str, str], set[str]] = {}
+    values: dict[str, dict[str, dict[str, np.ndarray]]] = {}
+    data: dict[str, dict[str, dict[str, str]]] = {}
     for cell in cells:
         if cell.cell not in points.index:
             continue
         row = points.loc[cell.cell]
-        model = named(str(row[REGIME]), str(row[POINT]))
-        for domain, values in per_mixture(cell).items():
-            seeds.setdefault(model, {}).setdefault(domain, {})[str(row["seed"])] = values
-            data.setdefault((model, domain), set()).add(cell.domains.get(domain, cell.cell))
+        model, seed = named(str(row[REGIME]), str(row[POINT])), str(row["seed"])
+        for domain, own in per_mixture(cell).items():
+            values.setdefault(model, {}).setdefault(domain, {})[seed] = own
+            data.setdefault(model, {}).setdefault(domain, {})[seed] = cell.domains.get(domain) or cell.cell
     return {
-        model: {
-            domain: Judged(tuple(own), np.stack(list(own.values())), len(data[model, domain]) == 1)
-            for domain, own in by_domain.items()
-            if len({len(values) for values in own.values()}) == 1
-        }
-        for model, by_domain in seeds.items()
+        model: {domain: Judged(own, data[model][domain]) for domain, own in by_domain.items()}
+        for model, by_domain in values.items()
     }
 
 
@@ -123,7 +137,7 @@ def _rows(
                 yield (*row, *[float("nan")] * 4)
                 continue
             drop = seen.drop_to(own)
-            yield (*row, drop.mean, drop.low, drop.high, drop.mean / float(seen.values.mean()))
+            yield (*row, drop.mean, drop.low, drop.high, drop.mean / seen.interval.mean)
 
 
 def differences_table(by_model: Mapping[str, Mapping[str, Judged]]) -> pd.DataFrame:
@@ -139,4 +153,4 @@ def differences_table(by_model: Mapping[str, Mapping[str, Judged]]) -> pd.DataFr
 
 def read(runs: Runs, tracking_uri: str | None = None) -> dict[str, dict[str, Judged]]:
     """What `judged` gives of the finished cells of a sweep, read from the store."""
-    return judged(runs, list(load_cells(runs, tracking_uri)))
+    return judged(runs, load_cells(runs, tracking_uri))

@@ -40,7 +40,6 @@ def _rates(cells: Separators, setting: dict[str, str]) -> Iterator[str]:
 def _drawn(runs: Runs, settings: list[dict[str, str]]) -> str:
     seeds = len({setting.get("seed") for setting in settings})
     rows = _span([str(domain.rows) for domain in runs.record.domains if domain.role in (Role.TEST, Role.UNSEEN)])
-    replicates = {setting.get("data.replicate") for setting in settings}
-    own = replicates == {"0"} and seeds > 1
+    own = seeds > 1 and runs.record.data_sets == seeds
     drawn = ", each with mixtures of its own" if own else ", on the same mixtures" if seeds > 1 else ""
     return f"{seeds} seed{'s' if seeds != 1 else ''}{drawn}, {rows} mixtures a test domain"

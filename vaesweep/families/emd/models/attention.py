@@ -42,8 +42,17 @@ def positional_encoding(x: Tensor) -> Tensor:
 
     Their wavelengths go from 2π to 2π · 10⁴ frames (Vaswani et al., 2017, section 3.5).
     """
-    length, width = x.shape[-2:]
-    position = torch.arange(length, dtype=x.dtype, device=x.device)
-    exponent = torch.arange(0, width, 2, dtype=x.dtype, device=x.device) / width
-    angle = position.unsqueeze(-1) * 10_000.0**-exponent
-    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)[:, :width]
+    width = x.shape[-1]
+    angle = angles(x, width)
+    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2)[:, :width].to(x.dtype)
+
+
+def angles(x: Tensor, count: int) -> Tensor:
+    """Angles of the frames of `x` `[..., length, _]`: `[length, ⌈count / 2⌉]`, place · 10⁴ ^ (-2 i / count).
+
+    In float32 at least: in bfloat16 no place beyond 256 is exact.
+    """
+    kind = torch.promote_types(x.dtype, torch.float32)
+    position = torch.arange(x.shape[-2], dtype=kind, device=x.device)
+    exponent = torch.arange(0, count, 2, dtype=kind, device=x.device) / count
+    return position.unsqueeze(-1) * 10_000.0**-exponent

@@ -19,7 +19,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vaesweep.families.emd.models.attention import Dense, positional_encoding
+from vaesweep.families.emd.models.attention import Dense, angles, positional_encoding
 from vaesweep.families.emd.models.layers import OddKernel, Pointwise1d, depthwise
 from vaesweep.families.emd.models.norms import GlobalLayerNorm
 from vaesweep.packing import Frozen
@@ -205,7 +205,6 @@ def rotated(x: Tensor, count: int) -> Tensor:
     """
     turning, fixed = x.split([count, x.shape[-1] - count], dim=-1)
     pairs = turning.unflatten(-1, (-1, 2))
-    frame = torch.arange(x.shape[-2], dtype=x.dtype, device=x.device).unsqueeze(-1)
-    angle = frame * 10_000.0 ** (-torch.arange(0, count, 2, dtype=x.dtype, device=x.device) / count)
-    cos, sin, (a, b) = angle.cos(), angle.sin(), pairs.unbind(-1)
+    angle, (a, b) = angles(x, count), pairs.unbind(-1)
+    cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     return torch.cat([torch.stack([a * cos - b * sin, a * sin + b * cos], dim=-1).flatten(-2), fixed], dim=-1)

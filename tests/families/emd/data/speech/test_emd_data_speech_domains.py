@@ -17,7 +17,7 @@ from vaesweep.families.emd.data.speech.domains import SpeechConfig, SpeechRows, 
 from vaesweep.families.emd.data.speech.mixing import Mixer, MixingRules
 from vaesweep.families.emd.data.speech.recordings import DecodeCache, scan
 
-ROWS = SpeechRows(train=4, valid=3, test=4)
+ROWS = SpeechRows(valid=3, test=4)
 
 
 def config(**values: Any) -> SpeechConfig:
@@ -43,7 +43,7 @@ def test_recordings_become_domains_of_speakers_of_their_own(corpus: Callable[...
     folder, other = corpus(speakers=8), corpus(speakers=3, name="other corpus")
     found = load(f"speech:{folder},unseen={other}", config())
     assert [(d.name, d.role, len(d)) for d in found.domains] == [
-        ("corpus.train", Role.TRAIN, 4),
+        ("corpus.train", Role.TRAIN, 64),
         ("corpus.valid", Role.VALID, 3),
         ("corpus.test", Role.TEST, 4),
         ("other_corpus", Role.UNSEEN, 4),
@@ -78,7 +78,7 @@ def test_a_training_crop_is_a_function_of_its_number(corpus: Callable[..., Path]
 def test_the_standardisation_is_the_deviation_of_training_mixtures(corpus: Callable[..., Path]) -> None:
     found = load(f"speech:{corpus(speakers=8)}", config())
     own = source(found.domains[0])
-    signals = np.concatenate([own.sound(row).mixture for row in range(4)])
+    signals = np.concatenate([own.sound(row).mixture for row in range(64)])
     assert found.standardisation.std[0] == pytest.approx(np.sqrt(np.square(signals, dtype=float).mean()))
     assert found.standardisation.mean.tolist() == [0.0]
 
@@ -102,8 +102,8 @@ def test_another_place_is_the_same_data_and_another_sound_is_not(corpus: Callabl
 def test_more_test_mixtures_train_nothing_and_another_rule_does(corpus: Callable[..., Path]) -> None:
     spec = f"speech:{corpus(speakers=8)}"
     first, _ = fingerprints(spec)
-    assert fingerprints(spec, rows={"train": 4, "valid": 3, "test": 6})[0] == first
-    assert fingerprints(spec, mixing={"loudness": (-30, -25)})[0] != first
+    assert fingerprints(spec, rows={"valid": 3, "test": 6})[0] == first
+    assert fingerprints(spec, mixing={"loudness": {"low": -30, "high": -25}})[0] != first
     assert fingerprints(spec, seconds=0.5)[0] != first
     assert fingerprints(spec, replicate=2)[0] != first
 
@@ -129,7 +129,7 @@ def test_a_source_can_be_sent_to_another_process(corpus: Callable[..., Path]) ->
 def test_mixtures_on_disk_are_what_they_are(librimix_folder: Path) -> None:
     found = load(f"librimix:{librimix_folder}", config())
     assert [(d.name, d.role, len(d)) for d in found.domains] == [
-        ("libri2mix.train", Role.TRAIN, 4),
+        ("libri2mix.train", Role.TRAIN, 6),
         ("libri2mix.valid", Role.VALID, 3),
         ("libri2mix.test", Role.TEST, 4),
     ]
@@ -159,11 +159,57 @@ def test_a_crop_of_a_mixture_on_disk_is_a_stretch_of_it(librimix_folder: Path) -
 def test_of_mixtures_on_disk_those_that_are_evaluated_are_of_the_whole_split(librimix_folder: Path) -> None:
     """Not the first by name, which are of few speakers; one mixture less to train on is other data."""
     found = load(f"librimix:{librimix_folder}", config())
-    own = source(found.domains[0])
-    assert sorted(own.evaluated) == [0, 1, 3, 5]  # type: ignore[attr-defined]
+    names = sorted(path.stem for path in (librimix_folder / "wav8k" / "min" / "test" / "s1").iterdir())
+    chosen = {mixture.name for mixture in source(found.domains[2]).mixtures}  # type: ignore[attr-defined]
+    assert chosen == {names[place] for place in (0, 1, 2, 4)}
     for part in ("mix_clean", "s1", "s2"):
         sorted((librimix_folder / "wav8k" / "min" / "train-100" / part).iterdir())[2].unlink()
     assert load(f"librimix:{librimix_folder}", config()).fingerprint() != found.fingerprint()
+
+
+def test_mixtures_on_disk_are_the_same_data_by_whichever_folder_they_are_named(
+    librimix_folder: Path, tmp_path: Path
+) -> None:
+    """The root, the folder of a rate and mode, and by another path."""
+    first = load(f"librimix:{librimix_folder}", config())
+    assert load(f"librimix:{librimix_folder / 'wav8k' / 'min'}", config()).fingerprints() == first.fingerprints()
+    above = load(f"librimix:{librimix_folder.parent},unseen={librimix_folder}", config())
+    assert [domain.name for domain in above.domains][-1] == "libri2mix"
+
+
+def test_a_split_may_be_chosen_and_the_only_one_there_is_unseen(
+    librimix_folder: Path, corpus: Callable[..., Path], tmp_path: Path
+) -> None:
+    base, other = librimix_folder / "wav8k" / "min", tmp_path / "vctk"
+    shutil.copytree(base / "dev", base / "train-360")
+    with pytest.raises(UserError, match="there are: train-100, train-360"):
+        load(f"librimix:{librimix_folder}", config())
+    chosen = load(f"librimix:{librimix_folder},train=train-360", config())
+    assert source(chosen.domains[0]).training_rows == 4
+    shutil.copytree(base / "dev", other / "Libri2Mix" / "wav8k" / "min" / "all")
+    found = load(f"librimix:{librimix_folder},train=train-100,unseen={other}", config())
+    assert (found.domains[-1].name, len(found.domains[-1])) == ("vctk", 4)
+
+
+def test_a_relative_path_is_good_in_every_working_directory(
+    corpus: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's workers start from folders of their own."""
+    folder = corpus(speakers=8)
+    monkeypatch.chdir(folder.parent)
+    sent: DataSet = pickle.loads(pickle.dumps(load("speech:corpus", config())))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert source(sent.domains[2]).sound(0).mixture.any()
+
+
+def test_long_mixtures_are_cut_off(corpus: Callable[..., Path], librimix_folder: Path) -> None:
+    for spec in (f"speech:{corpus(speakers=8, name='longer')}", f"librimix:{librimix_folder}"):
+        found = load(spec, config(longest=1.25))
+        for domain in found.domains[1:]:
+            own = source(domain)
+            assert own.frames.max() == 10_000
+            assert own.sound(len(domain) - 1).sources.shape == (2, 10_000)
 
 
 @pytest.mark.parametrize(
@@ -174,9 +220,11 @@ def test_of_mixtures_on_disk_those_that_are_evaluated_are_of_the_whole_split(lib
         ("speech:{corpus},unsen={corpus}", "unknown option 'unsen' .did you mean 'unseen'"),
         ("speech:{corpus},unseen=", "unseen= needs a folder"),
         ("librimix:{corpus},noise={corpus}", "unknown option 'noise'"),
+        ("speech:{corpus},noise={corpus},noise={corpus}", "noise= is there twice"),
+        ("librimix:{corpus},train=", "train= needs a split"),
         ("speech:{corpus},unseen={corpus}", "cannot be both trained on and unseen"),
         ("speech:{corpus}/nowhere", "nowhere"),
-        ("librimix:{corpus}", "one split to train on is needed, train-100 or train-360; there are: none"),
+        ("librimix:{corpus}", "one split to train on is needed, say which by ,train=SPLIT; there are: none"),
     ],
 )
 def test_a_wrong_specification_is_refused_in_one_line(spec: str, words: str, corpus: Callable[..., Path]) -> None:

@@ -13,7 +13,7 @@ from voices import RATE, voice
 from vaesweep.cli.main import main
 from vaesweep.errors import UserError
 from vaesweep.families.emd.data.speech import audio, librimix
-from vaesweep.families.emd.data.speech.mixing import Mixer, MixingRules, render
+from vaesweep.families.emd.data.speech.mixing import Mixer, MixingRules, Span, render
 from vaesweep.families.emd.data.speech.recordings import DecodeCache, scan
 
 RULES = MixingRules()
@@ -92,7 +92,7 @@ def test_it_is_read_again(corpus: Callable[..., Path], noise: Path, tmp_path: Pa
 
 
 def test_three_speakers_have_three_sources(corpus: Callable[..., Path], tmp_path: Path) -> None:
-    rules = MixingRules(speakers=3, mode="max", overlap=(0.3, 0.3), sample_rate=16000)
+    rules = MixingRules(speakers=3, mode="max", overlap=Span(low=0.3, high=0.3), sample_rate=16000)
     folder = librimix.folder_of(tmp_path, rules)
     assert folder == tmp_path / "Libri3Mix" / "wav16k" / "max"
     target = written(folder, corpus(), rules)
@@ -198,7 +198,7 @@ def test_the_same_seed_gives_the_same_files_and_another_others(corpus: Callable[
         (["--noise", "x", "--babble", "2"], "--noise and --babble both say"),
         (["--speaker-pattern", "x", "--speaker-table", "y"], "both say who speaks"),
         (["--noise", "nowhere"], "nowhere: there is no such folder"),
-        (["--seed", "-1"], "--seed -1: must be 0 or larger"),
+        (["--seed", "-1"], "--seed -1: must be from 0 to 46116860183"),
         (["--split", "all", "--babble", "9"], "6 speakers: a mixture needs 11 different ones"),
     ],
 )

@@ -17,6 +17,7 @@ from vaesweep.families.emd.data.speech.mixing import (
     MixingRules,
     Mixture,
     Part,
+    Span,
     extended,
     render,
 )
@@ -119,7 +120,7 @@ def test_a_source_that_would_exceed_full_scale_is_made_softer() -> None:
 
 
 def test_speakers_overlap_by_the_share_that_was_drawn() -> None:
-    rules = MixingRules(mode="max", overlap=(0.2, 0.6), speakers=3, sample_rate=16000)
+    rules = MixingRules(mode="max", overlap=Span(low=0.2, high=0.6), speakers=3, sample_rate=16000)
     mixer, shares = Mixer(made_up(20, 5), rules), []
     for index in range(500):
         parts = mixer.whole(index).sources
@@ -129,9 +130,11 @@ def test_speakers_overlap_by_the_share_that_was_drawn() -> None:
             shares.append((end - after.delay) / min(before.recording.frames, after.recording.frames))
     assert stats.kstest(shares, stats.uniform(0.2, 0.4).cdf).pvalue > 1e-3
     with pytest.raises(ValueError, match="overlap below 1 needs mode max"):
-        MixingRules(overlap=(0.5, 1.0))
-    with pytest.raises(ValueError, match="loudness: begins at -20 and ends at -30"):
-        MixingRules(loudness=(-20, -30))
+        MixingRules(overlap=Span(low=0.5, high=1.0))
+    with pytest.raises(ValueError, match="overlap is a share"):
+        MixingRules(overlap=Span(low=0.5, high=1.5), mode="max")
+    with pytest.raises(ValueError, match="begins at -20 and ends at -30"):
+        Span(low=-20, high=-30)
 
 
 def test_noise_has_a_loudness_and_a_place_of_its_own() -> None:
@@ -156,7 +159,7 @@ def test_babble_is_of_speakers_who_are_not_sources() -> None:
 
 
 def test_babble_is_as_loud_as_a_noise(recordings: tuple[Recording, ...]) -> None:
-    rules = MixingRules(babble=4, noise_loudness=(-34, -34), mode="max", sample_rate=16000)
+    rules = MixingRules(babble=4, noise_loudness=Span(low=-34, high=-34), mode="max", sample_rate=16000)
     sound = render(Mixer(recordings, rules).whole(1), DecodeCache(16000), 16000)
     assert loudness(sound.noise, 16000) == pytest.approx(-34, abs=1.0)
 

@@ -8,11 +8,12 @@ files lie. Where they lie, and how they become signals, is the domain's source.
 """
 
 import hashlib
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -28,17 +29,19 @@ from vaesweep.families.emd.data.speech.recordings import DecodeCache, Recording
 from vaesweep.packing import Frozen
 
 SPEECH, LIBRIMIX = "speech", "librimix"
-FORMS = "speech:DIR or librimix:DIR, each with any number of ,unseen=DIR, and speech with ,noise=DIR"
+FORMS = "speech:DIR (with ,noise=DIR) or librimix:DIR (with ,train=SPLIT), each with any number of ,unseen=DIR"
 COLUMNS = ("time",)
-FITTED = 64  # mixtures of the training domain whose standard deviation is that of the data
+FITTED = 64  # mixtures of the training domain that are evaluated, and whose standard deviation is that of the data
 INDICES = 1_000_000_000  # between one replicate and the next
 PARTS: dict[Role, int] = {Role.TRAIN: 0, Role.VALID: 1, Role.TEST: 2, Role.UNSEEN: 3}
 
 
 class SpeechRows(Frozen):
-    """The number of mixtures that are evaluated; of mixtures on disk at most those that there are."""
+    """The number of mixtures that are evaluated; of mixtures on disk at most those that there are.
 
-    train: int = Field(64, ge=1, description="of what is trained on, of which there is more")
+    Of the training domain there are 64 always.
+    """
+
     valid: int = Field(64, ge=1)
     test: int = Field(128, ge=1, description="of unseen domains too")
 
@@ -49,6 +52,7 @@ class SpeechConfig(Frozen):
     kind: Literal["speech"] = "speech"
     replicate: int = Field(1, ge=0, description="of the experiment, with mixtures of its own; 0: seed + 1")
     seconds: float = Field(2.0, gt=0, description="of a training crop; valid, test and unseen mixtures are whole")
+    longest: float = Field(30.0, gt=0, description="seconds after which whole mixtures are cut off")
     mixing: MixingRules = MixingRules()
     heard: Literal["clean", "noisy"] = Field(
         "clean", description="of mixtures on disk: the sources alone, or with noise"
@@ -64,6 +68,14 @@ class SpeechConfig(Frozen):
     def crop(self) -> int:
         """Samples of a training crop."""
         return round(self.seconds * self.mixing.sample_rate)
+
+    @property
+    def most(self) -> int:
+        """Samples of the longest mixture that is evaluated."""
+        return round(self.longest * self.mixing.sample_rate)
+
+
+SIGNALS: dict[int, DecodeCache] = {}  # of this process, by sample rate
 
 
 class SpeechSource(ABC):
@@ -84,13 +96,10 @@ class SpeechSource(ABC):
     def drawn(self, row: int, number: int) -> Sound:
         """The training crop that `number`, a random one, makes of a training row."""
 
-    @cached_property
+    @property
     def signals(self) -> DecodeCache:
-        """Signals of recordings that this process has read."""
-        return DecodeCache(self.sample_rate)
-
-    def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in self.__dict__.items() if name != "signals"}
+        """Signals of recordings that this process has read, for whichever domain."""
+        return SIGNALS.setdefault(self.sample_rate, DecodeCache(self.sample_rate))
 
 
 class MixedSource(SpeechSource):
@@ -113,15 +122,15 @@ class WrittenSource(SpeechSource):
     """Mixtures on disk, all to train on, those at the places `evaluated` to evaluate."""
 
     def __init__(
-        self, mixtures: Sequence[librimix.WrittenMixture], evaluated: Sequence[int], sample_rate: int, crop: int
+        self, mixtures: Sequence[librimix.WrittenMixture], evaluated: Sequence[int], config: SpeechConfig
     ) -> None:
-        self.mixtures, self.evaluated, self._crop = tuple(mixtures), tuple(evaluated), crop
-        super().__init__([self.mixtures[place].frames for place in evaluated], len(mixtures), sample_rate)
+        self.mixtures, self.evaluated, self._crop = tuple(mixtures), tuple(evaluated), config.crop
+        frames = [min(self.mixtures[place].frames, config.most) for place in evaluated]
+        super().__init__(frames, len(mixtures), config.mixing.sample_rate)
 
     def sound(self, row: int) -> Sound:
         """The row's own mixture."""
-        mixture = self.mixtures[self.evaluated[row]]
-        return self._read(mixture, 0, mixture.frames)
+        return self._read(self.mixtures[self.evaluated[row]], 0, int(self.frames[row]))
 
     def drawn(self, row: int, number: int) -> Sound:
         """A stretch of the row's mixture, zeros after one that is shorter."""
@@ -140,10 +149,18 @@ class WrittenSource(SpeechSource):
 
 def load(spec: str, config: SpeechConfig) -> DataSet:
     """The data that `spec` names, with `config.replicate` of 1 or larger; every fault is a `UserError`."""
-    kind, folder, unseen, noise = _parse(spec)
-    loaded = _mixed(folder, unseen, noise, config) if kind == SPEECH else _written(folder, unseen, config)
+    named = _parse(spec)
+    if config.replicate >= 2**62 // INDICES:
+        raise UserError(f"replicate {config.replicate} of the recordings: must be below {2**62 // INDICES}")
+    loaded = (
+        _mixed(named.folder, named.unseen, named.noise, config)
+        if named.kind == SPEECH
+        else _written(named.folder, named.unseen, named.train, config)
+    )
     (train,) = (domain for domain in loaded.domains if domain.role is Role.TRAIN)
-    return replace(loaded, standardisation=_fitted(train))
+    scale = _fitted(train)
+    SIGNALS.clear()  # of the driver, which has no further use for them
+    return replace(loaded, standardisation=scale)
 
 
 def is_speech(spec: str) -> bool:
@@ -154,7 +171,8 @@ def is_speech(spec: str) -> bool:
 def _mixed(folder: Path, unseen: Sequence[Path], noise: Path | None, config: SpeechConfig) -> DataSet:
     found = recordings.scan(folder)
     noises = recordings.scan(noise, lambda name: "noise") if noise else None
-    split = recordings.split_speakers(found.recordings)
+    needed = config.mixing.talkers(noise=noise is not None)
+    split = recordings.split_speakers(found.recordings, least=max(2, needed))
     places = [(f"{slug(folder.resolve().name)}.{role}", role, own) for role, own in split.items()]
     summary = list(found.summary) + list(noises.summary if noises else ())
     for path in unseen:
@@ -178,7 +196,8 @@ def _mixed_domain(
     draw: Callable[[int], Mixture] = mixer.whole
     if role is Role.TRAIN:
         draw = partial(mixer.crop, frames=config.crop)
-    mixtures = sorted((draw(first + row) for row in range(rows)), key=lambda mixture: mixture.frames)
+    drawn = (draw(first + row) for row in range(rows))
+    mixtures = sorted((replace(m, frames=min(m.frames, config.most)) for m in drawn), key=lambda m: m.frames)
     arrays = _arrays([_digest(mixture) for mixture in mixtures], [mixture.frames for mixture in mixtures])
     if role is Role.TRAIN:
         arrays["pool"] = _pool([recording.digest for recording in (*own, *noises)], rows)
@@ -186,15 +205,17 @@ def _mixed_domain(
     return Domain(name, role, arrays, config.condition, source)
 
 
-def _written(folder: Path, unseen: Sequence[Path], config: SpeechConfig) -> DataSet:
-    base = _below(folder, config.mixing)
-    train = sorted(path.name for path in base.glob("train*") if path.is_dir())
-    if len(train) != 1:
-        found = ", ".join(train) or "none"
-        raise UserError(f"{base}: one split to train on is needed, train-100 or train-360; there are: {found}")
-    name = slug(folder.resolve().name)
-    places = [(f"{name}.{role}", role, base / part) for role, part in _splits(train[0]).items()]
-    places += [(slug(path.resolve().name), Role.UNSEEN, _below(path, config.mixing) / "test") for path in unseen]
+def _written(folder: Path, unseen: Sequence[Path], train: str, config: SpeechConfig) -> DataSet:
+    name, base = _below(folder, config.mixing)
+    splits = sorted(path.name for path in base.glob("train*") if path.is_dir())
+    chosen = [train] if train else splits
+    if len(chosen) != 1 or chosen[0] not in splits:
+        found = ", ".join(splits) or "none"
+        raise UserError(f"{base}: one split to train on is needed, say which by ,train=SPLIT; there are: {found}")
+    places = [(f"{name}.{role}", role, base / part) for role, part in _splits(chosen[0]).items()]
+    for path in unseen:
+        other, below = _below(path, config.mixing)
+        places.append((other, Role.UNSEEN, _only_split(below)))
     domains = [_written_domain(name, role, path, config) for name, role, path in places]
     return DataSet(tuple(domains), COLUMNS, summary=tuple(map(_line, domains)))
 
@@ -203,10 +224,27 @@ def _splits(train: str) -> dict[Role, str]:
     return {Role.TRAIN: train, Role.VALID: "dev", Role.TEST: "test"}
 
 
-def _below(folder: Path, rules: MixingRules) -> Path:
-    """The folder of a rate and mode: `folder` itself, or `wav8k/min` below it."""
-    below = folder / f"wav{rules.sample_rate / 1000:g}k" / rules.mode
-    return below if below.is_dir() else folder
+def _below(folder: Path, rules: MixingRules) -> tuple[str, Path]:
+    """The name of mixtures on disk, and the folder of their rate and mode.
+
+    That is `folder` itself, `wav8k/min` below it, or `Libri2Mix/wav8k/min`, as `vaesweep data mix --out` has it.
+    """
+    parts = (f"Libri{rules.speakers}Mix", f"wav{rules.sample_rate / 1000:g}k", rules.mode)
+    for below in (folder.joinpath(*parts[1:]), folder.joinpath(*parts)):
+        if below.is_dir():
+            return slug(folder.name), below
+    named = folder.parent.parent if folder.parts[-2:] == parts[1:] else folder
+    return slug(named.name), folder
+
+
+def _only_split(folder: Path) -> Path:
+    """The split `test` of a folder, or the only one that there is."""
+    if (folder / "test").is_dir():
+        return folder / "test"
+    splits = sorted(path for path in folder.glob("*") if path.is_dir() and path.name != librimix.METADATA)
+    if len(splits) != 1:
+        raise UserError(f"{folder}: has no split called test, and {len(splits)} others; name a folder that has one")
+    return splits[0]
 
 
 def _written_domain(name: str, role: Role, folder: Path, config: SpeechConfig) -> Domain:
@@ -217,15 +255,15 @@ def _written_domain(name: str, role: Role, folder: Path, config: SpeechConfig) -
     if role is not Role.TRAIN:
         found, evaluated = [found[place] for place in evaluated], list(range(len(evaluated)))
     evaluated.sort(key=lambda place: found[place].frames)
-    own = _digests_of(found)
-    arrays = _arrays([own[place] for place in evaluated], [found[place].frames for place in evaluated])
+    own, source = _digests_of(found), WrittenSource(found, evaluated, config)
+    arrays = _arrays([own[place] for place in evaluated], source.frames.tolist())
     if role is Role.TRAIN:
         arrays["pool"] = _pool(own, len(evaluated))
-    return Domain(name, role, arrays, config.condition, WrittenSource(found, evaluated, rules.sample_rate, config.crop))
+    return Domain(name, role, arrays, config.condition, source)
 
 
 def _rows(role: Role, config: SpeechConfig) -> int:
-    return {Role.TRAIN: config.rows.train, Role.VALID: config.rows.valid}.get(role, config.rows.test)
+    return {Role.TRAIN: FITTED, Role.VALID: config.rows.valid}.get(role, config.rows.test)
 
 
 def _digests_of(mixtures: Sequence[librimix.WrittenMixture]) -> list[str]:
@@ -249,7 +287,7 @@ def _arrays(digests: Sequence[str], frames: Sequence[int]) -> dict[str, np.ndarr
 
 def _digest(mixture: Mixture) -> str:
     parts = [
-        f"{part.recording.digest} {part.gain!r} {part.start} {part.delay}"
+        f"{part.recording.digest} {part.gain:.5g} {part.start} {part.delay}"
         for part in (*mixture.sources, *mixture.noise)
     ]
     return hashlib.sha256(" ".join([*parts, str(mixture.frames)]).encode()).hexdigest()[:16]
@@ -276,28 +314,44 @@ def _line(domain: Domain) -> str:
     return f"{line}, to evaluate; trained on: {domain.source.training_rows} {kind}"
 
 
-def _parse(spec: str) -> tuple[str, Path, tuple[Path, ...], Path | None]:
+@dataclass(frozen=True)
+class _Named:
+    """What `--data` names. Paths are absolute: workers have folders of their own to start from."""
+
+    kind: str
+    folder: Path
+    unseen: tuple[Path, ...]
+    noise: Path | None
+    train: str
+
+
+OPTIONS = {SPEECH: ("unseen", "noise"), LIBRIMIX: ("unseen", "train")}
+
+
+def _parse(spec: str) -> _Named:
     head, *options = re.split(r",(?=[A-Za-z_]+=)", spec.strip())
     kind, _, argument = head.partition(":")
-    if kind not in (SPEECH, LIBRIMIX):
-        raise UserError(f"--data {spec}: unknown kind {kind!r}{did_you_mean(kind, [SPEECH, LIBRIMIX])}; use {FORMS}")
+    if kind not in OPTIONS:
+        raise UserError(f"--data {spec}: unknown kind {kind!r}{did_you_mean(kind, OPTIONS)}; use {FORMS}")
     if not argument:
         raise UserError(f"--data {spec}: a folder is needed; write {kind}:DIR")
-    unseen: list[Path] = []
-    noise: Path | None = None
+    given: dict[str, list[str]] = {}
     for option in options:
         key, _, value = option.partition("=")
-        if key not in ("unseen", "noise") or (key == "noise" and kind == LIBRIMIX):
-            raise UserError(
-                f"--data {spec}: unknown option {key!r}{did_you_mean(key, ['unseen', 'noise'])}; use {FORMS}"
-            )
+        if key not in OPTIONS[kind]:
+            raise UserError(f"--data {spec}: unknown option {key!r}{did_you_mean(key, OPTIONS[kind])}; use {FORMS}")
         if not value:
-            raise UserError(f"--data {spec}: {key}= needs a folder")
-        if key == "noise":
-            noise = existing(value)
-        else:
-            unseen.append(existing(value))
-    folder = existing(argument)
+            raise UserError(f"--data {spec}: {key}= needs a {'split' if key == 'train' else 'folder'}")
+        given.setdefault(key, []).append(value)
+    for key, values in given.items():
+        if key != "unseen" and len(values) > 1:
+            raise UserError(f"--data {spec}: {key}= is there twice; give it once")
+    folder, unseen = _absolute(argument), tuple(_absolute(value) for value in given.get("unseen", ()))
     if folder.resolve() in {path.resolve() for path in unseen}:
         raise UserError(f"--data {spec}: {folder} cannot be both trained on and unseen")
-    return kind, folder, tuple(unseen), noise
+    noise = _absolute(given["noise"][0]) if "noise" in given else None
+    return _Named(kind, folder, unseen, noise, given.get("train", [""])[0])
+
+
+def _absolute(path: str) -> Path:
+    return Path(os.path.abspath(existing(path)))

@@ -25,6 +25,7 @@ from vaesweep.families.emd.data.speech.mixing import Mixer, MixingRules, Mixture
 
 CLEAN, NOISY, NOISE, METADATA = "mix_clean", "mix_both", "noise", "metadata"
 RECORD = "mixing.json"
+LONGEST_NAME = 200  # bytes of a file's name before its index; file systems take 255
 
 
 @dataclass(frozen=True)
@@ -127,8 +128,8 @@ def _written(folder: Path, name: str, kind: str, speakers: int, sample_rate: int
 
 def _name(mixture: Mixture, index: int) -> str:
     """The names of the recordings, as in LibriMix, and the index, since a pair may come again."""
-    stems = [re.sub(r"[^\w.-]", "-", part.recording.path.stem) for part in mixture.sources]
-    return f"{'_'.join(stems)}_{index}"
+    stems = [re.sub(r"[^A-Za-z0-9_.-]", "-", part.recording.path.stem) for part in mixture.sources]
+    return f"{'_'.join(stems)[:LONGEST_NAME]}_{index}"
 
 
 def _header(kind: str, speakers: int) -> list[str]:

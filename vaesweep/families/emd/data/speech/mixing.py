@@ -10,7 +10,7 @@ machine. What is drawn for whole utterances is drawn for crops too: only where t
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -26,7 +26,22 @@ PEAK, FULL_SCALE = 0.9, 1.0  # of a mixture, and of a source before it is mixed
 DRAWS = 5  # numbers a source: speaker, recording, loudness, place, overlap
 FADE = 1.0  # seconds in which a noise that is too short passes into itself
 
-Share = Annotated[float, Field(ge=0, le=1)]
+
+class Span(Frozen):
+    """A range that something is drawn from, uniformly."""
+
+    low: float
+    high: float
+
+    @model_validator(mode="after")
+    def _is_in_order(self) -> Self:
+        if self.low > self.high:
+            raise ValueError(f"begins at {self.low:g} and ends at {self.high:g}; give low the smaller number")
+        return self
+
+    def at(self, share: np.ndarray | float) -> np.ndarray:
+        """The values that lie at the `share` in [0, 1] of it."""
+        return self.low + (self.high - self.low) * np.asarray(share)
 
 
 class MixingRules(Frozen):
@@ -37,22 +52,24 @@ class MixingRules(Frozen):
     mode: Literal["min", "max"] = Field(
         "min", description="a mixture ends with its first source that does, or its last"
     )
-    loudness: tuple[float, float] = Field((-33.0, -25.0), description="LUFS of a source, from and to")
-    noise_loudness: tuple[float, float] = Field((-38.0, -30.0), description="LUFS of the noise, from and to")
-    overlap: tuple[Share, Share] = Field(
-        (1.0, 1.0), description="share of a source that the one before still speaks in"
+    loudness: Span = Field(Span(low=-33, high=-25), description="LUFS of a source")
+    noise_loudness: Span = Field(Span(low=-38, high=-30), description="LUFS of the noise")
+    overlap: Span = Field(
+        Span(low=1, high=1), description="share of a source that the one before still speaks in; of whole mixtures"
     )
     babble: int = Field(0, ge=0, description="other speakers whose sum is the noise, where no noise is given")
 
     @model_validator(mode="after")
-    def _ranges_are_in_order(self) -> Self:
-        for name in ("loudness", "noise_loudness", "overlap"):
-            low, high = getattr(self, name)
-            if low > high:
-                raise ValueError(f"{name}: begins at {low:g} and ends at {high:g}; give the smaller number first")
-        if self.overlap[0] < 1 and self.mode == "min":
+    def _overlap_is_possible(self) -> Self:
+        if not 0 <= self.overlap.low <= self.overlap.high <= 1:
+            raise ValueError("overlap is a share, from 0 to 1")
+        if self.overlap.low < 1 and self.mode == "min":
             raise ValueError("overlap below 1 needs mode max: with min a mixture ends with its first source")
         return self
+
+    def talkers(self, *, noise: bool) -> int:
+        """Different speakers that a mixture needs, where its noise is of a folder, or not."""
+        return self.speakers + (0 if noise else self.babble)
 
 
 @dataclass(frozen=True)
@@ -101,7 +118,7 @@ class Mixer:
     def __init__(self, recordings: Sequence[Recording], rules: MixingRules, noises: Sequence[Recording] = ()) -> None:
         self._speakers = [own for _, own in speakers_of(recordings)]
         self._rules, self._noises = rules, tuple(noises)
-        needed = rules.speakers + (0 if noises else rules.babble)
+        needed = rules.talkers(noise=bool(noises))
         if len(self._speakers) < needed:
             raise UserError(
                 f"{len(self._speakers)} speakers: a mixture needs {needed} different ones; use more recordings"
@@ -140,12 +157,12 @@ class Mixer:
         recordings = [
             _chosen(self._speakers[place], float(number[1])) for place, number in zip(places, numbers[:-1], strict=True)
         ]
-        levels = _between(rules.loudness, numbers[:-1, 2])
+        levels = rules.loudness.at(numbers[:-1, 2])
         parts = [Part(r, _gain(r, float(level))) for r, level in zip(recordings, levels, strict=True)]
         return numbers[: rules.speakers], parts[: rules.speakers], self._noises_of(parts[rules.speakers :], numbers)
 
     def _noises_of(self, babble: list[Part], numbers: np.ndarray) -> list[tuple[Part, float]]:
-        level = float(_between(self._rules.noise_loudness, numbers[-1, 2]))
+        level = float(self._rules.noise_loudness.at(numbers[-1, 2]))
         if self._noises:
             noise = _chosen(self._noises, float(numbers[-1, 1]))
             return [(Part(noise, _gain(noise, level)), float(numbers[-1, 3]))]
@@ -163,11 +180,11 @@ class Mixer:
 
     def _delays(self, lengths: Sequence[int], numbers: np.ndarray) -> list[int]:
         """Where each source begins: with the first, or so that a share of the shorter one overlaps the one before."""
-        if self._rules.overlap[0] == 1:
+        if self._rules.overlap.low == 1:
             return [0] * len(lengths)
         delays, end = [0], lengths[0]
         for before, length, number in zip(lengths, lengths[1:], numbers[1:], strict=False):
-            share = float(_between(self._rules.overlap, number[4]))
+            share = float(self._rules.overlap.at(number[4]))
             delays.append(max(end - round(share * min(before, length)), 0))
             end = delays[-1] + length
         return delays
@@ -231,7 +248,3 @@ def _distinct(numbers: np.ndarray, count: int) -> list[int]:
 
 def _chosen(recordings: Sequence[Recording], number: float) -> Recording:
     return recordings[int(number * len(recordings))]
-
-
-def _between(ends: tuple[float, float], numbers: np.ndarray) -> np.ndarray:
-    return ends[0] + (ends[1] - ends[0]) * np.asarray(numbers)

@@ -65,11 +65,7 @@ def scan(folder: Path, speaker_of: SpeakerOf | None = None) -> Folder:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder; name one with recordings of single speakers")
-    names = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in audio.SUFFIXES and path.is_file()
-    )
+    names = sorted(_audio_files(folder))
     rule = speaker_of or by_place
     speakers = {name: speaker for name in names if (speaker := rule(name)) is not None}
     if not speakers:
@@ -79,6 +75,11 @@ def scan(folder: Path, speaker_of: SpeakerOf | None = None) -> Folder:
     entries = _indexed(folder, list(speakers), _measure)
     all_recordings = [entries[name].of(folder / name, speaker) for name, speaker in speakers.items()]
     usable = [r for r in all_recordings if r.seconds >= SHORTEST and r.loudness >= QUIETEST]
+    if not usable:
+        raise UserError(
+            f"{folder}: all of its {len(all_recordings)} recordings are shorter than {SHORTEST:g} s or silent; "
+            "name another folder"
+        )
     short = sum(r.seconds < SHORTEST for r in all_recordings)
     silent = len(all_recordings) - len(usable) - short
     hours = sum(r.seconds for r in usable) / 3600
@@ -88,12 +89,14 @@ def scan(folder: Path, speaker_of: SpeakerOf | None = None) -> Folder:
 
 
 def by_place(name: str) -> str:
-    """The first folder of a path; where it has none, its file's name up to the first `-` or `_`.
+    """The name of the file up to its first `-`, `_` or `.` where a folder of its path is called so, or it has none.
 
-    So LibriSpeech's `103/1240/103-1240-0000.flac`, its files without folders, and VCTK's `p225/p225_003.wav`.
+    Else the first folder. So LibriSpeech's `train-clean-100/103/1240/103-1240-0000.flac` is of 103, with or without its
+    folders, VCTK's `wav48/p225/p225_003.wav` of p225, and `anna/1.wav` of anna.
     """
-    folder, slash, _ = name.partition("/")
-    return folder if slash else re.split(r"[-_.]", name, maxsplit=1)[0]
+    *folders, file = name.split("/")
+    beginning = re.split(r"[-_.]", file, maxsplit=1)[0]
+    return beginning if beginning in folders or not folders else folders[0]
 
 
 def by_pattern(pattern: str) -> SpeakerOf:
@@ -147,7 +150,8 @@ def split_speakers(
 def cache_folder() -> Path:
     """The folder of indices: VAESWEEP_CACHE, or `vaesweep` in the user's cache folder."""
     own = os.environ.get("VAESWEEP_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vaesweep"
+    user = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(own) if own else Path(user) / "vaesweep"
 
 
 def digests(paths: Sequence[Path]) -> list[str]:
@@ -159,6 +163,25 @@ def digests(paths: Sequence[Path]) -> list[str]:
     return [known[path.parent][path.name].digest for path in paths]
 
 
+def _audio_files(folder: Path) -> Iterator[str]:
+    """Paths of audio files below `folder`, with slashes; links are followed, hidden files are not wanted."""
+
+    def refused(error: OSError) -> None:
+        raise UserError(f"{error.filename}: cannot be read ({error.strerror}); make it readable, or take it away")
+
+    seen: set[Path] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=refused):
+        here = Path(parent)
+        if here.resolve() in seen:  # a link to a folder above it, or a second one to the same
+            folders.clear()
+            continue
+        seen.add(here.resolve())
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in files:
+            if Path(name).suffix.lower() in audio.SUFFIXES and not name.startswith(".") and (here / name).is_file():
+                yield (here / name).relative_to(folder).as_posix()
+
+
 def _indexed(folder: Path, names: Sequence[str], measure: "_Measure") -> dict[str, "_Entry"]:
     """What is known of the files, by name: from the index where they have not changed, else measured anew."""
     about = hashlib.sha256(f"{measure.__name__} {folder.resolve()}".encode()).hexdigest()[:16]
@@ -166,10 +189,14 @@ def _indexed(folder: Path, names: Sequence[str], measure: "_Measure") -> dict[st
     known = _read_index(file)
     marks = {name: _mark(folder / name) for name in names}
     left = [name for name in names if name not in known or known[name].mark != marks[name]]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        measured = dict(zip(left, pool.map(lambda name: measure(folder / name, marks[name]), left), strict=True))
-    if measured:
-        _write_index(file, known | measured)
+    measured: dict[str, _Entry] = {}
+    try:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for name, entry in zip(left, pool.map(lambda n: measure(folder / n, marks[n]), left), strict=True):
+                measured[name] = entry
+    finally:  # of files before one that is refused all is kept
+        if measured:
+            _write_index(file, known | measured)
     return known | measured
 
 
@@ -213,12 +240,15 @@ class _Entry(NamedTuple):
 
 
 def loudness(signal: np.ndarray, rate: int) -> float:
-    """Integrated loudness of `signal` `[time]` by ITU-R BS.1770-4, LUFS; -1000 for silence and less than 0.4 s."""
+    """Integrated loudness of `signal` `[time]` by ITU-R BS.1770-4, LUFS; -1000 for silence and less than 0.4 s.
+
+    To a thousandth: its last digits differ between processors, and all that is drawn from it would.
+    """
     if len(signal) < 0.4 * rate:
         return -1000.0
     with np.errstate(divide="ignore"):
         value = float(_meter(rate).integrated_loudness(signal.astype(np.float64)))
-    return value if np.isfinite(value) else -1000.0
+    return round(value, 3) if np.isfinite(value) else -1000.0
 
 
 def _meter(rate: int) -> Any:
@@ -237,7 +267,7 @@ def _read_index(file: Path) -> dict[str, "_Entry"]:
         if index["format"] != INDEX_FORMAT:
             return {}
         return {name: _Entry((mark[0], mark[1]), *rest) for name, (mark, *rest) in index["recordings"].items()}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         return {}  # there is none, or it is no index: all files are read
 
 
