@@ -100,7 +100,8 @@ class InProcessTune:
         error: Exception | None = None
         for _ in range(1 + RETRIES):
             try:
-                worker.run_job(PackJob.from_json(config["job"]), data, report, CPU)
+                job = PackJob.from_json(config["job"])
+                worker.run_job(job, data[job.data], report, CPU)
                 return SimpleNamespace(config={PACK: config}, error=None)
             except Exception as failure:
                 error = failure

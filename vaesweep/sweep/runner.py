@@ -140,9 +140,8 @@ def run_packs(
 ) -> Outcomes:
     """Train all packs and return when each has ended or failed for good, or when the user has pressed Ctrl-C.
 
-    A job names its data set by the index in `data`; a worker holds that one only.
+    A job names its data set by the index in `data`, whose arrays the workers of a machine share.
     """
-    shared = [ray.put(one) for one in data]
     callback = _EventCallback(jobs, storage, tracker, display)
     interrupted, causes, left = False, dict[str, str](), list(jobs)
     with tempfile.TemporaryDirectory(prefix="vaesweep-") as scratch:
@@ -151,7 +150,7 @@ def run_packs(
         while left and not interrupted:
             callback.not_started.clear()
             tuner = tune.Tuner(
-                _with_resources(resources, shared),
+                _with_resources(resources, tuple(data)),
                 param_space=_space(left, resources, ray_folder),
                 tune_config=tune.TuneConfig(max_concurrent_trials=slots),
                 run_config=tune.RunConfig(
@@ -263,7 +262,7 @@ class _EventCallback(tune.Callback):
         return True
 
 
-def _with_resources(resources: Resources, data: Sequence["ray.ObjectRef[DataSet]"]) -> Any:
+def _with_resources(resources: Resources, data: tuple[DataSet, ...]) -> Any:
     nested = resources.workers > 1
     # A trial that only waits for its workers takes no CPU of theirs, but Ray wants it to take something.
     own = {"cpu": 0, "memory": WAITING_BYTES} if nested else {"cpu": resources.cpus, "gpu": resources.gpus}
