@@ -142,6 +142,13 @@ def test_a_drops_interval_holds_the_truth_nineteen_times_in_twenty() -> None:
     assert 0.92 <= np.mean(held) <= 0.99
 
 
+def test_a_twin_beside_cells_with_targets_has_the_name_of_its_regime() -> None:
+    runs, cells = made_up()
+    targets = [100.0 if variant == "tasnet" else None for variant in runs.cells["variant"]]
+    with_targets = replace(runs, cells=runs.cells.assign(**{"rates.total.target": targets}))
+    assert set(judged(with_targets, cells)) == {"tasnet, target 100", "tasnet_deterministic"}
+
+
 def test_one_seed_has_values_and_no_interval() -> None:
     own = of_seeds(np.ones((1, 5)))
     assert own.interval.mean == 1.0

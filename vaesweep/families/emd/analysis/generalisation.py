@@ -24,6 +24,7 @@ from vaesweep.training.finished import FinishedCell
 
 QUALITY = f"si_sdri.{MODE}"
 COLUMNS = ("model", "domain", "role", "si_sdri", "low", "high", "drop", "drop_low", "drop_high", "relative_drop")
+NO_TARGET = "target nan"  # the point of a twin beside cells with targets
 DIFFERENCES = ("model", "other", "domain", "difference", "low", "high")
 
 
@@ -109,7 +110,8 @@ def judged(runs: Runs, cells: Iterable[FinishedCell]) -> dict[str, dict[str, Jud
         if cell.cell not in points.index:
             continue
         row = points.loc[cell.cell]
-        model, seed = named(str(row[REGIME]), str(row[POINT])), str(row["seed"])
+        point = "" if row[POINT] == NO_TARGET else str(row[POINT])
+        model, seed = named(str(row[REGIME]), point), str(row["seed"])
         for domain, own in per_mixture(cell).items():
             values.setdefault(model, {}).setdefault(domain, {})[seed] = own
             data.setdefault(model, {}).setdefault(domain, {})[seed] = cell.domains.get(domain) or cell.cell
