@@ -13,7 +13,6 @@ from vaesweep.cli.script import main
 from vaesweep.families.emd.analysis.report import report
 from vaesweep.families.emd.data.speech import is_speech
 from vaesweep.families.emd.presets import (
-    DETERMINISTIC,
     LAPTOP,
     PAPER,
     QUICK_CONTROL,
@@ -23,14 +22,18 @@ from vaesweep.families.emd.presets import (
     SPEECH_MASKERS,
     SPEECH_PAPER,
     SPEECH_SMOKE,
+    TARGET_CONTROL,
     Settings,
+    deterministic_twins,
     per_datum,
 )
 from vaesweep.sweep.cells import Preset, Sweep
 
 THESIS = ("tasnet", "sudormrf", "sepformer")
-CONTROL = {"rates.total.kind": "target", "rates.total.floor": 1e-9}
-PAPER_CONTROL = CONTROL | {"rates.total.initial": 1e-9, "rates.total.step_size": 1e-4}  # line 1541, noisy condition
+PAPER_CONTROL = TARGET_CONTROL | {
+    "rates.total.initial": 1e-9,
+    "rates.total.step_size": 1e-4,
+}  # line 1541, noisy condition
 PAPER_TARGET = 256.0  # nats per sample, line 1517
 
 
@@ -41,15 +44,15 @@ def presets(data: str) -> dict[str, Preset]:
     if is_speech(data):
         voices = {name: SPEECH_MASKERS[name] for name in THESIS}
         return {
-            "smoke": table(SPEECH_SMOKE | QUICK_CONTROL | CONTROL, small, 10.0, seeds=1),
-            "laptop": table(SPEECH | QUICK_CONTROL | CONTROL, voices, 30.0, seeds=2),
+            "smoke": table(SPEECH_SMOKE | QUICK_CONTROL | TARGET_CONTROL, small, 10.0, seeds=1),
+            "laptop": table(SPEECH | QUICK_CONTROL | TARGET_CONTROL, voices, 30.0, seeds=2),
             "paper": table(SPEECH_PAPER | PAPER_CONTROL, published, PAPER_TARGET, seeds=1),
         }
     smoke = SMOKE | {"training.steps": 150, "training.evaluate_every": 50}
     laptop = LAPTOP | {"training.steps": 1000, "data.condition.seconds": 0.25}
     return {
-        "smoke": table(smoke | QUICK_CONTROL | CONTROL, small, 10.0, seeds=2),
-        "laptop": table(laptop | QUICK_CONTROL | CONTROL, small, 30.0, seeds=3),
+        "smoke": table(smoke | QUICK_CONTROL | TARGET_CONTROL, small, 10.0, seeds=2),
+        "laptop": table(laptop | QUICK_CONTROL | TARGET_CONTROL, small, 30.0, seeds=3),
         "paper": table(PAPER | {"model.latents": 512} | PAPER_CONTROL, published, PAPER_TARGET, seeds=3),
     }
 
@@ -58,8 +61,7 @@ def table(settings: Settings, maskers: dict[str, Settings], target: float, seeds
     """Every masker at `target` nats per sample, and its deterministic twin, with the same seeds."""
     axes = {"seed": list(range(seeds))}
     base = settings | {"rates.total.target": per_datum([target], settings)[0]}
-    twins = {f"{name}_deterministic": masker | DETERMINISTIC for name, masker in maskers.items()}
-    return Preset(base, axes, variants=maskers, twins=twins)
+    return Preset(base, axes, variants=maskers, twins=deterministic_twins(maskers))
 
 
 SWEEP = Sweep("generalisation_viemd", "emd", presets, default_data="pulses")

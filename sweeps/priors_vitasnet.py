@@ -11,11 +11,20 @@ single sources, which the others do not have. The Student-t row is not the thesi
 
 from vaesweep.cli.script import main
 from vaesweep.families.emd.analysis.report import report
-from vaesweep.families.emd.presets import DETERMINISTIC, GAMMA_BETA, LAPTOP, PAPER, QUICK_CONTROL, SMOKE, per_datum
+from vaesweep.families.emd.presets import (
+    DETERMINISTIC,
+    GAMMA_BETA,
+    LAPTOP,
+    PAPER,
+    QUICK_CONTROL,
+    SMOKE,
+    TARGET_CONTROL,
+    per_datum,
+)
 from vaesweep.sweep.cells import Preset, Sweep
 
 TARGET = "rates.total.target"  # nats per datum
-CONTROL = QUICK_CONTROL | {"rates.total.kind": "target", "rates.total.floor": 1e-9}
+CONTROL = QUICK_CONTROL | TARGET_CONTROL
 BEST_OF_TABLE_2 = {
     "rates.total.kind": "fixed",
     "rates.total.value": 1 / 64,

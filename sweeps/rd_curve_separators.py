@@ -13,20 +13,20 @@ from collections.abc import Sequence
 from vaesweep.cli.script import main
 from vaesweep.families.emd.analysis.report import report
 from vaesweep.families.emd.presets import (
-    DETERMINISTIC,
     LAPTOP,
     PAPER,
     PAPER_CONTROL,
     QUICK_CONTROL,
     SMALL_MASKERS,
     SMOKE,
+    TARGET_CONTROL,
     Settings,
+    deterministic_twins,
     per_datum,
 )
 from vaesweep.sweep.cells import Preset, Sweep
 
 TARGET = "rates.total.target"  # nats per datum
-CONTROL = {"rates.total.kind": "target", "rates.total.floor": 1e-9}
 
 
 def presets(data: str) -> dict[str, Preset]:
@@ -44,8 +44,7 @@ def presets(data: str) -> dict[str, Preset]:
 def curves(settings: Settings, maskers: dict[str, Settings], targets: Sequence[float], seeds: int) -> Preset:
     """Every masker towards `targets`, nats per sample, and its twins of the same seeds."""
     axes = {TARGET: per_datum(targets, settings), "seed": list(range(seeds))}
-    twins = {f"{name}_deterministic": masker | DETERMINISTIC for name, masker in maskers.items()}
-    return Preset(settings | CONTROL, axes, variants=maskers, twins=twins)
+    return Preset(settings | TARGET_CONTROL, axes, variants=maskers, twins=deterministic_twins(maskers))
 
 
 SWEEP = Sweep("rd_curve_separators", "emd", presets, default_data="pulses")

@@ -28,6 +28,7 @@ from vaesweep.families.emd.presets import (
     SPEECH,
     SPEECH_PAPER,
     SPEECH_SMOKE,
+    TARGET_CONTROL,
     Settings,
     per_datum,
 )
@@ -35,7 +36,6 @@ from vaesweep.sweep.cells import Preset, Sweep
 
 TARGET = "rates.total.target"  # nats per datum
 TWINS = {"deterministic": DETERMINISTIC, "deterministic_exp": DETERMINISTIC_EXP}
-CONTROL = {"rates.total.kind": "target", "rates.total.floor": 1e-9}
 
 
 def presets(data: str) -> dict[str, Preset]:
@@ -59,7 +59,7 @@ def presets(data: str) -> dict[str, Preset]:
 def curve(settings: Settings, targets: Sequence[float], seeds: int) -> Preset:
     """Cells towards `targets`, nats per sample, and as many twins as seeds."""
     axes = {TARGET: per_datum(targets, settings), "seed": list(range(seeds))}
-    return Preset(settings | CONTROL, axes, variants={"variational": {}}, twins=TWINS)
+    return Preset(settings | TARGET_CONTROL, axes, variants={"variational": {}}, twins=TWINS)
 
 
 SWEEP = Sweep("rd_curve_vitasnet", "emd", presets, default_data="pulses")

@@ -53,17 +53,28 @@ def crossed_interval(values: np.ndarray) -> Interval:
     """
     values = np.asarray(values, float)
     seeds, data = values.shape
-    mean = float(values.mean())
     if seeds < 2 or data < 2:
-        return Interval(mean, float("nan"), float("nan"), seeds)
+        return Interval(float(values.mean()), float("nan"), float("nan"), seeds)
+    squares, degrees = mean_squares(values)
+    parts = squares / values.size
+    variance = max(float(parts @ np.array([1, 1, -1])), float(parts[:2].max()))  # never below that of one alone
+    return combined_interval(float(values.mean()), variance, parts, degrees, seeds)
+
+
+def mean_squares(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean squares of seeds, data and residual of `values` `[seed, datum]`, two of each or more; their degrees."""
+    seeds, data = values.shape
+    mean = values.mean()
     of_seeds, of_data = values.mean(axis=1) - mean, values.mean(axis=0) - mean
-    residual = values - mean - of_seeds[:, None] - of_data[None]
+    residual = values - mean - of_seeds[:, None] - of_data
     degrees = np.array([seeds - 1, data - 1, (seeds - 1) * (data - 1)])
-    squares = np.array([data * (of_seeds**2).sum(), seeds * (of_data**2).sum(), (residual**2).sum()]) / degrees
-    signs = np.array([1, 1, -1])
-    variance = max(float(signs @ squares), float(squares[:2].max())) / values.size  # never below that of one alone
+    return np.array([data * (of_seeds**2).sum(), seeds * (of_data**2).sum(), (residual**2).sum()]) / degrees, degrees
+
+
+def combined_interval(mean: float, variance: float, parts: np.ndarray, degrees: np.ndarray, n: int) -> Interval:
+    """The interval of a mean whose `variance` is made of `parts`, with Satterthwaite's degrees of freedom."""
     if variance == 0:
-        return Interval(mean, mean, mean, seeds)
-    freedom = (variance * values.size) ** 2 / float((squares**2 / degrees).sum())
+        return Interval(mean, mean, mean, n)
+    freedom = variance**2 / float((parts**2 / degrees).sum())
     half = float(stats.t.ppf((1 + LEVEL) / 2, max(freedom, 1.0))) * np.sqrt(variance)
-    return Interval(mean, mean - half, mean + half, seeds)
+    return Interval(mean, mean - half, mean + half, n)

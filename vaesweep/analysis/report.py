@@ -1,7 +1,6 @@
 """The report of a sweep: three tables, one figure and a summary in a few lines, from tracked runs alone."""
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from vaesweep.analysis.intervals import Interval, t_interval
 from vaesweep.analysis.runs import Runs, log_files
 from vaesweep.analysis.table import cells_table, finished, is_unsettled, on_curve, other_axes, target_axis, target_name
 from vaesweep.data.domains import Role
+from vaesweep.data.writing import replace_file
 
 MISSED = 0.05  # a target counts as missed when the measured rate is off by more than this share of it
 
@@ -74,17 +74,6 @@ def summarise(runs: Runs, table: pd.DataFrame, curve: pd.DataFrame) -> Iterator[
         yield from _missed(table, target_name(axis))
         yield from _saturated(table)
     yield from _unsettled(table)
-
-
-def replace_file(path: Path, write_to: Callable[[Path], object]) -> Path:
-    """Write a file beside `path`, then put it in place, so that no reader sees an incomplete file."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write_to(draft)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-    return path
 
 
 def _outcomes(runs: Runs) -> str:

@@ -11,7 +11,6 @@ from vaesweep.errors import UserError
 from vaesweep.vocabulary import store_uri
 
 SPLITS = ("train", "valid", "test")
-FOLDERS = {"train": "train-100", "valid": "dev", "test": "test"}  # as LibriMix names them
 DEFAULT_COUNT = 3000
 BLOCK = 10_000_000  # indices between one split and the next
 SEEDS = 2**62 // (10 * BLOCK)
@@ -125,21 +124,25 @@ def mix(arguments: argparse.Namespace) -> int:
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(": ".join(filter(None, (where, first["msg"].removeprefix("Value error, "))))) from None
     found = recordings.scan(arguments.source, _rule(arguments))
-    noises = recordings.scan(arguments.noise, lambda name: "noise") if arguments.noise else None
-    for line in (*found.summary, *(noises.summary if noises else ())):
+    noises = recordings.scan_noise(arguments.noise)
+    for line in (*found.summary, *noises.summary):
         print(line)
-    noise = noises.recordings if noises else ()
-    needed = max(2, rules.talkers(noise=bool(noise)))
-    parts = {"all": found.recordings} if "all" in counts else _split(found.recordings, needed)
-    mixers = {name: Mixer(parts[name], rules, noise) for name in counts}  # all is checked before any is written
+    parts = {"all": found.recordings}
+    if "all" not in counts:
+        needed = rules.talkers(noise=bool(noises.recordings))
+        parts = {str(role): own for role, own in recordings.split_speakers(found.recordings, needed).items()}
+    mixers = {
+        name: Mixer(parts[name], rules, noises.recordings) for name in counts
+    }  # all checked before one is written
     folder = librimix.folder_of(arguments.out, rules)
+    folders = {str(role): name for role, name in librimix.SPLITS.items()}
     signals = recordings.DecodeCache(rules.sample_rate)
     for name, count in counts.items():
         first_index = arguments.seed * BLOCK * 10 + ["all", *SPLITS].index(name) * BLOCK
         indices = range(first_index, first_index + count)
         target = librimix.write_split(
             folder,
-            FOLDERS.get(name, name),
+            folders.get(name, name),
             mixers[name],
             rules,
             indices,
@@ -160,12 +163,6 @@ def _rule(arguments: argparse.Namespace) -> Any:
     if arguments.speaker_pattern:
         return recordings.by_pattern(arguments.speaker_pattern)
     return recordings.by_table(arguments.speaker_table) if arguments.speaker_table else None
-
-
-def _split(found: Any, least: int) -> dict[str, Any]:
-    from vaesweep.families.emd.data.speech.recordings import split_speakers
-
-    return {str(role): own for role, own in split_speakers(found, least=least).items()}
 
 
 def _counts(words: Any) -> dict[str, int]:

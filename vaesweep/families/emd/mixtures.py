@@ -124,11 +124,6 @@ class PulseMixtures(Mixtures):
         """All are equally long."""
         return self.crop
 
-    @property
-    def numbers(self) -> int:
-        """Of the noise of one sample of a mixture."""
-        return sum(math.prod(shape) for shape in noise_shapes(self._model, self.crop).values())
-
     def _batch(self, rows: Tensor | slice) -> Batch:
         mixture, sources = pulses.render(self._parameters[rows], self.condition, self.indices[rows])
         return {"mixture": mixture, "sources": sources}

@@ -55,6 +55,7 @@ SMOKE: Settings = LAPTOP | {
     "training.evaluate_every": 100,
 }
 
+TARGET_CONTROL: Settings = {"rates.total.kind": "target", "rates.total.floor": 1e-9}
 DETERMINISTIC: Settings = {"model.encoding": "deterministic", "model.masks": "relu"}
 DETERMINISTIC_EXP: Settings = DETERMINISTIC | {
     "model.masks": "exp"
@@ -141,6 +142,11 @@ SPEECH_MASKERS: dict[str, Settings] = {  # of about as many parameters as Conv-T
     },
 }
 GAMMA_BETA: Settings = {"model.encoding": "gamma", "model.masks": "beta", "model.kl": "sample"}  # lines 1312 and 1533
+
+
+def deterministic_twins(maskers: Mapping[str, Settings]) -> dict[str, Settings]:
+    """A deterministic twin of every masker, `<name>_deterministic`, which findings compare with it."""
+    return {f"{name}_deterministic": masker | DETERMINISTIC for name, masker in maskers.items()}
 
 
 def per_datum(rates: Iterable[float], preset: Mapping[str, Any]) -> list[float]:

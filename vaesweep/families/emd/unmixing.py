@@ -98,23 +98,17 @@ class TrainedSeparator:
         """
         hop = max(round(window * sample_rate / 2), 1)
         rise = (np.arange(hop, dtype=np.float32) + 0.5) / hop
-        tail: np.ndarray | None = None  # of the last window, its second half
+        tail = np.zeros((0, 0), np.float32)  # of the last window, its second half; that of the very last may be shorter
         for start in range(0, max(frames - hop, 1), hop):
             count = min(2 * hop, frames - start)
             sources = self._window(read(start, count), sample_rate)
-            if tail is not None:
+            if start:
                 sources = sources[matching(tail, sources[:, :hop])]
                 yield tail * (1 - rise) + sources[:, :hop] * rise
-            elif count > hop:
-                yield sources[:, :hop]
             else:
-                yield sources
+                yield sources[:, :hop]
             tail = sources[:, hop:]
-            if tail.shape[-1] < hop:
-                if tail.shape[-1]:
-                    yield tail
-                return
-        if tail is not None:
+        if tail.shape[-1]:
             yield tail
 
     @torch.no_grad()

@@ -142,6 +142,13 @@ def test_a_drops_interval_holds_the_truth_nineteen_times_in_twenty() -> None:
     assert 0.92 <= np.mean(held) <= 0.99
 
 
+def test_one_mixture_gives_a_drop_no_interval() -> None:
+    """And none without width either."""
+    drop = of_seeds(np.array([[8.0], [9.0]])).drop_to(of_seeds(np.array([[6.0, 5.0], [6.5, 6.0]])))
+    assert drop.mean == pytest.approx(2.625)
+    assert np.isnan([drop.low, drop.high]).all()
+
+
 def test_a_twin_beside_cells_with_targets_has_the_name_of_its_regime() -> None:
     runs, cells = made_up()
     targets = [100.0 if variant == "tasnet" else None for variant in runs.cells["variant"]]

@@ -7,7 +7,7 @@ import pandas as pd
 import soundfile
 from torch import Tensor
 
-from vaesweep.analysis.report import replace_file
+from vaesweep.data.writing import replace_file
 from vaesweep.families.emd.analysis.example import Example
 
 PEAK = 0.95  # of full scale

@@ -11,10 +11,9 @@ from itertools import combinations
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from vaesweep.analysis.groups import POINT, REGIME, grouped_table, named
-from vaesweep.analysis.intervals import LEVEL, Interval, crossed_interval, t_interval
+from vaesweep.analysis.intervals import Interval, combined_interval, crossed_interval, mean_squares, t_interval
 from vaesweep.analysis.load import load_cells
 from vaesweep.analysis.runs import Runs
 from vaesweep.data.domains import Role
@@ -66,25 +65,17 @@ class Judged:
         drops = np.array([self.means[seed] - other.means[seed] for seed in seeds])
         if len(drops) < 2 or not (self.shared and other.shared):
             return t_interval(drops)
-        parts = [(float(drops.var(ddof=1)) / len(drops), len(drops) - 1)]
-        parts += [_of_mixtures(np.stack([own.values[seed] for seed in seeds])) for own in (self, other)]
-        mean, variance = float(drops.mean()), sum(part for part, _ in parts)
-        if not variance > 0:
-            return Interval(mean, mean, mean, len(drops))
-        freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
-        half = float(stats.t.ppf((1 + LEVEL) / 2, max(freedom, 1.0)) * np.sqrt(variance))
-        return Interval(mean, mean - half, mean + half, len(drops))
+        of_mixtures = [_of_mixtures(np.stack([own.values[seed] for seed in seeds])) for own in (self, other)]
+        parts, degrees = np.array([(float(drops.var(ddof=1)) / len(drops), len(drops) - 1), *of_mixtures]).T
+        return combined_interval(float(drops.mean()), float(parts.sum()), parts, degrees, len(drops))
 
 
 def _of_mixtures(values: np.ndarray) -> tuple[float, int]:
     """The variance that mixtures add to a mean over `[seed, mixture]`, beyond the residual's, and its degrees."""
-    seeds, mixtures = values.shape
-    if mixtures < 2:
+    if values.shape[1] < 2:
         return float("nan"), 1
-    means = values.mean(axis=0)
-    residual = values - values.mean(axis=1, keepdims=True) - means + values.mean()
-    of_residual = float((residual**2).sum()) / max((seeds - 1) * (mixtures - 1), 1)
-    return max(float(means.var(ddof=1)) - of_residual / seeds, 0.0) / mixtures, mixtures - 1
+    (_, of_data, of_residual), degrees = mean_squares(values)
+    return max(float(of_data - of_residual), 0.0) / values.size, int(degrees[1])
 
 
 def per_mixture(cell: FinishedCell) -> dict[str, np.ndarray]:

@@ -12,9 +12,10 @@ import pandas as pd
 from vaesweep.analysis.findings import findings_table, summarise
 from vaesweep.analysis.groups import POINT, REGIME
 from vaesweep.analysis.load import download_cell
-from vaesweep.analysis.report import Report, replace_file
+from vaesweep.analysis.report import Report
 from vaesweep.analysis.runs import Runs, client_of, log_files
 from vaesweep.data.domains import DataSet
+from vaesweep.data.writing import replace_file
 from vaesweep.errors import UserError
 from vaesweep.families.emd.analysis.audio import write_audio
 from vaesweep.families.emd.analysis.curves import (

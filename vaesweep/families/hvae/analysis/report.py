@@ -10,9 +10,10 @@ from pathlib import Path
 from vaesweep.analysis.findings import DomainFinding, findings_table, summarise
 from vaesweep.analysis.groups import REGIME
 from vaesweep.analysis.load import download_cell
-from vaesweep.analysis.report import Report, replace_file
+from vaesweep.analysis.report import Report
 from vaesweep.analysis.runs import Runs, client_of, log_files
 from vaesweep.data.domains import DataSet, Role
+from vaesweep.data.writing import replace_file
 from vaesweep.errors import UserError
 from vaesweep.families.hvae.analysis.cells import GROUP, Hierarchies, depths_of
 from vaesweep.families.hvae.analysis.continuity import bound_parts, continuity, has_steps

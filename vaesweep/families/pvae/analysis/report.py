@@ -15,9 +15,10 @@ import pandas as pd
 
 from vaesweep.analysis.groups import POINT, REGIME, grouped_table, named, point_axes, regime_axes, single
 from vaesweep.analysis.metric_curves import metric_curve
-from vaesweep.analysis.report import Report, replace_file
+from vaesweep.analysis.report import Report
 from vaesweep.analysis.runs import Runs
 from vaesweep.data.domains import DataSet, Role
+from vaesweep.data.writing import replace_file
 from vaesweep.families.pvae.analysis import baselines
 from vaesweep.families.pvae.analysis.baselines import Baseline
 from vaesweep.families.pvae.analysis.comparison import (

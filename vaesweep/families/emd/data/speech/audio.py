@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-from scipy.io import wavfile
-from scipy.signal import resample_poly
 
 from vaesweep.errors import UserError
 
@@ -64,6 +62,8 @@ def write(path: Path, signal: np.ndarray, rate: int, *, subtype: str = "FLOAT") 
     Its bytes depend on the signal alone: libsndfile would put the time of day into a file of floats.
     """
     if subtype == "FLOAT":
+        from scipy.io import wavfile
+
         wavfile.write(path, rate, signal.astype(np.float32))
     else:
         soundfile.write(str(path), signal, rate, subtype=subtype, format="WAV")
@@ -76,6 +76,8 @@ def resample(signal: np.ndarray, source: int, target: int) -> np.ndarray:
     """
     if source == target:
         return signal
+    from scipy.signal import resample_poly  # takes a second to import, which every sweep of separators would pay
+
     common = math.gcd(source, target)
     up, down = target // common, source // common
     return resample_poly(signal.astype(np.float64), up, down).astype(np.float32)

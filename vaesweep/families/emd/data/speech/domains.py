@@ -13,7 +13,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -75,7 +75,10 @@ class SpeechConfig(Frozen):
         return round(self.longest * self.mixing.sample_rate)
 
 
-SIGNALS: dict[int, DecodeCache] = {}  # of this process, by sample rate
+@cache
+def signals_at(sample_rate: int) -> DecodeCache:
+    """Signals of recordings that this process has read, for whichever domain."""
+    return DecodeCache(sample_rate)
 
 
 class SpeechSource(ABC):
@@ -96,11 +99,6 @@ class SpeechSource(ABC):
     def drawn(self, row: int, number: int) -> Sound:
         """The training crop that `number`, a random one, makes of a training row."""
 
-    @property
-    def signals(self) -> DecodeCache:
-        """Signals of recordings that this process has read, for whichever domain."""
-        return SIGNALS.setdefault(self.sample_rate, DecodeCache(self.sample_rate))
-
 
 class MixedSource(SpeechSource):
     """Mixtures of recordings: those of `mixtures` to evaluate, others of the same `mixer` to train on."""
@@ -111,11 +109,11 @@ class MixedSource(SpeechSource):
 
     def sound(self, row: int) -> Sound:
         """The row's own mixture."""
-        return render(self.mixtures[row], self.signals, self.sample_rate)
+        return render(self.mixtures[row], signals_at(self.sample_rate), self.sample_rate)
 
     def drawn(self, row: int, number: int) -> Sound:
         """A crop that the number alone says: recordings are mixed anew at every step."""
-        return render(self._mixer.crop(number, self._crop), self.signals, self.sample_rate)
+        return render(self._mixer.crop(number, self._crop), signals_at(self.sample_rate), self.sample_rate)
 
 
 class WrittenSource(SpeechSource):
@@ -159,7 +157,7 @@ def load(spec: str, config: SpeechConfig) -> DataSet:
     )
     (train,) = (domain for domain in loaded.domains if domain.role is Role.TRAIN)
     scale = _fitted(train)
-    SIGNALS.clear()  # of the driver, which has no further use for them
+    signals_at.cache_clear()  # of the driver, which has no further use for them
     return replace(loaded, standardisation=scale)
 
 
@@ -170,17 +168,15 @@ def is_speech(spec: str) -> bool:
 
 def _mixed(folder: Path, unseen: Sequence[Path], noise: Path | None, config: SpeechConfig) -> DataSet:
     found = recordings.scan(folder)
-    noises = recordings.scan(noise, lambda name: "noise") if noise else None
-    needed = config.mixing.talkers(noise=noise is not None)
-    split = recordings.split_speakers(found.recordings, least=max(2, needed))
+    noises = recordings.scan_noise(noise)
+    split = recordings.split_speakers(found.recordings, config.mixing.talkers(noise=noise is not None))
     places = [(f"{slug(folder.resolve().name)}.{role}", role, own) for role, own in split.items()]
-    summary = list(found.summary) + list(noises.summary if noises else ())
+    summary = [*found.summary, *noises.summary]
     for path in unseen:
         other = recordings.scan(path)
         places.append((slug(path.resolve().name), Role.UNSEEN, other.recordings))
         summary += other.summary
-    sounds = noises.recordings if noises else ()
-    domains = [_mixed_domain(name, role, own, sounds, config) for name, role, own in places]
+    domains = [_mixed_domain(name, role, own, noises.recordings, config) for name, role, own in places]
     return DataSet(tuple(domains), COLUMNS, summary=(*summary, *map(_line, domains)))
 
 
@@ -212,7 +208,9 @@ def _written(folder: Path, unseen: Sequence[Path], train: str, config: SpeechCon
     if len(chosen) != 1 or chosen[0] not in splits:
         found = ", ".join(splits) or "none"
         raise UserError(f"{base}: one split to train on is needed, say which by ,train=SPLIT; there are: {found}")
-    places = [(f"{name}.{role}", role, base / part) for role, part in _splits(chosen[0]).items()]
+    places = [
+        (f"{name}.{role}", role, base / part) for role, part in (librimix.SPLITS | {Role.TRAIN: chosen[0]}).items()
+    ]
     for path in unseen:
         other, below = _below(path, config.mixing)
         places.append((other, Role.UNSEEN, _only_split(below)))
@@ -220,16 +218,12 @@ def _written(folder: Path, unseen: Sequence[Path], train: str, config: SpeechCon
     return DataSet(tuple(domains), COLUMNS, summary=tuple(map(_line, domains)))
 
 
-def _splits(train: str) -> dict[Role, str]:
-    return {Role.TRAIN: train, Role.VALID: "dev", Role.TEST: "test"}
-
-
 def _below(folder: Path, rules: MixingRules) -> tuple[str, Path]:
     """The name of mixtures on disk, and the folder of their rate and mode.
 
     That is `folder` itself, `wav8k/min` below it, or `Libri2Mix/wav8k/min`, as `vaesweep data mix --out` has it.
     """
-    parts = (f"Libri{rules.speakers}Mix", f"wav{rules.sample_rate / 1000:g}k", rules.mode)
+    parts = librimix.folder_of(Path(), rules).parts
     for below in (folder.joinpath(*parts[1:]), folder.joinpath(*parts)):
         if below.is_dir():
             return slug(folder.name), below
@@ -296,8 +290,7 @@ def _digest(mixture: Mixture) -> str:
 def _fitted(train: Domain) -> Standardisation:
     """The standard deviation of mixtures of the training domain, one number; their mean is zero."""
     assert isinstance(train.source, SpeechSource)
-    rows = np.linspace(0, len(train) - 1, min(FITTED, len(train))).astype(int)
-    power = [float(np.square(train.source.sound(int(row)).mixture, dtype=np.float64).mean()) for row in rows]
+    power = [float(np.square(train.source.sound(row).mixture, dtype=np.float64).mean()) for row in range(len(train))]
     std = float(np.sqrt(np.mean(power)))
     if std == 0:
         raise UserError(f"{train.name}: its mixtures are silent; name another folder")

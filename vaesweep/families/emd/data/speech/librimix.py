@@ -17,13 +17,17 @@ import re
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from vaesweep.data.domains import Role
+from vaesweep.data.writing import replace_file
 from vaesweep.errors import UserError
 from vaesweep.families.emd.data.speech import audio
 from vaesweep.families.emd.data.speech.mixing import Mixer, MixingRules, Mixture, SignalOf, render
 
 CLEAN, NOISY, NOISE, METADATA = "mix_clean", "mix_both", "noise", "metadata"
+SPLITS = {Role.TRAIN: "train-100", Role.VALID: "dev", Role.TEST: "test"}  # folders as LibriMix names them
 RECORD = "mixing.json"
 LONGEST_NAME = 200  # bytes of a file's name before its index; file systems take 255
 
@@ -85,7 +89,8 @@ def write_split(
         metadata.mkdir(exist_ok=True)
         draft.rename(target)
         for kind in kinds:
-            _write_table(metadata / f"mixture_{split}_{kind}.csv", _header(kind, rules.speakers), rows[kind])
+            table: list[Sequence[object]] = [_header(kind, rules.speakers), *rows[kind]]
+            replace_file(metadata / f"mixture_{split}_{kind}.csv", partial(_write_table, table))
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return target
@@ -154,8 +159,6 @@ def _recipe(mixture: Mixture, file: str, index: int) -> dict[str, object]:
     }
 
 
-def _write_table(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with draft.open("w", newline="") as file:
-        csv.writer(file).writerows([header, *rows])
-    draft.replace(path)
+def _write_table(rows: Sequence[Sequence[object]], path: Path) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(rows)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vaesweep.data.domains import Role
+from vaesweep.data.writing import replace_file
 from vaesweep.errors import UserError
 from vaesweep.families.emd.data.speech import audio
 
@@ -88,6 +89,11 @@ def scan(folder: Path, speaker_of: SpeakerOf | None = None) -> Folder:
     return Folder(tuple(usable), (line + (f"; left out: {', '.join(left_out)}" if left_out else ""),))
 
 
+def scan_noise(folder: Path | None) -> Folder:
+    """The recordings below a folder of noise, whoever speaks there; none of no folder."""
+    return scan(folder, lambda name: "noise") if folder else Folder((), ())
+
+
 def by_place(name: str) -> str:
     """The name of the file up to its first `-`, `_` or `.` where a folder of its path is called so, or it has none.
 
@@ -124,27 +130,25 @@ def by_table(table: Path) -> SpeakerOf:
     return {row["path"]: row["speaker"] for row in rows}.get
 
 
-def split_speakers(
-    recordings: Sequence[Recording], shares: Mapping[Role, float] | None = None, least: int = 2
-) -> dict[Role, tuple[Recording, ...]]:
-    """Recordings by role, no speaker in two: each role gets its share of the speakers, and at least `least` of them.
+def split_speakers(recordings: Sequence[Recording], talkers: int = 2) -> dict[Role, tuple[Recording, ...]]:
+    """Recordings by role, no speaker in two: each role gets its share, two and the `talkers` of a mixture at least.
 
     Which speakers is decided by a digest of their names, so that one speaker more moves few others. Too few speakers
     are refused with a `UserError`.
     """
-    shares = shares or SHARES
+    least = max(2, talkers)
     speakers = sorted({r.speaker for r in recordings}, key=lambda name: hashlib.sha256(name.encode()).digest())
-    if len(speakers) < least * len(shares):
+    if len(speakers) < least * len(SHARES):
         raise UserError(
-            f"{len(speakers)} speakers cannot be split into {', '.join(shares)}, of {least} or more each; "
+            f"{len(speakers)} speakers cannot be split into {', '.join(SHARES)}, of {least} or more each; "
             "use more recordings, or name folders of their own for these"
         )
-    counts = {role: max(least, round(share * len(speakers))) for role, share in shares.items()}
+    counts = {role: max(least, round(share * len(speakers))) for role, share in SHARES.items()}
     largest = max(counts, key=lambda role: counts[role])
     counts[largest] -= sum(counts.values()) - len(speakers)
     roles = iter([role for role, count in counts.items() for _ in range(count)])
     role_of = dict(zip(speakers, roles, strict=True))
-    return {role: tuple(r for r in recordings if role_of[r.speaker] == role) for role in shares}
+    return {role: tuple(r for r in recordings if role_of[r.speaker] == role) for role in SHARES}
 
 
 def cache_folder() -> Path:
@@ -272,14 +276,10 @@ def _read_index(file: Path) -> dict[str, "_Entry"]:
 
 
 def _write_index(file: Path, entries: Mapping[str, "_Entry"]) -> None:
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
+    text = json.dumps({"format": INDEX_FORMAT, "recordings": entries})
+    with contextlib.suppress(OSError):  # else the files are read again next time
         file.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps({"format": INDEX_FORMAT, "recordings": entries}))
-        draft.replace(file)
-    except OSError:  # the files are read again next time
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
+        replace_file(file, lambda draft: draft.write_text(text))
 
 
 class DecodeCache:
