@@ -11,7 +11,8 @@ are open.
     python sweeps/rd_curve_vitasnet.py --data speech:~/LibriSpeech/train-clean-100,unseen=~/VCTK --preset laptop
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from vaesweep.cli.script import main
 from vaesweep.families.emd.analysis.report import report
@@ -46,7 +47,7 @@ def presets(data: str) -> dict[str, Preset]:
     if is_speech(data):
         return {
             "smoke": curve(SPEECH_SMOKE | QUICK_CONTROL, [3.0, 30.0], seeds=1),
-            "laptop": curve(SPEECH | QUICK_CONTROL, [1.0, 10.0, 100.0], seeds=2),
+            "laptop": curve(SPEECH | QUICK_CONTROL, [10.0, 100.0], seeds=1, twins={"deterministic": DETERMINISTIC}),
             "paper": curve(SPEECH_PAPER | PAPER_CONTROL, [64.0, 128.0, 256.0, 512.0], seeds=1),
         }
     return {
@@ -56,10 +57,12 @@ def presets(data: str) -> dict[str, Preset]:
     }
 
 
-def curve(settings: Settings, targets: Sequence[float], seeds: int) -> Preset:
-    """Cells towards `targets`, nats per sample, and as many twins as seeds."""
+def curve(
+    settings: Settings, targets: Sequence[float], seeds: int, twins: Mapping[str, Settings] = MappingProxyType(TWINS)
+) -> Preset:
+    """Cells towards `targets`, nats per sample, and as many of each twin as seeds."""
     axes = {TARGET: per_datum(targets, settings), "seed": list(range(seeds))}
-    return Preset(settings | TARGET_CONTROL, axes, variants={"variational": {}}, twins=TWINS)
+    return Preset(settings | TARGET_CONTROL, axes, variants={"variational": {}}, twins=twins)
 
 
 SWEEP = Sweep("rd_curve_vitasnet", "emd", presets, default_data="pulses")

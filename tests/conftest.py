@@ -53,12 +53,14 @@ class Recorder:
     heard: list[tuple[int, tuple[str, ...], dict[str, Tensor]]] = field(default_factory=list)
     checkpoints: dict[int, bytes] = field(default_factory=dict)
     results: dict[str, CellResult] = field(default_factory=dict)
+    between: tuple[int, ...] = ()  # steps after which checkpoints are kept beside those of evaluations
 
     def progress(self, state: PackState, latest: dict[str, Tensor]) -> None:
         self.heard.append((state.step, state.cells, latest))
 
     def checkpoint(self, state: PackState) -> None:
-        self.checkpoints[state.step] = state.to_bytes()
+        if state.step in self.between or state.evaluated[-1:] == (state.all_steps,):
+            self.checkpoints[state.step] = state.to_bytes()
 
     def finished(self, result: CellResult) -> None:
         assert result.cell not in self.results, "a cell finished twice"

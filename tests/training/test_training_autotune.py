@@ -303,7 +303,7 @@ def test_what_compiling_takes_follows_from_calls_and_not_from_modules(problem: P
             return self.model(**batch)
 
     class Calls:
-        device, train_batch = problem.device, problem.train_batch
+        device, read, train_share = problem.device, problem.read, problem.train_share
 
         def build(self) -> torch.nn.Module:
             return Twice(problem.build())

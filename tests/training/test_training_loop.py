@@ -121,6 +121,8 @@ def test_cells_do_differ(together: Any) -> None:
 class Spy:
     """A problem that notes which rows and which noise each training batch was drawn with."""
 
+    train_share = Problem.train_share
+
     def __init__(self, problem: Problem) -> None:
         self._problem = problem
         self.drawn: list[tuple[tuple[int, ...], int]] = []

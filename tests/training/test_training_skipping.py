@@ -36,6 +36,8 @@ def cell(norm: float | None = LIMIT, most: int = 50, seed: int = 0, **training: 
 class Jolted:
     """A problem whose training data are absurd at some steps of seed 0: huge gradients, but finite ones."""
 
+    train_share = Problem.train_share
+
     def __init__(self, problem: Problem, steps: Iterable[int]) -> None:
         self._problem = problem
         self._draws = {generator(0, NOISE, step, CPU).initial_seed() for step in steps}

@@ -4,17 +4,53 @@ No random state is kept: a resumed cell, a regrouped pack and every data-paralle
 single process draws.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
 
-ORDER, NOISE = 0, 1  # independent streams of one seed
+ORDER, NOISE, ROW_NOISE, READING = 0, 1, 2, 3  # independent streams of one seed
 
 
 def generator(seed: int, stream: int, number: int, device: torch.device) -> torch.Generator:
     """A generator that depends on its arguments only; neighbouring seeds and numbers give unrelated streams."""
     mixed = np.random.SeedSequence((seed, stream, number)).generate_state(1, np.uint64)[0]
     return torch.Generator(device).manual_seed(int(mixed) >> 1)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What is random about some rows of a step's batch, as a function of seed, step and place in the batch.
+
+    `rows` `[batch]` are those of the whole batch, `share` the places in it that are drawn.
+    """
+
+    seed: int
+    step: int
+    rows: Tensor
+    share: slice
+    device: torch.device
+
+    @property
+    def places(self) -> range:
+        """The places in the batch that are drawn."""
+        return range(self.share.start, self.share.stop)
+
+    def of_batch(self) -> torch.Generator:
+        """A generator of the whole batch: who uses it draws the whole batch, and keeps the share."""
+        return generator(self.seed, NOISE, self.step, self.device)
+
+    def of_row(self, place: int) -> torch.Generator:
+        """A generator of the row at one place: no other row's draws depend on it."""
+        return torch.Generator(self.device).manual_seed(self._word(ROW_NOISE, place) >> 1)
+
+    def number_of_row(self, place: int) -> int:
+        """A number in [0, 2^62) that is the row's own, of what is read for it."""
+        return self._word(READING, place) >> 2
+
+    def _word(self, stream: int, place: int) -> int:
+        return int(np.random.SeedSequence((self.seed, stream, self.step, place)).generate_state(1, np.uint64)[0])
 
 
 class BatchOrder:

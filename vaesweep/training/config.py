@@ -87,6 +87,9 @@ class TrainingConfig(Frozen):
 
     steps: int = Field(4000, ge=1)
     batch_size: int = Field(64, ge=1)
+    accumulation: Annotated[int, Since("0.2")] = Field(
+        1, ge=1, description="parts that a batch is taken in, one after the other: the same step in less memory"
+    )
     learning_rate: Annotated[float, Packed(), Field(gt=0)] = 1e-3
     clip_norm: Annotated[float, Packed(), Field(gt=0, description="bound on a cell's gradient norm")] = 10.0
     skip: GradientSkipping | None = None

@@ -7,6 +7,7 @@ Between evaluations nothing waits for the device. At an evaluation the pack repo
 stopping, divergence, last step) are evaluated on every domain and removed from the stack, and the others train on.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -14,14 +15,14 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from vaesweep.rates import RatePolicy
+from vaesweep.rates import RatePolicy, Weights
 from vaesweep.training import skipping
-from vaesweep.training.batch_order import NOISE, BatchOrder, generator
 from vaesweep.training.config import TrainableConfig
 from vaesweep.training.evaluate import elbo_metrics, evaluate, final_uses
+from vaesweep.training.feed import Feed
 from vaesweep.training.plateau import PlateauMonitor
 from vaesweep.training.problem import Problem, Uses
-from vaesweep.training.stack import Batch, Stack, initial_rows, layout_of
+from vaesweep.training.stack import Stack, initial_rows, layout_of
 from vaesweep.training.state import RUNNING, PackState
 from vaesweep.training.step import Step, StepNumbers
 from vaesweep.training.world import World
@@ -51,7 +52,7 @@ class Listener(Protocol):
         """Called after an evaluation; `latest` metrics are `[cell]` on the CPU, and in `state.history` too."""
 
     def checkpoint(self, state: PackState) -> None:
-        """Called where `state` may be saved; training resumes exactly from a saved one."""
+        """Called after every step, where `state` may be saved; training resumes exactly from a saved one."""
 
     def finished(self, result: CellResult) -> None:
         """Called when a cell has ended and has left the pack."""
@@ -69,6 +70,7 @@ def start_state(problem: Problem, configs: Sequence[TrainableConfig], cells: Seq
         flat=flat,
         exp_avg=torch.zeros_like(flat),
         exp_avg_sq=torch.zeros_like(flat),
+        sums=flat[:, :0].double(),
         average=flat.clone() if configs[0].training.average else flat[:, :0].clone(),
         failed=torch.full((len(cells),), RUNNING, dtype=torch.long, device=problem.device),
         control=policy.start(),
@@ -116,7 +118,8 @@ def train_pack(
     while state.cells and not (pretraining and state.step >= configs[0].training.steps):
         own = [config_of[cell] for cell in state.cells]
         pack = RunningPack(problem, own, state, world, compiled=compiled, pretraining=pretraining)
-        state = pack.run_until_done(listener)
+        with contextlib.closing(pack.feed):
+            state = pack.run_until_done(listener)
     return state
 
 
@@ -148,10 +151,8 @@ class RunningPack:
         self.skipping = skipping.of_cells(configs, state.skips, problem.device)
         self.seeds = sorted({config.seed for config in configs})
         self.seed_indices = torch.tensor([self.seeds.index(config.seed) for config in configs], device=problem.device)
-        batch = self.training.batch_size
-        self.batch_orders = [BatchOrder(seed, problem.train_rows, batch, problem.device) for seed in self.seeds]
-        self.sums: Tensor | None = None
-        self.summed_steps = 0
+        parts = self.training.accumulation
+        self.feed = Feed(problem, self.seeds, self.seed_indices, self.training.batch_size, world, parts)
 
     def run_until_done(self, listener: Listener) -> PackState:
         """Step until a cell or the pretraining is done, and return the state of the cells that remain."""
@@ -161,6 +162,7 @@ class RunningPack:
                 self.step()
                 if state.step % self.training.evaluate_every == 0:
                     break
+                listener.checkpoint(state)
             latest = self.evaluate()
             done = self.done()
             listener.progress(state, latest)
@@ -177,9 +179,8 @@ class RunningPack:
         """One optimisation step of every cell, without waiting for the device."""
         state = self.state
         now = torch.tensor(float(state.step), dtype=torch.float64, device=self.problem.device)
-        batch, rows = self.batch(state.all_steps)
         weights = self.policy.weights(state.control, now)
-        gradient, measured, objective = self.sum_over_workers(*self.arithmetic.gradient(batch, weights, rows))
+        gradient, measured, objective = self.sum_over_workers(*self.gradient(weights))
         pace = self.plateau.factor(state.plateau, state.step)
         learning_rate = self.learning_rate * pace.to(self.learning_rate.dtype)
         numbers = StepNumbers(learning_rate, self.clip_norm, self.decay, self.skipping)
@@ -190,17 +191,16 @@ class RunningPack:
         self.accumulate(torch.cat([measured, norm[None]]).double())
         state.step += 1
 
-    def batch(self, step: int) -> tuple[Batch, int]:
-        """This worker's share of the step's batch, `[cell, batch, ...]`, and the rows of the whole batch."""
-        batches = []
-        for seed, order in zip(self.seeds, self.batch_orders, strict=True):
-            rows = order.rows(step)
-            noise = generator(seed, NOISE, step, self.problem.device)
-            whole = self.problem.train_batch(rows, noise)
-            share = self.world.share(len(rows))
-            batches.append({name: value[share] for name, value in whole.items()})
-        stacked = {name: torch.stack([batch[name] for batch in batches]) for name in batches[0]}
-        return {name: value.index_select(0, self.seed_indices) for name, value in stacked.items()}, len(rows)
+    def gradient(self, weights: Weights) -> tuple[Tensor, Tensor, Tensor]:
+        """`Step.gradient` of this worker's share of the batch, summed over its parts."""
+        state = self.state
+        last = state.begun + self.training.steps
+        total: tuple[Tensor, ...] = ()
+        for batch in self.feed.batches(state.all_steps, last):
+            part = self.arithmetic.gradient(batch, weights, self.feed.rows)
+            total = tuple(map(torch.add, total, part)) if total else part
+        gradient, measured, objective = total
+        return gradient, measured, objective
 
     def sum_over_workers(self, gradient: Tensor, measured: Tensor, objective: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The sums over workers, by one all-reduce."""
@@ -212,8 +212,8 @@ class RunningPack:
         return gradient.contiguous(), measured_t.T, objective_c[:, 0]
 
     def accumulate(self, values: Tensor) -> None:
-        self.sums = values if self.sums is None else self.sums + values
-        self.summed_steps += 1
+        sums = self.state.sums
+        self.state.sums = sums + values.T if sums.shape[1] else values.T.contiguous()
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, Tensor]:
@@ -238,10 +238,11 @@ class RunningPack:
 
     def running(self) -> dict[str, Tensor]:
         """Means over the steps since the last evaluation."""
-        if self.sums is None:
+        state = self.state
+        steps = state.all_steps - (state.evaluated[-1] if state.evaluated else 0)
+        if not steps:
             return {}
-        means = self.sums / self.summed_steps
-        self.sums, self.summed_steps = None, 0
+        means, state.sums = state.sums.T / steps, state.sums[:, :0]
         names = ["distortion", *(f"rate.{name}" for name in self.problem.rate_names)]
         parts = elbo_metrics(dict(zip(names, means[:-1], strict=True)))
         return {f"train/{name}": value for name, value in parts.items()} | {"train/gradient_norm": means[-1]}

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vaesweep.elbo import Elbo
+from vaesweep.training.batch_order import Draws
 from vaesweep.training.stack import Batch, Stack
 
 
@@ -37,6 +38,7 @@ class Problem(Protocol):
     valid: str  # the domain that is evaluated while training
     domains: Mapping[str, int]  # evaluation rows of every domain
     device: torch.device
+    reads: bool = False  # whether `read` takes time that the steps before can give
     use_rows: int  # data that `use` takes of the domain of which it takes the most, 0 where there is no use
 
     def build(self) -> nn.Module:
@@ -44,6 +46,18 @@ class Problem(Protocol):
 
     def train_batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
         """The training batch of the data `rows` `[batch]`, everything random about it drawn from `generator`."""
+
+    def train_share(self, draws: Draws, read: Any = None) -> Batch:
+        """The rows of a step's batch that `draws` names; by default of the whole batch, which is drawn for them.
+
+        `read` is what `read` has given for the same draws.
+        """
+        whole = self.train_batch(draws.rows, draws.of_batch())
+        return {name: value[draws.share] for name, value in whole.items()}
+
+    def read(self, draws: Draws) -> Any:
+        """What `train_share` needs of files. Called by threads, ahead of the step, of problems that say they read."""
+        return None
 
     def evaluation_batch(self, domain: str, rows: slice) -> Batch:
         """Evaluation rows of a domain, the same for every cell: fixed masks, fixed noise."""

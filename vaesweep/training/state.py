@@ -16,7 +16,7 @@ from vaesweep.training.stack import Layout
 FORMAT = 2  # of checkpoints; 1, of release 0.1, had no digest and named the tensors of RENAMED otherwise
 FORMATS = (1, FORMAT)
 RENAMED = {"first": "exp_avg", "second": "exp_avg_sq", "watch": "plateau"}  # plain tensors, and groups of tensors
-PLAIN = ("flat", "exp_avg", "exp_avg_sq", "failed", "average")  # tensors that stand alone
+PLAIN = ("flat", "exp_avg", "exp_avg_sq", "failed", "average", "sums")  # tensors that stand alone
 RUNNING = -1  # in PackState.failed: no step has failed
 
 
@@ -26,7 +26,8 @@ class PackState:
 
     Steps of pretraining that came before are in `begun` and not in `step`; cells, files and trackers count `all_steps`.
 
-    `average` is the running mean of the weights `flat`, or `[cell, 0]` where none is kept. `control` and `plateau` are
+    `average` is the running mean of the weights `flat`, or `[cell, 0]` where none is kept; `sums` `[cell, quantity]`
+    are those of what training has measured since the last evaluation, `[cell, 0]` at one. `control` and `plateau` are
     the states of the rate controls and of plateau and early stopping, `skips` the counts of skipped steps (empty where
     every step is taken); `history` holds every evaluation so far, `[cell, evaluation]` a metric, with `evaluated` the
     step numbers.
@@ -40,6 +41,7 @@ class PackState:
     exp_avg_sq: Tensor
     failed: Tensor
     average: Tensor
+    sums: Tensor
     control: dict[str, Tensor]
     plateau: dict[str, Tensor]
     skips: dict[str, Tensor]
@@ -115,7 +117,9 @@ class PackState:
         try:
             layout = tuple((key, tuple(shape)) for key, shape in about["layout"])
             empty = torch.empty(0)
-            shell = cls(tuple(about["cells"]), layout, about["step"], empty, empty, empty, empty, empty, {}, {}, {})
+            shell = cls(
+                tuple(about["cells"]), layout, about["step"], empty, empty, empty, empty, empty, empty, {}, {}, {}
+            )
             shell.evaluated, shell.begun = tuple(about["evaluated"]), about.get("begun", 0)
             return _from_tensors(_renamed(tensors, about["format"]), shell)
         except UNREADABLE as error:
@@ -158,6 +162,7 @@ def _from_tensors(tensors: Mapping[str, Tensor], rest: PackState) -> PackState:
         exp_avg_sq=tensors["exp_avg_sq"],
         failed=tensors["failed"],
         average=tensors.get("average", tensors["flat"][:, :0]),  # files of earlier versions have none
+        sums=tensors.get("sums", tensors["flat"][:, :0].double()),
         control=groups["control"],
         plateau=groups["plateau"],
         skips=groups["skips"],

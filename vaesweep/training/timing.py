@@ -1,5 +1,6 @@
 """Timing of a pack's steps and evaluations, in seconds."""
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from vaesweep.training.batch_order import Draws
 from vaesweep.training.config import TrainableConfig
 from vaesweep.training.loop import RunningPack, start_state
 from vaesweep.training.problem import Problem
@@ -40,13 +42,14 @@ def step_seconds(
     """Seconds of a step of these cells, the best of a few, after one that warms up."""
     state = start_state(problem, configs, [str(number) for number in range(len(configs))])
     pack = RunningPack(problem, configs, state, World(), compiled=compiled)
-    pack.step()
     best, spent = math.inf, 0.0
-    for _ in range(TIMED_STEPS):
-        took = _seconds(pack.step, clock)
-        best, spent = min(best, took), spent + took
-        if spent > TIMED_SECONDS:
-            break
+    with contextlib.closing(pack.feed):
+        pack.step()
+        for _ in range(TIMED_STEPS):
+            took = _seconds(pack.step, clock)
+            best, spent = min(best, took), spent + took
+            if spent > TIMED_SECONDS:
+                break
     return best
 
 
@@ -54,9 +57,8 @@ def operations(problem: Problem) -> int:
     """The number of tensor operations in a forward pass."""
     counter = _Counter()
     model = problem.build().to(problem.device)
-    batch = problem.train_batch(
-        torch.zeros(1, dtype=torch.long, device=problem.device), torch.Generator(problem.device).manual_seed(0)
-    )
+    draws = Draws(0, 0, torch.zeros(1, dtype=torch.long, device=problem.device), slice(0, 1), problem.device)
+    batch = problem.train_share(draws, problem.read(draws))
     with torch.no_grad(), counter:
         model(**batch)
     return counter.count
@@ -87,10 +89,11 @@ def measure_pack(problem: Problem, configs: Sequence[TrainableConfig], state: Pa
     """Time a few steps of a pack, after as many to warm up, and one evaluation; `state` is changed by it."""
     pack = RunningPack(problem, configs, state, World())
     marks = []
-    for _ in range(2):
-        marks.append(clock())
-        for _ in range(CALIBRATION_STEPS):
-            pack.step()
+    with contextlib.closing(pack.feed):
+        for _ in range(2):
+            marks.append(clock())
+            for _ in range(CALIBRATION_STEPS):
+                pack.step()
     marks.append(clock())
     pack.evaluate()
     marks.append(clock())

@@ -22,6 +22,7 @@ from vaesweep.families.emd.mixtures import Mixtures, PulseMixtures, SpeechMixtur
 from vaesweep.families.emd.models.separator import Separation, Separator, SeparatorConfig, rate_names
 from vaesweep.family.base import CellConfig, Family
 from vaesweep.packing import Frozen, Since
+from vaesweep.training.batch_order import Draws
 from vaesweep.training.problem import Problem, Uses
 from vaesweep.training.stack import Batch, Stack
 
@@ -64,6 +65,7 @@ class SeparatorProblem(Problem):
     def __init__(self, config: SeparatorCell, data: DataSet, device: torch.device) -> None:
         self._model, self.device = config.model, device
         self._samples = config.evaluation.samples
+        self.reads = isinstance(config.data, SpeechConfig)
         self._scale = torch.tensor(data.standardisation.std).float() if isinstance(config.data, SpeechConfig) else None
         self.rate_names = rate_names(config.model)
         self._mixtures = {domain.name: _mixtures(domain, data, config.model, device) for domain in data.domains}
@@ -82,6 +84,16 @@ class SeparatorProblem(Problem):
         """Mixtures, their sources, and noise for the latent variables."""
         mixtures = self._mixtures[self._train]
         return mixtures.training_batch(rows, generator) | mixtures.drawn_noise(len(rows), generator)
+
+    def read(self, draws: Draws) -> Batch | None:
+        """Mixtures of recordings, with their sources."""
+        return self._mixtures[self._train].read(draws)
+
+    def train_share(self, draws: Draws, read: Batch | None = None) -> Batch:
+        """Mixtures, their sources, and noise: of recordings every row's own, so that no worker draws another's."""
+        if not self.reads:
+            return super().train_share(draws)
+        return (read or self.read(draws) or {}) | self._mixtures[self._train].noise_of_rows(draws)
 
     def evaluation_batch(self, domain: str, rows: slice) -> Batch:
         """Mixtures, their sources, and each mixture's own noise for the latent variables."""

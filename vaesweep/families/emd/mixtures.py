@@ -1,7 +1,7 @@
 """The mixtures of a domain as batches on a device, whatever they are made of, and noise for a separator's variables.
 
-In training noise comes from the step's generator; in evaluation it is keyed by the mixture's index, so that it depends
-on neither batch nor device.
+In training noise comes from the step's generator, of recordings from one that is the row's own; in evaluation it is
+keyed by the mixture's index, so that it depends on neither batch nor device.
 """
 
 import math
@@ -20,6 +20,7 @@ from vaesweep.families.emd.data.pulses import PulseCondition
 from vaesweep.families.emd.data.speech.domains import SpeechConfig, SpeechSource
 from vaesweep.families.emd.data.speech.mixing import Sound
 from vaesweep.families.emd.models.separator import SeparatorConfig, noise_shapes
+from vaesweep.training.batch_order import Draws
 from vaesweep.training.stack import Batch
 
 STREAMS = {"encoding_noise": Stream.ENCODING, "mask_noise": Stream.MASKS, "source_noise": Stream.SOURCES}
@@ -70,6 +71,16 @@ class Mixtures(ABC):
         return {
             name: torch.randn(rows, *shape, generator=generator, device=self._device) for name, shape in shapes.items()
         }
+
+    def read(self, draws: Draws) -> Batch | None:
+        """Training mixtures and sources that come from files, every row by a number of its own; None where none do."""
+        return None
+
+    def noise_of_rows(self, draws: Draws) -> Batch:
+        """Noise of the latent variables of training rows, each from a generator of its own."""
+        rows = [self.drawn_noise(1, draws.of_row(place)) for place in draws.places]
+        rows = rows or [self.drawn_noise(0, draws.of_batch())]
+        return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
 
     def keyed_noise(self, rows: slice, samples: int = 1) -> Batch:
         """Noise of the latent variables that is each mixture's own, `[sample, batch, ...]`.
@@ -149,6 +160,14 @@ class SpeechMixtures(Mixtures):
             [self._source.drawn(row, number) for row, number in zip(rows.tolist(), numbers, strict=True)]
         )
 
+    def read(self, draws: Draws) -> Batch:
+        """Crops, as `training_batch` has them."""
+        places = draws.places
+        rows = draws.rows[draws.share].tolist()
+        return self._batch(
+            [self._source.drawn(row, draws.number_of_row(place)) for row, place in zip(rows, places, strict=True)]
+        )
+
     def evaluation_batch(self, rows: slice) -> Batch:
         """Whole mixtures, or the training domain's own crops."""
         return self._batch([self._source.sound(row) for row in range(rows.start, rows.stop)])
@@ -158,6 +177,9 @@ class SpeechMixtures(Mixtures):
         return int(self._source.frames[row])
 
     def _batch(self, sounds: list[Sound]) -> Batch:
+        if not sounds:  # of a worker that has no row of a batch
+            empty = torch.zeros(0, self._model.speakers, self.crop, device=self._device)
+            return {"mixture": empty[:, 0], "sources": empty}
         sources = np.stack([sound.sources for sound in sounds]) / self._scale
         mixture = np.stack([sound.mixture for sound in sounds]) / self._scale
         return {

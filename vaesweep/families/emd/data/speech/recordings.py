@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -283,23 +284,31 @@ def _write_index(file: Path, entries: Mapping[str, "_Entry"]) -> None:
 
 
 class DecodeCache:
-    """Signals of recordings at one rate, read where they are asked for; those used last are kept within a bound."""
+    """Signals of recordings at one rate, read where they are asked for; those used last are kept within a bound.
+
+    Threads may share it: two that ask for one recording at once may both read it.
+    """
 
     def __init__(self, sample_rate: int, limit_bytes: int = 2**28) -> None:
         self._rate, self._limit, self._bytes = sample_rate, limit_bytes, 0
         self._kept: OrderedDict[Path, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __call__(self, recording: Recording) -> np.ndarray:
         """The whole signal of `recording`, float32 `[time]`; it is not to be changed."""
         path = recording.path
-        if path in self._kept:
-            self._kept.move_to_end(path)
-            return self._kept[path]
+        with self._lock:
+            if path in self._kept:
+                self._kept.move_to_end(path)
+                return self._kept[path]
         signal, rate = audio.read(path)
-        self._kept[path] = signal = audio.resample(signal, rate, self._rate)
-        self._bytes += signal.nbytes
-        while self._bytes > self._limit and len(self._kept) > 1:
-            self._bytes -= self._kept.popitem(last=False)[1].nbytes
+        signal = audio.resample(signal, rate, self._rate)
+        with self._lock:
+            if path not in self._kept:
+                self._kept[path] = signal
+                self._bytes += signal.nbytes
+            while self._bytes > self._limit and len(self._kept) > 1:
+                self._bytes -= self._kept.popitem(last=False)[1].nbytes
         return signal
 
 
