@@ -103,9 +103,9 @@ def draw(rules: Reverberation, bank: int, number: int, speakers: int) -> Room:
     return Room(size, round(float(rules.seconds.at(seconds)), 3), microphone, tuple(places))
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=2048)  # of some 50 kB each
 def tails(room: Room, sample_rate: int) -> tuple[np.ndarray, ...]:
-    """What is heard of an impulse of each speaker after its direct sound: float64 `[time]`.
+    """What is heard of an impulse of each speaker after its direct sound: float32 `[time]`.
 
     Time begins with the direct sound, whose size is one. The arrays are not to be changed.
     """
@@ -147,7 +147,8 @@ def _tail(source: Any, microphone: np.ndarray, sample_rate: int, frames: int) ->
     fine = np.bincount(places, gains * (1 - after), frames * OVERSAMPLING)
     fine += np.bincount(places + 1, gains * after, frames * OVERSAMPLING)
     tail = OVERSAMPLING * resample_poly(fine, 1, OVERSAMPLING)
-    return sosfilt(butter(2, LOWEST, "highpass", fs=sample_rate, output="sos"), tail)
+    filtered = sosfilt(butter(2, LOWEST, "highpass", fs=sample_rate, output="sos"), tail)
+    return filtered.astype(np.float32)
 
 
 def _point(x: Any, y: Any, z: Any) -> Point:
