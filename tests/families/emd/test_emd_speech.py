@@ -124,9 +124,17 @@ def test_what_is_longer_counts_as_a_datum_of_training(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"model.encoding": "deterministic", "model.masks": "relu"}], ids=["vi", "twin"]
+    "settings",
+    [
+        {},
+        {"model.encoding": "deterministic", "model.masks": "relu"},
+        {"data.mixing.reverberation.share": 1.0, "data.mixing.reverberation.rooms": 2, "data.dequantise": True},
+    ],
+    ids=["vi", "twin", "in rooms"],
 )
 def test_a_cell_trains_is_evaluated_whole_and_keeps_its_scale(settings: dict[str, Any], folder: Path) -> None:
+    if "data.mixing.reverberation.share" in settings:
+        pytest.importorskip("pyroomacoustics")
     config, data, problem = made(folder, **settings)
     state = start_state(problem, [config], ["cell"])
     results: list[Any] = []

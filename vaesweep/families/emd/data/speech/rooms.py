@@ -27,7 +27,7 @@ SPEED_OF_SOUND = 343.0  # m/s
 OFF_CENTRE = 0.2  # m, of the microphone from the middle of the room, along either wall
 HEIGHTS = Span(low=0.9, high=1.8)  # m, of microphone and speakers
 WALL = 0.1  # m, that a speaker keeps from a wall at least
-ORDER = 40  # reflections of an image at most: more take seconds, and change the decay by a few per cent up to a second
+ORDER = 40  # reflections of an image at most: all take seconds; the smallest rooms lose a fifth of a second's decay
 SLOWER = (
     1.2  # times the reverberation time of Eyring's formula, in the median of these rooms: sound lasts along the floor
 )
@@ -118,7 +118,7 @@ def tails(room: Room, sample_rate: int) -> tuple[np.ndarray, ...]:
         box.add_source(list(place))
     box.image_source_model()
     frames = math.ceil(RESPONSE * room.seconds * sample_rate)
-    return tuple(_tail(source, np.array(room.microphone), sample_rate, frames) for source in box.sources)
+    return tuple(_tail(source.images, source.orders, room, sample_rate, frames) for source in box.sources)
 
 
 def library() -> Any:
@@ -132,12 +132,18 @@ def library() -> Any:
     return pyroomacoustics
 
 
-def _tail(source: Any, microphone: np.ndarray, sample_rate: int, frames: int) -> np.ndarray:
+def _tail(images: np.ndarray, orders: np.ndarray, room: Room, sample_rate: int, frames: int) -> np.ndarray:
+    """The tail of a speaker, by the places of its images `[3, image]` and how often each has been reflected.
+
+    Images lie at whole millimetres, as all of a room does, so that float32 gives their places exactly.
+    """
     from scipy.signal import butter, resample_poly, sosfilt
 
-    distances = np.sqrt(np.square(source.images.astype(np.float64) - microphone[:, None]).sum(axis=0))
+    millimetres = np.rint(1000 * images.astype(np.float64)) - np.rint(1000 * np.array(room.microphone))[:, None]
+    distances = np.sqrt(np.square(millimetres).sum(axis=0)) / 1000
     direct = int(distances.argmin())
-    gains = source.damping[0].astype(np.float64) * distances[direct] / distances
+    kept = np.cumprod([1.0] + [math.sqrt(1 - room.absorption)] * int(orders.max()))  # of the size, by reflections
+    gains = kept[orders] * distances[direct] / distances
     gains[direct] = 0.0
     times = (distances - distances[direct]) / SPEED_OF_SOUND * sample_rate * OVERSAMPLING
     heard = times < (frames - 1) * OVERSAMPLING
