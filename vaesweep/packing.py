@@ -42,6 +42,18 @@ def since(field: FieldInfo) -> str | None:
     return next((mark.release for mark in field.metadata if isinstance(mark, Since)), None)
 
 
+def additions(config: BaseModel) -> dict[str, Any]:
+    """The fields of `config` that came with a later release and have their defaults, as pydantic's `exclude`."""
+    left_out: dict[str, Any] = {}
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        if since(field) is not None and value == field.get_default(call_default_factory=True):
+            left_out[name] = True
+        elif isinstance(value, BaseModel) and (below := additions(value)):
+            left_out[name] = below
+    return left_out
+
+
 def structure(config: Any) -> Any:
     """`config` as plain JSON values without its packed numbers: equal for cells that can share a pack."""
     if isinstance(config, BaseModel):

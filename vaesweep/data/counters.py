@@ -26,6 +26,8 @@ class Stream(IntEnum):
     BRIDGES = 8  # between the points of latent paths, there too
     BINARY = 9  # binary images from grey ones
     MIXING = 10  # of recordings: who, what, how loud, where
+    ROOMS = 11  # that recordings are heard in
+    DEQUANTISATION = 12  # of training signals
 
 
 def _signed(word: int) -> int:

@@ -14,7 +14,7 @@ from enum import StrEnum
 import numpy as np
 
 from vaesweep.errors import UserError
-from vaesweep.packing import Frozen
+from vaesweep.packing import Frozen, additions
 
 
 class Role(StrEnum):
@@ -115,7 +115,7 @@ def _fingerprint(columns: Sequence[str], domains: Sequence[Domain]) -> str:
     digest = hashlib.sha256(json.dumps([columns, *((d.name, d.role) for d in domains)]).encode())
     for domain in domains:
         if domain.condition is not None:
-            digest.update(domain.condition.model_dump_json().encode())
+            digest.update(domain.condition.model_dump_json(exclude=additions(domain.condition)).encode())
         for name, array in sorted(domain.arrays.items()):
             digest.update(f"{name}{array.dtype}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())

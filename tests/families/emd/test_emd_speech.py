@@ -13,6 +13,7 @@ from vaesweep.errors import UserError
 from vaesweep.families.emd.data.speech import audio
 from vaesweep.families.emd.family import SCALE, SeparatorProblem
 from vaesweep.family import CellConfig, family
+from vaesweep.sweep.identity import differing, identity
 from vaesweep.sweep.settings import build
 from vaesweep.training.evaluate import evaluate, final_uses
 from vaesweep.training.loop import start_state, train_pack
@@ -72,6 +73,31 @@ def test_a_training_batch_is_a_function_of_the_generator_and_is_of_one_deviation
     torch.testing.assert_close(batches[0]["sources"].sum(1), batches[0]["mixture"])
 
 
+def test_dequantisation_is_of_training_crops_alone(folder: Path) -> None:
+    """Less than half a step of 16 bits from those without, and the mixture is still the sum of its sources."""
+    (_, data, plain), (_, _, dequantised) = made(folder), made(folder, **{"data.dequantise": True})
+    rows, scale = torch.arange(4), float(data.standardisation.std[0])
+    one, other = (p.train_batch(rows, torch.Generator().manual_seed(1)) for p in (plain, dequantised))
+    steps = (other["sources"] - one["sources"]) * scale * 2**15
+    assert 0.49 < float(steps.abs().max()) < 0.51
+    torch.testing.assert_close(other["sources"].sum(1), other["mixture"], atol=1e-5, rtol=0)
+    again = dequantised.train_batch(rows, torch.Generator().manual_seed(1))
+    assert torch.equal(again["mixture"], other["mixture"])
+    for domain in plain.domains:
+        found = [p.evaluation_batch(domain, slice(0, 1))["mixture"] for p in (plain, dequantised)]
+        assert torch.equal(*found)
+
+
+def test_a_cell_keeps_its_identity_unless_it_dequantises_or_is_in_rooms(folder: Path) -> None:
+    """By the settings that differ from their defaults, and data that do."""
+    cells = [
+        made(folder, **own)[:2] for own in ({}, {"data.mixing.reverberation.share": 0.0}, {"data.dequantise": True})
+    ]
+    one, same, other = (identity(EMD, config, data.fingerprint()) for config, data in cells)
+    assert one == same != other
+    assert not {"dequantise", "mixing"} & differing(cells[0][0])["data"].keys()
+
+
 def test_chunks_are_of_equal_length_and_cover_all_rows_once(folder: Path) -> None:
     _, _, problem = made(folder)
     for domain, length in problem.domains.items():
@@ -98,9 +124,17 @@ def test_what_is_longer_counts_as_a_datum_of_training(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"model.encoding": "deterministic", "model.masks": "relu"}], ids=["vi", "twin"]
+    "settings",
+    [
+        {},
+        {"model.encoding": "deterministic", "model.masks": "relu"},
+        {"data.mixing.reverberation.share": 1.0, "data.mixing.reverberation.rooms": 2, "data.dequantise": True},
+    ],
+    ids=["vi", "twin", "in rooms"],
 )
 def test_a_cell_trains_is_evaluated_whole_and_keeps_its_scale(settings: dict[str, Any], folder: Path) -> None:
+    if "data.mixing.reverberation.share" in settings:
+        pytest.importorskip("pyroomacoustics")
     config, data, problem = made(folder, **settings)
     state = start_state(problem, [config], ["cell"])
     results: list[Any] = []

@@ -47,6 +47,14 @@ def register(commands: Any) -> None:
     )
     add("--noise", type=Path, metavar="DIR", help="noise recordings, such as WHAM!'s")
     add("--babble", type=int, default=0, metavar="N", help="noise of so many other speakers (%(default)s)")
+    add(
+        "--reverberation",
+        type=float,
+        nargs=2,
+        metavar="S",
+        help="in rooms whose reverberation takes so many seconds, from and to (none); 0.1 1 as in WHAMR!",
+    )
+    add("--targets", choices=["anechoic", "reverberant"], help="sources that the metadata name (anechoic)")
     add("--speaker-pattern", metavar="REGEX", help="its first group, in a file's path, is the speaker")
     add("--speaker-table", type=Path, metavar="CSV", help="columns path and speaker")
     add("--subtype", choices=["FLOAT", "PCM_16"], default="FLOAT", help="of the WAV files (%(default)s)")
@@ -104,7 +112,8 @@ def mix(arguments: argparse.Namespace) -> int:
     from pydantic import ValidationError
 
     from vaesweep.families.emd.data.speech import librimix, recordings
-    from vaesweep.families.emd.data.speech.mixing import Mixer, MixingRules, Span
+    from vaesweep.families.emd.data.speech.mixing import Mixer, MixingRules
+    from vaesweep.families.emd.data.speech.spans import Span
 
     counts = _counts(arguments.split or SPLITS)
     if arguments.noise and arguments.babble:
@@ -118,6 +127,7 @@ def mix(arguments: argparse.Namespace) -> int:
             mode=arguments.mode,
             overlap=Span(low=arguments.overlap[0], high=arguments.overlap[1]),
             babble=arguments.babble,
+            reverberation=_reverberation(arguments),
         )
     except ValidationError as error:
         first = error.errors()[0]
@@ -128,17 +138,19 @@ def mix(arguments: argparse.Namespace) -> int:
     for line in (*found.summary, *noises.summary):
         print(line)
     parts = {"all": found.recordings}
+    noise = {"all": noises.recordings} | {str(role): own for role, own in noises.by_role.items()}
     if "all" not in counts:
         needed = rules.talkers(noise=bool(noises.recordings))
         parts = {str(role): own for role, own in recordings.split_speakers(found.recordings, needed).items()}
-    mixers = {
-        name: Mixer(parts[name], rules, noises.recordings) for name in counts
-    }  # all checked before one is written
+    places = ["all", *SPLITS]
+    mixers = {  # all checked before one is written
+        name: Mixer(parts[name], rules, noise[name], bank=places.index(name)) for name in counts
+    }
     folder = librimix.folder_of(arguments.out, rules)
     folders = {str(role): name for role, name in librimix.SPLITS.items()}
     signals = recordings.DecodeCache(rules.sample_rate)
     for name, count in counts.items():
-        first_index = arguments.seed * BLOCK * 10 + ["all", *SPLITS].index(name) * BLOCK
+        first_index = arguments.seed * BLOCK * 10 + places.index(name) * BLOCK
         indices = range(first_index, first_index + count)
         target = librimix.write_split(
             folder,
@@ -153,6 +165,18 @@ def mix(arguments: argparse.Namespace) -> int:
         speakers = len({recording.speaker for recording in parts[name]})
         print(f"{target}: {count} mixtures of {speakers} speakers")
     return 0
+
+
+def _reverberation(arguments: argparse.Namespace) -> Any:
+    from vaesweep.families.emd.data.speech.rooms import Reverberation
+    from vaesweep.families.emd.data.speech.spans import Span
+
+    if arguments.reverberation is None:
+        if arguments.targets:
+            raise UserError("--targets says which sources of rooms are meant; give --reverberation too")
+        return Reverberation()
+    low, high = arguments.reverberation
+    return Reverberation(share=1.0, seconds=Span(low=low, high=high), targets=arguments.targets or "anechoic")
 
 
 def _rule(arguments: argparse.Namespace) -> Any:

@@ -68,7 +68,7 @@ class SeparatorProblem(Problem):
         self.reads = isinstance(config.data, SpeechConfig)
         self._scale = torch.tensor(data.standardisation.std).float() if isinstance(config.data, SpeechConfig) else None
         self.rate_names = rate_names(config.model)
-        self._mixtures = {domain.name: _mixtures(domain, data, config.model, device) for domain in data.domains}
+        self._mixtures = {domain.name: _mixtures(domain, data, config, device) for domain in data.domains}
         self.domains: Mapping[str, int] = {name: len(mixtures) for name, mixtures in self._mixtures.items()}
         self._train, self.valid = data.domain(Role.TRAIN).name, data.domain(Role.VALID).name
         self.train_rows = self._mixtures[self._train].training_rows
@@ -142,7 +142,7 @@ class SeparatorFamily(Family):
 
     name = "emd"
     config = SeparatorCell
-    data_forms = ("pulses", "speech:DIR", "librimix:DIR")
+    data_forms = ("pulses", "speech:DIR", "librimix:DIR", "wham:DIR", "whamr:DIR")
     bfloat16 = True
     data_axes = True
     evaluation_settings = ("evaluation",)
@@ -158,7 +158,7 @@ class SeparatorFamily(Family):
         return 2 if model.masker.kind in ("sudormrf", "sepformer") or model.prior.kind == "adaptive" else 1
 
     def load(self, spec: str, config: CellConfig) -> DataSet:
-        """The data of `pulses`, `pulses:conditions=A+B`, `speech:DIR` or `librimix:DIR` (docs/data.md)."""
+        """The data of `pulses`, `pulses:conditions=A+B`, `speech:DIR`, or `librimix:DIR` and others (docs/data.md)."""
         data = self.loading(config)
         wanted = "speech" if speech.is_speech(spec) else "pulses"
         if data.kind != wanted:
@@ -209,10 +209,12 @@ class SeparatorFamily(Family):
         return SeparatorProblem(_own(config), data, device)
 
 
-def _mixtures(domain: Domain, data: DataSet, model: SeparatorConfig, device: torch.device) -> Mixtures:
+def _mixtures(domain: Domain, data: DataSet, config: SeparatorCell, device: torch.device) -> Mixtures:
     if isinstance(domain.condition, SpeechConfig):
-        return SpeechMixtures(domain, float(data.standardisation.std[0]), model, device)
-    return PulseMixtures(domain, model, device)
+        dequantise = isinstance(config.data, SpeechConfig) and config.data.dequantise
+        scale = float(data.standardisation.std[0])
+        return SpeechMixtures(domain, scale, config.model, device, dequantise=dequantise)
+    return PulseMixtures(domain, config.model, device)
 
 
 def _own(config: Any) -> SeparatorCell:

@@ -18,7 +18,7 @@ from vaesweep.errors import UserError
 from vaesweep.families.emd.data import pulses
 from vaesweep.families.emd.data.pulses import PulseCondition
 from vaesweep.families.emd.data.speech.domains import SpeechConfig, SpeechSource
-from vaesweep.families.emd.data.speech.mixing import Sound
+from vaesweep.families.emd.data.speech.mixing import Sound, dequantised
 from vaesweep.families.emd.models.separator import SeparatorConfig, noise_shapes
 from vaesweep.training.batch_order import Draws
 from vaesweep.training.stack import Batch
@@ -141,24 +141,29 @@ class PulseMixtures(Mixtures):
 
 
 class SpeechMixtures(Mixtures):
-    """Mixtures of recordings, read where they are asked for, over the standard deviation `scale` of the training's."""
+    """Mixtures of recordings, read where they are asked for, over the standard deviation `scale` of the training's.
 
-    def __init__(self, domain: Domain, scale: float, model: SeparatorConfig, device: torch.device) -> None:
+    Where it is to `dequantise`, each source of a training crop gets uniform noise of one step of 16 bits, and so does
+    the mixture by their sum.
+    """
+
+    def __init__(
+        self, domain: Domain, scale: float, model: SeparatorConfig, device: torch.device, *, dequantise: bool = False
+    ) -> None:
         super().__init__(model, device)
         assert isinstance(domain.condition, SpeechConfig)
         assert isinstance(domain.source, SpeechSource)
         rules, self.crop = domain.condition.mixing, domain.condition.crop
         check_signals(model, rules.speakers, rules.sample_rate, self.crop, domain.name)
         self._source, self._scale, self.training_rows = domain.source, np.float32(scale), domain.source.training_rows
+        self._dequantise = dequantise
         words = [int(digest, 16) >> 1 for digest in domain.arrays["digest"].astype(str)]
         self.indices = torch.tensor(words, dtype=torch.int64, device=device)
 
     def training_batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
         """Crops: a number a row says which, whatever else is in the batch."""
         numbers = torch.randint(2**62, (len(rows),), generator=generator, device=generator.device).tolist()
-        return self._batch(
-            [self._source.drawn(row, number) for row, number in zip(rows.tolist(), numbers, strict=True)]
-        )
+        return self._batch([self._crop(row, number) for row, number in zip(rows.tolist(), numbers, strict=True)])
 
     def read(self, draws: Draws) -> Batch:
         """Crops, as `training_batch` has them."""
@@ -175,6 +180,10 @@ class SpeechMixtures(Mixtures):
     def frames(self, row: int) -> int:
         """They are of different lengths, the shortest first."""
         return int(self._source.frames[row])
+
+    def _crop(self, row: int, number: int) -> Sound:
+        sound = self._source.drawn(row, number)
+        return dequantised(sound, number) if self._dequantise else sound
 
     def _batch(self, sounds: list[Sound]) -> Batch:
         if not sounds:  # of a worker that has no row of a batch

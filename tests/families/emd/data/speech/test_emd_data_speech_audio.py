@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from vaesweep.errors import UserError
 from vaesweep.families.emd.data.speech import audio
@@ -109,6 +110,41 @@ def test_a_tone_stays_a_tone_at_another_rate(source: int, target: int) -> None:
     if target < source:
         high = np.sin(2 * np.pi * 0.65 * target * np.arange(len(low)) / source).astype(np.float32)
         assert np.abs(audio.resample(high, source, target))[inner].max() < 1e-2
+
+
+def gain(resample: Callable[[np.ndarray, int, int], np.ndarray], share: float, source: int, target: int) -> float:
+    """The size of what a tone becomes, dB, of a frequency that is a `share` of half the target's rate."""
+    tone = np.sin(np.pi * share * target * np.arange(source) / source).astype(np.float32)
+    inner = np.asarray(resample(tone, source, target), float)[target // 4 : -(target // 4)]
+    return float(10 * np.log10(2 * np.square(inner).mean() + 1e-20))
+
+
+def by_soxr(signal: np.ndarray, source: int, target: int) -> np.ndarray:
+    return pytest.importorskip("soxr").resample(signal, source, target)
+
+
+def by_torchaudio(signal: np.ndarray, source: int, target: int) -> np.ndarray:
+    """With the filter that its documentation calls Kaiser best."""
+    try:
+        from torchaudio.functional import resample
+    except (ImportError, OSError):
+        pytest.skip("torchaudio cannot be imported")
+    best = {"lowpass_filter_width": 64, "rolloff": 0.9475937167399596, "beta": 14.769656459379492}
+    return resample(torch.tensor(signal), source, target, resampling_method="sinc_interp_kaiser", **best).numpy()
+
+
+@pytest.mark.parametrize("other", [by_soxr, by_torchaudio])
+@pytest.mark.parametrize(("source", "target"), [(16000, 8000), (48000, 8000), (44100, 8000)])
+def test_resampling_is_that_of_others_but_for_the_passage(
+    other: Callable[[np.ndarray, int, int], np.ndarray], source: int, target: int
+) -> None:
+    """0.1 dB up to 0.85 of the new limit and 1 dB at 0.9; from 1.2 of it on nothing above -50 dB comes back."""
+    for share, bound in ((0.1, 0.1), (0.3, 0.1), (0.5, 0.1), (0.7, 0.1), (0.8, 0.1), (0.85, 0.1), (0.9, 1.0)):
+        assert gain(audio.resample, share, source, target) == pytest.approx(
+            gain(other, share, source, target), abs=bound
+        )
+    for share in (1.2, 1.3, 1.5, 1.8):
+        assert max(gain(audio.resample, share, source, target), gain(other, share, source, target)) < -50
 
 
 def test_the_same_rate_changes_nothing() -> None:

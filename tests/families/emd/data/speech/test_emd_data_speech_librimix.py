@@ -2,7 +2,9 @@
 
 import csv
 import json
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,10 @@ from voices import RATE, voice
 from vaesweep.cli.main import main
 from vaesweep.errors import UserError
 from vaesweep.families.emd.data.speech import audio, librimix
-from vaesweep.families.emd.data.speech.mixing import Mixer, MixingRules, Span, render
+from vaesweep.families.emd.data.speech.mixing import Mixer, MixingRules, render
 from vaesweep.families.emd.data.speech.recordings import DecodeCache, scan
+from vaesweep.families.emd.data.speech.rooms import Reverberation, Targets
+from vaesweep.families.emd.data.speech.spans import Span
 
 RULES = MixingRules()
 
@@ -91,6 +95,50 @@ def test_it_is_read_again(corpus: Callable[..., Path], noise: Path, tmp_path: Pa
             assert one.frames == len(audio.read(one.mixture)[0])
 
 
+WHAMR = ["mix_both_anechoic", "mix_both_reverb", "mix_clean_anechoic", "mix_clean_reverb", "noise"]
+WHAMR += ["s1_anechoic", "s1_reverb", "s2_anechoic", "s2_reverb"]
+
+
+def test_mixtures_in_rooms_have_whamrs_folders_and_are_what_is_made_on_the_fly(
+    corpus: Callable[..., Path], noise: Path, tmp_path: Path
+) -> None:
+    """To the last bit, with and without the room."""
+    pytest.importorskip("pyroomacoustics")
+    rules, folder = MixingRules(reverberation=Reverberation(share=0.5)), corpus()
+    target = written(tmp_path / "out", folder, rules, noise, count=6)
+    assert sorted(path.name for path in target.iterdir() if path.is_dir()) == WHAMR
+    mixer = Mixer(scan(folder).recordings, rules, scan(noise, lambda name: "noise").recordings)
+    record = json.loads((target / librimix.RECORD).read_text())
+    assert record["rules"]["reverberation"]["share"] == 0.5
+    assert 0 < sum("room" in about for about in record["mixtures"]) < 6
+    for index, about in enumerate(record["mixtures"]):
+        mixture, cache = mixer.whole(index), DecodeCache(8000)
+        dry, wet = (render(replace(mixture, targets=kind), cache, 8000) for kind in ("anechoic", "reverberant"))
+        assert ("room" in about) == (mixture.room is not None)
+        signals = {"mix_clean_reverb": dry.clean, "mix_both_reverb": dry.mixture, "noise": dry.noise}
+        signals |= {"mix_clean_anechoic": dry.sources.sum(0), "s1_anechoic": dry.sources[0]}
+        signals |= {"s2_reverb": wet.sources[1]}
+        for part, signal in signals.items():
+            assert np.array_equal(audio.read(target / part / about["file"])[0], signal), part
+
+
+@pytest.mark.parametrize("targets", ["anechoic", "reverberant"])
+def test_the_metadata_of_mixtures_in_rooms_name_the_targets(
+    targets: Targets, corpus: Callable[..., Path], noise: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("pyroomacoustics")
+    rules = MixingRules(reverberation=Reverberation(share=1, targets=targets))
+    target = written(tmp_path / "out", corpus(), rules, noise, count=1)
+    folder = target.parent / "metadata"
+    endings = {"anechoic": "anechoic", "reverberant": "reverb"}
+    for kind, ending in (("mix_both_reverb", endings[targets]), ("mix_clean_anechoic", "anechoic")):
+        with (folder / f"mixture_train-100_{kind}.csv").open() as file:
+            (row,) = csv.DictReader(file)
+        assert Path(row["mixture_path"]).parent.name == kind
+        assert Path(row["source_2_path"]).parent.name == f"s2_{ending}"
+        assert ("noise_path" in row) == kind.startswith("mix_both")
+
+
 def test_three_speakers_have_three_sources(corpus: Callable[..., Path], tmp_path: Path) -> None:
     rules = MixingRules(speakers=3, mode="max", overlap=Span(low=0.3, high=0.3), sample_rate=16000)
     folder = librimix.folder_of(tmp_path, rules)
@@ -112,8 +160,16 @@ def test_three_speakers_have_three_sources(corpus: Callable[..., Path], tmp_path
             lambda target: rewritten(target / "s2", 8000),
             r"s2/\S+: has 10 samples and \S+mix_clean/\S+ \d+; the files of",
         ),
+        (
+            lambda target: cut_off(next((target / "s1").iterdir())),
+            r"s1/\S+: (has \d+ samples and|is cut off|cannot be read)",
+        ),
+        (
+            lambda target: (target / "s1" / "more.wav").write_bytes(next((target / "s1").iterdir()).read_bytes()),
+            r"mix_clean/more\.wav: there is no such file, but one in s1",
+        ),
     ],
-    ids=["missing", "broken", "rate", "length"],
+    ids=["missing", "broken", "rate", "length", "truncated", "no mixture"],
 )
 def test_a_bad_file_is_named(
     spoil: Callable[[Path], object], words: str, corpus: Callable[..., Path], tmp_path: Path
@@ -123,6 +179,10 @@ def test_a_bad_file_is_named(
     with pytest.raises(UserError, match=words) as error:
         librimix.read_split(target, "mix_clean", 2, 8000)
     assert "\n" not in str(error.value)
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
 
 
 def rewritten(folder: Path, rate: int) -> None:
@@ -187,6 +247,41 @@ def test_the_same_seed_gives_the_same_files_and_another_others(corpus: Callable[
     assert not one.keys() & other.keys()
 
 
+def test_the_command_mixes_in_rooms_that_no_two_splits_share(corpus: Callable[..., Path], tmp_path: Path) -> None:
+    pytest.importorskip("pyroomacoustics")
+    counts = ["--split", "train=6", "--split", "test=6", "--reverberation", "0.1", "0.2", "--targets", "reverberant"]
+    assert mixed("--from", str(corpus(speakers=12)), "--out", str(tmp_path / "out"), *counts) == 0
+    rooms = []
+    for record in sorted((tmp_path / "out").rglob("mixing.json")):
+        content = json.loads(record.read_text())
+        assert content["rules"]["reverberation"]["targets"] == "reverberant"
+        assert all(0.1 <= mixture["room"]["seconds"] <= 0.2 for mixture in content["mixtures"])
+        rooms.append({str(mixture["room"]) for mixture in content["mixtures"]})
+    assert not rooms[0] & rooms[1]
+
+
+def test_the_command_names_the_library_that_rooms_take_and_writes_nothing(
+    corpus: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyroomacoustics", None)
+    assert mixed("--from", str(corpus()), "--out", str(tmp_path / "out"), "--reverberation", "0.1", "1") == 2
+    assert "pip install 'vaesweep[speech]'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_gives_each_split_noise_of_its_own(corpus: Callable[..., Path], tmp_path: Path) -> None:
+    for number, part in enumerate(("tr", "cv", "tt")):
+        (tmp_path / "wham_noise" / part).mkdir(parents=True)
+        audio.write(tmp_path / "wham_noise" / part / "a.wav", voice(70 + number, 4.0), RATE)
+    counts = ["--split", "train=4", "--split", "valid=4", "--split", "test=4"]
+    words = ["--from", str(corpus(speakers=12)), "--out", str(tmp_path / "out"), *counts]
+    assert mixed(*words, "--noise", str(tmp_path / "wham_noise")) == 0
+    for split, part in (("train-100", "tr"), ("dev", "cv"), ("test", "tt")):
+        record = json.loads((tmp_path / "out" / "Libri2Mix" / "wav8k" / "min" / split / "mixing.json").read_text())
+        parts = {Path(noise["recording"]).parent.name for mixture in record["mixtures"] for noise in mixture["noise"]}
+        assert parts == {part}
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -199,6 +294,9 @@ def test_the_same_seed_gives_the_same_files_and_another_others(corpus: Callable[
         (["--speaker-pattern", "x", "--speaker-table", "y"], "both say who speaks"),
         (["--noise", "nowhere"], "nowhere: there is no such folder"),
         (["--seed", "-1"], "--seed -1: must be from 0 to 46116860183"),
+        (["--reverberation", "0.1", "2"], "reverberation takes from 0.05 to 1 seconds"),
+        (["--reverberation", "0.5", "0.1"], "begins at 0.5 and ends at 0.1"),
+        (["--targets", "anechoic"], "--targets says which sources of rooms are meant; give --reverberation too"),
         (["--split", "all", "--babble", "9"], "6 speakers: a mixture needs 11 different ones"),
     ],
 )

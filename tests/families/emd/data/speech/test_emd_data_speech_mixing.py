@@ -17,11 +17,13 @@ from vaesweep.families.emd.data.speech.mixing import (
     MixingRules,
     Mixture,
     Part,
-    Span,
+    Sound,
+    dequantised,
     extended,
     render,
 )
 from vaesweep.families.emd.data.speech.recordings import DecodeCache, Recording, loudness, scan
+from vaesweep.families.emd.data.speech.spans import Span
 
 RULES = MixingRules()
 
@@ -224,3 +226,18 @@ def test_signals_are_kept_within_a_bound(recordings: tuple[Recording, ...]) -> N
 def test_nothing_but_silence_is_no_mixture_of_nothing() -> None:
     silent = Mixture((Part(made_up(1, 1)[0], 1.0),), (), 10)
     assert not render(silent, lambda recording: np.zeros(20, np.float32), 8000).mixture.any()
+
+
+@pytest.mark.parametrize("speech", [None, np.full(20_000, 0.5, np.float32)], ids=["dry", "in a room"])
+def test_dequantisation_is_a_uniform_step_of_16_bits_that_all_hear(speech: np.ndarray | None) -> None:
+    """Independent in every source, a function of the number; the mixture has the sum of it, and the noise none."""
+    sound = Sound(np.zeros((2, 20_000), np.float32), np.zeros(20_000, np.float32), speech)
+    found = dequantised(sound, 2**61 + 5)
+    steps = found.sources * 2**15
+    for own in steps:
+        assert stats.kstest(own, stats.uniform(-0.5, 1).cdf).pvalue > 1e-3
+    assert abs(np.corrcoef(steps)[0, 1]) < 5 / np.sqrt(20_000)
+    np.testing.assert_allclose(found.mixture - sound.mixture, found.sources.sum(0), atol=2**-24)
+    assert not found.noise.any()
+    assert np.array_equal(found.sources, dequantised(sound, 2**61 + 5).sources)
+    assert not np.array_equal(found.sources, dequantised(sound, 6).sources)

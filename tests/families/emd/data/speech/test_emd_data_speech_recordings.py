@@ -14,7 +14,14 @@ from voices import RATE, voice
 from vaesweep.data.domains import Role
 from vaesweep.errors import UserError
 from vaesweep.families.emd.data.speech import audio, recordings
-from vaesweep.families.emd.data.speech.recordings import by_pattern, by_place, by_table, scan, split_speakers
+from vaesweep.families.emd.data.speech.recordings import (
+    by_pattern,
+    by_place,
+    by_table,
+    scan,
+    scan_noise,
+    split_speakers,
+)
 
 REAL = Path(__file__).parents[5].parent / "shared" / "data"
 
@@ -237,6 +244,60 @@ def test_one_speaker_more_moves_few_others(corpus: Callable[..., Path]) -> None:
 def test_too_few_speakers_are_refused(corpus: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match="5 speakers cannot be split into train, valid, test, of 2 or more each"):
         split_speakers(scan(corpus(speakers=5, utterances=1)).recordings)
+
+
+def noises(folder: Path, count: int, first: int = 0) -> Path:
+    folder.mkdir(parents=True)
+    for number in range(first, first + count):
+        audio.write(folder / f"{number}.wav", voice(number), RATE)
+    return folder
+
+
+def names(role: Role, folder: Path) -> set[str]:
+    return {recording.path.relative_to(folder).as_posix() for recording in scan_noise(folder).of(role)}
+
+
+def test_no_noise_is_in_two_roles_and_unseen_domains_have_that_of_testing(tmp_path: Path) -> None:
+    folder = noises(tmp_path / "noise", 20)
+    audio.write(folder / "again.wav", voice(3), RATE)  # one recording twice is one recording
+    parts = [names(role, folder) for role in (Role.TRAIN, Role.VALID, Role.TEST)]
+    assert sorted(map(len, parts)) in ([2, 2, 17], [2, 3, 16])
+    assert len(set.union(*parts)) == sum(map(len, parts)) == 21
+    assert len([own for own in parts if {"3.wav", "again.wav"} <= own]) == 1
+    assert names(Role.UNSEEN, folder) == parts[2]
+    assert "of noise to train with" in scan_noise(folder).summary[-1]
+    assert len(scan_noise(folder).recordings) == 21
+
+
+def test_which_noise_is_for_testing_does_not_depend_on_names(tmp_path: Path) -> None:
+    folder = noises(tmp_path / "noise", 10)
+    (before,) = scan_noise(folder).of(Role.TEST)
+    for number in range(10):
+        (folder / f"{number}.wav").rename(folder / f"renamed {(7 * number) % 10}.wav")
+    assert [recording.digest for recording in scan_noise(folder).of(Role.TEST)] == [before.digest]
+
+
+@pytest.mark.parametrize("parts", [("tr", "cv", "tt"), ("train", "dev", "test")])
+def test_folders_of_noise_that_say_their_role_keep_it(parts: tuple[str, ...], tmp_path: Path) -> None:
+    """WHAM!'s release, and folders called after the roles."""
+    for number, part in enumerate(parts):
+        noises(tmp_path / "noise" / part, 2, 10 * number)
+    for number, (part, role) in enumerate(zip(parts, (Role.TRAIN, Role.VALID, Role.TEST), strict=True)):
+        assert names(role, tmp_path / "noise") == {f"{part}/{10 * number}.wav", f"{part}/{10 * number + 1}.wav"}
+
+
+def test_too_few_noises_are_in_all_roles_and_it_is_said(tmp_path: Path) -> None:
+    folder = noises(tmp_path / "noise", 2)
+    assert names(Role.TRAIN, folder) == names(Role.TEST, folder) == {"0.wav", "1.wav"}
+    assert scan_noise(folder).summary[-1].endswith("too few to divide: they are the same in all domains")
+    assert scan_noise(None).of(Role.TRAIN) == ()
+
+
+def test_noise_of_some_roles_only_is_refused(tmp_path: Path) -> None:
+    for part in ("tr", "tt"):
+        noises(tmp_path / "noise" / part, 1)
+    with pytest.raises(UserError, match="noise: has tr, tt; noise is in one folder each of tr, cv and tt, or in none"):
+        scan_noise(tmp_path / "noise")
 
 
 @pytest.mark.skipif(not (REAL / "librispeech").is_dir(), reason="the real recordings are not here")

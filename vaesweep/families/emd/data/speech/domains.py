@@ -1,7 +1,8 @@
 """Data sets of recordings: `--data speech:DIR` mixes them, `--data librimix:DIR` reads what has been mixed.
 
-    speech:~/LibriSpeech/train-clean-100,unseen=~/VCTK,noise=~/wham      mixed anew at every training step
-    librimix:~/Libri2Mix,unseen=~/VCTK-2mix                              mixtures on disk
+    speech:~/LibriSpeech/train-clean-100,unseen=~/VCTK,noise=~/wham_noise      mixed anew at every training step
+    librimix:~/Libri2Mix,unseen=~/VCTK-2mix                                    mixtures on disk
+    whamr:~/whamr                                                              the same, in rooms
 
 A domain's rows are mixtures; its arrays have their digests and lengths, so that a data set is its sounds, wherever the
 files lie. Where they lie, and how they become signals, is the domain's source.
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
@@ -25,11 +26,15 @@ from vaesweep.data.spelling import did_you_mean, existing, slug
 from vaesweep.errors import UserError
 from vaesweep.families.emd.data.speech import audio, librimix, recordings
 from vaesweep.families.emd.data.speech.mixing import Mixer, MixingRules, Mixture, Sound, render
-from vaesweep.families.emd.data.speech.recordings import DecodeCache, Recording
-from vaesweep.packing import Frozen
+from vaesweep.families.emd.data.speech.recordings import DecodeCache, Recording, SpeakerOf
+from vaesweep.packing import Frozen, Since
 
-SPEECH, LIBRIMIX = "speech", "librimix"
-FORMS = "speech:DIR (with ,noise=DIR) or librimix:DIR (with ,train=SPLIT), each with any number of ,unseen=DIR"
+SPEECH = "speech"
+WRITTEN = ("librimix", "wham", "whamr")  # each reads all layouts: folders say which it is
+FORMS = (
+    "speech:DIR (with ,noise=DIR, and ,speaker=REGEX or ,speakers=CSV after a folder) or librimix:DIR, wham:DIR or "
+    "whamr:DIR (with ,train=SPLIT), each with any number of ,unseen=DIR"
+)
 COLUMNS = ("time",)
 FITTED = 64  # mixtures of the training domain that are evaluated, and whose standard deviation is that of the data
 INDICES = 1_000_000_000  # between one replicate and the next
@@ -54,15 +59,21 @@ class SpeechConfig(Frozen):
     seconds: float = Field(2.0, gt=0, description="of a training crop; valid, test and unseen mixtures are whole")
     longest: float = Field(30.0, gt=0, description="seconds after which whole mixtures are cut off")
     mixing: MixingRules = MixingRules()
-    heard: Literal["clean", "noisy"] = Field(
-        "clean", description="of mixtures on disk: the sources alone, or with noise"
+    heard: Literal["clean", "noisy", "reverberant", "noisy_reverberant"] = Field(
+        "clean", description="of mixtures on disk: the sources alone, or with noise, or in a room"
+    )
+    dequantise: Annotated[bool, Since("0.2")] = Field(
+        False, description="add uniform noise of one step of 16 bits to every source of a training crop"
     )
     rows: SpeechRows = SpeechRows()
 
     @property
     def condition(self) -> "SpeechConfig":
-        """What of it makes a domain's mixtures sound as they do: not which and how many there are."""
-        return self.model_copy(update={"replicate": 1, "rows": SpeechRows()})
+        """What of it makes a domain's mixtures sound as they do: not which and how many there are.
+
+        Nor what is done to them in training alone.
+        """
+        return self.model_copy(update={"replicate": 1, "rows": SpeechRows(), "dequantise": False})
 
     @property
     def crop(self) -> int:
@@ -137,12 +148,16 @@ class WrittenSource(SpeechSource):
         sound = self._read(mixture, number % (room + 1) if room > 0 else 0, min(self._crop, mixture.frames))
         if room >= 0:
             return sound
-        return Sound(np.pad(sound.sources, ((0, 0), (0, -room))), np.pad(sound.noise, (0, -room)))
+        speech = None if sound.speech is None else np.pad(sound.speech, (0, -room))
+        return Sound(np.pad(sound.sources, ((0, 0), (0, -room))), np.pad(sound.noise, (0, -room)), speech)
 
     def _read(self, mixture: librimix.WrittenMixture, start: int, frames: int) -> Sound:
         sources = np.stack([audio.read(path, start, frames)[0] for path in mixture.sources])
         heard, _ = audio.read(mixture.mixture, start, frames)
-        return Sound(sources, heard - sources.sum(axis=0, dtype=np.float32))
+        if mixture.speech is None:
+            return Sound(sources, heard - sources.sum(axis=0, dtype=np.float32))
+        speech = heard if mixture.speech == mixture.mixture else audio.read(mixture.speech, start, frames)[0]
+        return Sound(sources, heard - speech, speech)
 
 
 def load(spec: str, config: SpeechConfig) -> DataSet:
@@ -153,7 +168,7 @@ def load(spec: str, config: SpeechConfig) -> DataSet:
     loaded = (
         _mixed(named.folder, named.unseen, named.noise, config)
         if named.kind == SPEECH
-        else _written(named.folder, named.unseen, named.train, config)
+        else _written(named.folder.path, [folder.path for folder in named.unseen], named.train, config)
     )
     (train,) = (domain for domain in loaded.domains if domain.role is Role.TRAIN)
     scale = _fitted(train)
@@ -163,20 +178,20 @@ def load(spec: str, config: SpeechConfig) -> DataSet:
 
 def is_speech(spec: str) -> bool:
     """Whether `--data` names recordings or mixtures of them."""
-    return spec.strip().partition(":")[0] in (SPEECH, LIBRIMIX)
+    return spec.strip().partition(":")[0] in OPTIONS
 
 
-def _mixed(folder: Path, unseen: Sequence[Path], noise: Path | None, config: SpeechConfig) -> DataSet:
-    found = recordings.scan(folder)
+def _mixed(folder: "_Folder", unseen: Sequence["_Folder"], noise: Path | None, config: SpeechConfig) -> DataSet:
+    found = recordings.scan(folder.path, folder.speaker_of)
     noises = recordings.scan_noise(noise)
     split = recordings.split_speakers(found.recordings, config.mixing.talkers(noise=noise is not None))
-    places = [(f"{slug(folder.resolve().name)}.{role}", role, own) for role, own in split.items()]
+    places = [(f"{slug(folder.path.resolve().name)}.{role}", role, own) for role, own in split.items()]
     summary = [*found.summary, *noises.summary]
-    for path in unseen:
-        other = recordings.scan(path)
-        places.append((slug(path.resolve().name), Role.UNSEEN, other.recordings))
+    for one in unseen:
+        other = recordings.scan(one.path, one.speaker_of)
+        places.append((slug(one.path.resolve().name), Role.UNSEEN, other.recordings))
         summary += other.summary
-    domains = [_mixed_domain(name, role, own, noises.recordings, config) for name, role, own in places]
+    domains = [_mixed_domain(name, role, own, noises.of(role), config) for name, role, own in places]
     return DataSet(tuple(domains), COLUMNS, summary=(*summary, *map(_line, domains)))
 
 
@@ -184,7 +199,7 @@ def _mixed_domain(
     name: str, role: Role, own: Sequence[Recording], noises: Sequence[Recording], config: SpeechConfig
 ) -> Domain:
     try:
-        mixer = Mixer(own, config.mixing, noises)
+        mixer = Mixer(own, config.mixing, noises, bank=PARTS[role])
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
     rows = _rows(role, config)
@@ -203,14 +218,14 @@ def _mixed_domain(
 
 def _written(folder: Path, unseen: Sequence[Path], train: str, config: SpeechConfig) -> DataSet:
     name, base = _below(folder, config.mixing)
-    splits = sorted(path.name for path in base.glob("train*") if path.is_dir())
+    own = {librimix.WHAM_SPLITS[Role.TRAIN]} & {path.name for path in base.glob("*")}
+    splits = sorted(path.name for path in (*base.glob("train*"), *map(base.joinpath, own)) if path.is_dir())
     chosen = [train] if train else splits
     if len(chosen) != 1 or chosen[0] not in splits:
         found = ", ".join(splits) or "none"
         raise UserError(f"{base}: one split to train on is needed, say which by ,train=SPLIT; there are: {found}")
-    places = [
-        (f"{name}.{role}", role, base / part) for role, part in (librimix.SPLITS | {Role.TRAIN: chosen[0]}).items()
-    ]
+    layout = librimix.WHAM_SPLITS if chosen[0] in own else librimix.SPLITS | {Role.TRAIN: chosen[0]}
+    places = [(f"{name}.{role}", role, base / part) for role, part in layout.items()]
     for path in unseen:
         other, below = _below(path, config.mixing)
         places.append((other, Role.UNSEEN, _only_split(below)))
@@ -232,19 +247,24 @@ def _below(folder: Path, rules: MixingRules) -> tuple[str, Path]:
 
 
 def _only_split(folder: Path) -> Path:
-    """The split `test` of a folder, or the only one that there is."""
-    if (folder / "test").is_dir():
-        return folder / "test"
+    """The split `test`, or `tt`, of a folder, or the only one that there is."""
+    for name in (librimix.SPLITS[Role.TEST], librimix.WHAM_SPLITS[Role.TEST]):
+        if (folder / name).is_dir():
+            return folder / name
     splits = sorted(path for path in folder.glob("*") if path.is_dir() and path.name != librimix.METADATA)
     if len(splits) != 1:
-        raise UserError(f"{folder}: has no split called test, and {len(splits)} others; name a folder that has one")
+        raise UserError(
+            f"{folder}: has no split called test or tt, and {len(splits)} others; name a folder that has one"
+        )
     return splits[0]
 
 
 def _written_domain(name: str, role: Role, folder: Path, config: SpeechConfig) -> Domain:
     rules = config.mixing
-    kind = librimix.CLEAN if config.heard == "clean" else librimix.NOISY
-    found = librimix.read_split(folder, kind, rules.speakers, rules.sample_rate)
+    kind = librimix.NOISY if config.heard.startswith("noisy") else librimix.CLEAN
+    ending = librimix.REVERB if config.heard.endswith("reverberant") else ""
+    targets = rules.reverberation.targets
+    found = librimix.read_split(folder, f"{kind}{ending}", rules.speakers, rules.sample_rate, targets)
     evaluated = np.linspace(0, len(found) - 1, min(_rows(role, config), len(found))).astype(int).tolist()
     if role is not Role.TRAIN:
         found, evaluated = [found[place] for place in evaluated], list(range(len(evaluated)))
@@ -262,8 +282,8 @@ def _rows(role: Role, config: SpeechConfig) -> int:
 
 def _digests_of(mixtures: Sequence[librimix.WrittenMixture]) -> list[str]:
     """One digest a mixture, of what is heard and of its sources."""
-    digests = iter(recordings.digests([path for m in mixtures for path in (m.mixture, *m.sources)]))
-    return [_joined([next(digests) for _ in range(len(mixture.sources) + 1)]) for mixture in mixtures]
+    digests = iter(recordings.digests([path for mixture in mixtures for path in mixture.paths]))
+    return [_joined([next(digests) for _ in mixture.paths]) for mixture in mixtures]
 
 
 def _pool(digests: Sequence[str], rows: int) -> np.ndarray:
@@ -284,7 +304,8 @@ def _digest(mixture: Mixture) -> str:
         f"{part.recording.digest} {part.gain:.5g} {part.start} {part.delay}"
         for part in (*mixture.sources, *mixture.noise)
     ]
-    return hashlib.sha256(" ".join([*parts, str(mixture.frames)]).encode()).hexdigest()[:16]
+    room = [f"{mixture.room} {mixture.targets}"] if mixture.room else []
+    return hashlib.sha256(" ".join([*parts, str(mixture.frames), *room]).encode()).hexdigest()[:16]
 
 
 def _fitted(train: Domain) -> Standardisation:
@@ -308,17 +329,30 @@ def _line(domain: Domain) -> str:
 
 
 @dataclass(frozen=True)
+class _Folder:
+    """A folder of recordings, and the rule for their speakers if one is given."""
+
+    path: Path
+    speaker_of: SpeakerOf | None = None
+
+
+@dataclass(frozen=True)
 class _Named:
     """What `--data` names. Paths are absolute: workers have folders of their own to start from."""
 
     kind: str
-    folder: Path
-    unseen: tuple[Path, ...]
+    folder: _Folder
+    unseen: tuple[_Folder, ...]
     noise: Path | None
     train: str
 
 
-OPTIONS = {SPEECH: ("unseen", "noise"), LIBRIMIX: ("unseen", "train")}
+RULES: dict[str, Callable[[str], SpeakerOf]] = {
+    "speaker": recordings.by_pattern,
+    "speakers": lambda table: recordings.by_table(_absolute(table)),
+}
+OPTIONS = {SPEECH: ("unseen", "noise", *RULES)} | dict.fromkeys(WRITTEN, ("unseen", "train"))
+NEEDED = {"train": "split", "speaker": "regular expression", "speakers": "CSV file"}
 
 
 def _parse(spec: str) -> _Named:
@@ -328,22 +362,28 @@ def _parse(spec: str) -> _Named:
         raise UserError(f"--data {spec}: unknown kind {kind!r}{did_you_mean(kind, OPTIONS)}; use {FORMS}")
     if not argument:
         raise UserError(f"--data {spec}: a folder is needed; write {kind}:DIR")
-    given: dict[str, list[str]] = {}
+    folders, once = [_Folder(_absolute(argument))], {"noise": "", "train": ""}
     for option in options:
         key, _, value = option.partition("=")
         if key not in OPTIONS[kind]:
             raise UserError(f"--data {spec}: unknown option {key!r}{did_you_mean(key, OPTIONS[kind])}; use {FORMS}")
         if not value:
-            raise UserError(f"--data {spec}: {key}= needs a {'split' if key == 'train' else 'folder'}")
-        given.setdefault(key, []).append(value)
-    for key, values in given.items():
-        if key != "unseen" and len(values) > 1:
+            raise UserError(f"--data {spec}: {key}= needs a {NEEDED.get(key, 'folder')}")
+        if key == "unseen":
+            folders.append(_Folder(_absolute(value)))
+        elif key in RULES:
+            if folders[-1].speaker_of:
+                raise UserError(f"--data {spec}: two rules say who speaks in {folders[-1].path}; give one of them")
+            folders[-1] = replace(folders[-1], speaker_of=RULES[key](value))
+        elif once[key]:
             raise UserError(f"--data {spec}: {key}= is there twice; give it once")
-    folder, unseen = _absolute(argument), tuple(_absolute(value) for value in given.get("unseen", ()))
-    if folder.resolve() in {path.resolve() for path in unseen}:
-        raise UserError(f"--data {spec}: {folder} cannot be both trained on and unseen")
-    noise = _absolute(given["noise"][0]) if "noise" in given else None
-    return _Named(kind, folder, unseen, noise, given.get("train", [""])[0])
+        else:
+            once[key] = value
+    folder, *unseen = folders
+    if folder.path.resolve() in {other.path.resolve() for other in unseen}:
+        raise UserError(f"--data {spec}: {folder.path} cannot be both trained on and unseen")
+    noise = _absolute(once["noise"]) if once["noise"] else None
+    return _Named(kind, folder, tuple(unseen), noise, once["train"])
 
 
 def _absolute(path: str) -> Path:

@@ -3,14 +3,15 @@
 The rules are LibriMix's (Cosentino et al., 2020, section 3): every source gets a loudness of its own, at random from
 -33 to -25 LUFS, noise one from -38 to -30; a source whose largest sample would exceed one is made softer, and so is a
 mixture that exceeds 0.9, all parts alike; `min` ends with the first source that does, `max` with the last.
+Speakers may be heard in rooms (`rooms.py`); their loudness is that of their direct sound, and noise is in no room.
 
 A mixture is drawn from its index alone, so that one made while training and one written to disk are the same, on every
 machine. What is drawn for whole utterances is drawn for crops too: only where they begin differs.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal, Self
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
@@ -18,30 +19,17 @@ from pydantic import Field, model_validator
 
 from vaesweep.data.counters import Stream, uniform
 from vaesweep.errors import UserError
+from vaesweep.families.emd.data.speech import rooms
 from vaesweep.families.emd.data.speech.audio import resampled_frames
 from vaesweep.families.emd.data.speech.recordings import Recording, speakers_of
-from vaesweep.packing import Frozen
+from vaesweep.families.emd.data.speech.rooms import Reverberation, Room, Targets
+from vaesweep.families.emd.data.speech.spans import Span
+from vaesweep.packing import Frozen, Since
 
 PEAK, FULL_SCALE = 0.9, 1.0  # of a mixture, and of a source before it is mixed
+STEP = 2.0**-15  # between two values of a sample of 16 bits
 DRAWS = 5  # numbers a source: speaker, recording, loudness, place, overlap
 FADE = 1.0  # seconds in which a noise that is too short passes into itself
-
-
-class Span(Frozen):
-    """A range that something is drawn from, uniformly."""
-
-    low: float
-    high: float
-
-    @model_validator(mode="after")
-    def _is_in_order(self) -> Self:
-        if self.low > self.high:
-            raise ValueError(f"begins at {self.low:g} and ends at {self.high:g}; give low the smaller number")
-        return self
-
-    def at(self, share: np.ndarray | float) -> np.ndarray:
-        """The values that lie at the `share` in [0, 1] of it."""
-        return self.low + (self.high - self.low) * np.asarray(share)
 
 
 class MixingRules(Frozen):
@@ -58,6 +46,7 @@ class MixingRules(Frozen):
         Span(low=1, high=1), description="share of a source that the one before still speaks in; of whole mixtures"
     )
     babble: int = Field(0, ge=0, description="other speakers whose sum is the noise, where no noise is given")
+    reverberation: Annotated[Reverberation, Since("0.2")] = Reverberation()
 
     @model_validator(mode="after")
     def _overlap_is_possible(self) -> Self:
@@ -84,28 +73,38 @@ class Part:
 
 @dataclass(frozen=True)
 class Mixture:
-    """What is mixed: sources, noise (several recordings of a babble, none where it is clean), samples in all."""
+    """What is mixed: sources, noise (several recordings of a babble, none where it is clean), samples in all.
+
+    `room` is where the sources are heard, if anywhere; `targets` says which of their signals a separator shall give.
+    """
 
     sources: tuple[Part, ...]
     noise: tuple[Part, ...]
     frames: int
+    room: Room | None = None
+    targets: Targets = "anechoic"
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A mixture's signals, float32: `sources` `[speaker, time]`, and `noise` `[time]`, zeros where there is none."""
+    """A mixture's signals, float32: `sources` `[speaker, time]`, and `noise` `[time]`, zeros where there is none.
+
+    The sources are what a separator shall give. Where that is not what is heard of the speakers, `speech` `[time]` is:
+    reverberation is neither in the sources, if they are anechoic, nor in the noise.
+    """
 
     sources: np.ndarray
     noise: np.ndarray
+    speech: np.ndarray | None = None
 
     @property
     def clean(self) -> np.ndarray:
-        """The sum of the sources, `[time]`."""
-        return self.sources.sum(axis=0, dtype=np.float32)
+        """The speakers as they are heard, `[time]`: the sum of the sources, but for reverberation that these lack."""
+        return self.sources.sum(axis=0, dtype=np.float32) if self.speech is None else self.speech
 
     @property
     def mixture(self) -> np.ndarray:
-        """The sources and the noise, `[time]`."""
+        """The speakers as they are heard and the noise, `[time]`."""
         return self.clean + self.noise
 
 
@@ -113,11 +112,18 @@ SignalOf = Callable[[Recording], np.ndarray]  # the whole signal of a recording,
 
 
 class Mixer:
-    """Draws mixtures of some recordings; fewer speakers than a mixture needs are refused with a `UserError`."""
+    """Draws mixtures of some recordings; fewer speakers than a mixture needs are refused with a `UserError`.
 
-    def __init__(self, recordings: Sequence[Recording], rules: MixingRules, noises: Sequence[Recording] = ()) -> None:
+    Mixers of different `bank` share no room.
+    """
+
+    def __init__(
+        self, recordings: Sequence[Recording], rules: MixingRules, noises: Sequence[Recording] = (), bank: int = 0
+    ) -> None:
         self._speakers = [own for _, own in speakers_of(recordings)]
-        self._rules, self._noises = rules, tuple(noises)
+        self._rules, self._noises, self._bank = rules, tuple(noises), bank
+        if rules.reverberation.share:
+            rooms.library()
         needed = rules.talkers(noise=bool(noises))
         if len(self._speakers) < needed:
             raise UserError(
@@ -132,7 +138,7 @@ class Mixer:
         ends = [delay + length for delay, length in zip(delays, lengths, strict=True)]
         frames = min(ends) if self._rules.mode == "min" else max(ends)
         placed = [_placed(part, 0, delay) for part, delay in zip(sources, delays, strict=True)]
-        return Mixture(tuple(placed), self._noise(noises, frames), frames)
+        return self._mixture(index, placed, noises, frames)
 
     def crop(self, index: int, frames: int) -> Mixture:
         """The mixture `index` of stretches of `frames` samples; zeros surround a recording that is shorter."""
@@ -142,7 +148,22 @@ class Mixer:
             room = self._length(part.recording) - frames
             place = int(number[3] * (abs(room) + 1))
             placed.append(_placed(part, place, 0) if room >= 0 else _placed(part, 0, place))
-        return Mixture(tuple(placed), self._noise(noises, frames), frames)
+        return self._mixture(index, placed, noises, frames)
+
+    def _mixture(self, index: int, placed: list[Part], noises: list[tuple[Part, float]], frames: int) -> Mixture:
+        targets = self._rules.reverberation.targets
+        return Mixture(tuple(placed), self._noise(noises, frames), frames, self._room(index), targets)
+
+    def _room(self, index: int) -> Room | None:
+        """The room of a mixture; none where it is heard without one."""
+        rules = self._rules.reverberation
+        if not rules.share:
+            return None
+        first = (self._rules.speakers + self._rules.babble + 1) * DRAWS  # numbers that the parts of a mixture leave
+        reverberates, place = uniform(Stream.MIXING, torch.tensor(index), torch.arange(first, first + 2)).tolist()
+        if reverberates >= rules.share:
+            return None
+        return rooms.draw(rules, self._bank, int(place * rules.rooms), self._rules.speakers)
 
     def _length(self, recording: Recording) -> int:
         return resampled_frames(recording.frames, recording.rate, self._rules.sample_rate)
@@ -193,15 +214,28 @@ class Mixer:
 def render(mixture: Mixture, signal_of: SignalOf, sample_rate: int) -> Sound:
     """The signals of a mixture; all of them softer where their sum exceeds 0.9."""
     frames = mixture.frames
-    sources = np.stack([_stretch(signal_of(part.recording), part, frames) for part in mixture.sources])
+    sources = heard = np.stack([_stretch(signal_of(part.recording), part, frames) for part in mixture.sources])
+    if mixture.room is not None:
+        tails = zip(mixture.sources, rooms.tails(mixture.room, sample_rate), strict=True)
+        heard = sources + np.stack([_echo(signal_of(part.recording), part, tail, frames) for part, tail in tails])
     noise = np.zeros(frames, np.float32)
     for part in mixture.noise:
         noise += _stretch(extended(signal_of(part.recording), part.start + frames, sample_rate), part, frames)
-    largest = float(np.abs(sources.sum(axis=0) + noise).max(initial=0.0))
+    largest = float(np.abs(heard.sum(axis=0) + noise).max(initial=0.0))
     if largest > PEAK:
         factor = np.float32(PEAK / largest)
-        sources, noise = sources * factor, noise * factor
-    return Sound(sources, noise)
+        sources, heard, noise = sources * factor, heard * factor, noise * factor
+    if mixture.room is None or mixture.targets == "reverberant":
+        return Sound(heard, noise)
+    return Sound(sources, noise, heard.sum(axis=0, dtype=np.float32))
+
+
+def dequantised(sound: Sound, number: int) -> Sound:
+    """`sound` with uniform noise of one step of 16 bits on each source, a function of `number`; all of it is heard."""
+    numbers = uniform(Stream.DEQUANTISATION, torch.tensor(number), torch.arange(sound.sources.size))
+    noise = (STEP * (numbers.reshape(sound.sources.shape).numpy() - 0.5)).astype(np.float32)
+    speech = None if sound.speech is None else sound.speech + noise.sum(axis=0)
+    return replace(sound, sources=sound.sources + noise, speech=speech)
 
 
 def extended(noise: np.ndarray, frames: int, sample_rate: int) -> np.ndarray:
@@ -222,6 +256,18 @@ def _stretch(signal: np.ndarray, part: Part, frames: int) -> np.ndarray:
     heard = signal[part.start : part.start + frames - part.delay]
     out = np.zeros(frames, np.float32)
     out[part.delay : part.delay + len(heard)] = np.float32(part.gain) * heard
+    return out
+
+
+def _echo(signal: np.ndarray, part: Part, tail: np.ndarray, frames: int) -> np.ndarray:
+    """What follows the direct sound of `_stretch`, also of what was said before it."""
+    from scipy.signal import fftconvolve
+
+    before = min(part.start, len(tail) - 1)
+    said = signal[part.start - before : part.start + frames - part.delay].astype(np.float64)
+    heard = part.gain * fftconvolve(said, tail)[before : before + frames - part.delay]
+    out = np.zeros(frames, np.float32)
+    out[part.delay : part.delay + len(heard)] = heard
     return out
 
 

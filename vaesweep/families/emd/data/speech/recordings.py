@@ -12,7 +12,7 @@ import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,13 @@ from vaesweep.families.emd.data.speech import audio
 SHORTEST = 1.0  # seconds; shorter recordings are left out
 QUIETEST = -70.0  # LUFS, the gate of ITU-R BS.1770: quieter recordings are silence and left out
 INDEX_FORMAT = 1
-SHARES: Mapping[Role, float] = {Role.TRAIN: 0.8, Role.VALID: 0.1, Role.TEST: 0.1}  # of speakers
+SHARES: Mapping[Role, float] = {Role.TRAIN: 0.8, Role.VALID: 0.1, Role.TEST: 0.1}  # of speakers, and of noises
+PARTS: Mapping[Role, tuple[str, ...]] = {  # folders of noise, the first as WHAM! has it
+    Role.TRAIN: ("tr", "train"),
+    Role.VALID: ("cv", "valid", "dev"),
+    Role.TEST: ("tt", "test"),
+}
+_USE = {Role.TRAIN: "train with", Role.VALID: "validate with", Role.TEST: "test with"}
 
 SpeakerOf = Callable[[str], str | None]  # of a path below the folder, with slashes; None where the file is not wanted
 
@@ -57,6 +63,23 @@ class Folder:
 
     recordings: tuple[Recording, ...]
     summary: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The usable recordings of a folder of noise by the role of what they are mixed with, and lines for people."""
+
+    by_role: Mapping[Role, tuple[Recording, ...]]
+    summary: tuple[str, ...]
+
+    def of(self, role: Role) -> tuple[Recording, ...]:
+        """The noise of a domain; unseen ones have that of testing."""
+        return self.by_role[Role.TEST if role is Role.UNSEEN else role]
+
+    @property
+    def recordings(self) -> tuple[Recording, ...]:
+        """All of them, each once."""
+        return tuple({r.path: r for own in self.by_role.values() for r in own}.values())
 
 
 def scan(folder: Path, speaker_of: SpeakerOf | None = None) -> Folder:
@@ -90,9 +113,39 @@ def scan(folder: Path, speaker_of: SpeakerOf | None = None) -> Folder:
     return Folder(tuple(usable), (line + (f"; left out: {', '.join(left_out)}" if left_out else ""),))
 
 
-def scan_noise(folder: Path | None) -> Folder:
-    """The recordings below a folder of noise, whoever speaks there; none of no folder."""
-    return scan(folder, lambda name: "noise") if folder else Folder((), ())
+def scan_noise(folder: Path | None) -> Noise:
+    """The recordings below a folder of noise, whoever speaks there, and the role of each; none of no folder.
+
+    Where it has folders called as WHAM!'s noise has them, `tr`, `cv` and `tt`, or after the roles, these say the roles.
+    Otherwise digests of the recordings do, each of which is in one role only. Where there are fewer recordings than
+    roles, all are in each. A folder of some roles and not of others is refused with a `UserError`.
+    """
+    if folder is None:
+        return Noise(dict.fromkeys(SHARES, ()), ())
+    named = {role: [folder / name for name in names if (folder / name).is_dir()] for role, names in PARTS.items()}
+    present = [path.name for paths in named.values() for path in paths]
+    if all(len(paths) == 1 for paths in named.values()):
+        scanned = {role: _scanned_noise(paths[0]) for role, paths in named.items()}
+        lines = tuple(line for one in scanned.values() for line in one.summary)
+        return Noise({role: one.recordings for role, one in scanned.items()}, lines)
+    if len(present) > 1:
+        raise UserError(
+            f"{folder}: has {', '.join(present)}; noise is in one folder each of {PARTS[Role.TRAIN][0]}, "
+            f"{PARTS[Role.VALID][0]} and {PARTS[Role.TEST][0]}, or in none of these"
+        )
+    found = _scanned_noise(folder)
+    distinct = {recording.digest for recording in found.recordings}
+    if len(distinct) < len(SHARES):
+        line = f"{folder}: {len(distinct)} recordings of noise are too few to divide: they are the same in all domains"
+        return Noise(dict.fromkeys(SHARES, found.recordings), (*found.summary, line))
+    role_of = _dealt(distinct, 1)
+    by_role = {role: tuple(r for r in found.recordings if role_of[r.digest] == role) for role in SHARES}
+    counts = ", ".join(f"{len(own)} of noise to {_USE[role]}" for role, own in by_role.items())
+    return Noise(by_role, (*found.summary, f"{folder}: {counts}"))
+
+
+def _scanned_noise(folder: Path) -> Folder:
+    return scan(folder, lambda name: "noise")
 
 
 def by_place(name: str) -> str:
@@ -137,19 +190,24 @@ def split_speakers(recordings: Sequence[Recording], talkers: int = 2) -> dict[Ro
     Which speakers is decided by a digest of their names, so that one speaker more moves few others. Too few speakers
     are refused with a `UserError`.
     """
-    least = max(2, talkers)
-    speakers = sorted({r.speaker for r in recordings}, key=lambda name: hashlib.sha256(name.encode()).digest())
+    least, speakers = max(2, talkers), {r.speaker for r in recordings}
     if len(speakers) < least * len(SHARES):
         raise UserError(
             f"{len(speakers)} speakers cannot be split into {', '.join(SHARES)}, of {least} or more each; "
             "use more recordings, or name folders of their own for these"
         )
-    counts = {role: max(least, round(share * len(speakers))) for role, share in SHARES.items()}
-    largest = max(counts, key=lambda role: counts[role])
-    counts[largest] -= sum(counts.values()) - len(speakers)
-    roles = iter([role for role, count in counts.items() for _ in range(count)])
-    role_of = dict(zip(speakers, roles, strict=True))
+    role_of = _dealt(speakers, least)
     return {role: tuple(r for r in recordings if role_of[r.speaker] == role) for role in SHARES}
+
+
+def _dealt(names: Collection[str], least: int) -> dict[str, Role]:
+    """The role of every name, by the order of their digests: each role has its share, and `least` of them at least."""
+    ordered = sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())
+    counts = {role: max(least, round(share * len(ordered))) for role, share in SHARES.items()}
+    largest = max(counts, key=lambda role: counts[role])
+    counts[largest] -= sum(counts.values()) - len(ordered)
+    roles = [role for role, count in counts.items() for _ in range(count)]
+    return dict(zip(ordered, roles, strict=True))
 
 
 def cache_folder() -> Path:
