@@ -49,9 +49,9 @@ def judge(
     """The `qualities` of `estimates` of `sources` `[batch, speaker, time]`: each `[batch, speaker]`, float64.
 
     NaN where a source has no value: one that is not `audible` `[batch, speaker]`, too short or too long for a quality,
-    or that a library finds no speech in; and of estimates that are not finite.
+    or that a library finds no speech in; and of estimates that are silent, or not finite.
     """
-    sound = audible & estimates.isfinite().all(-1)
+    sound = audible & estimates.isfinite().all(-1) & estimates.any(-1)
     return {quality: _values(quality, sources, estimates, sound, sample_rate) for quality in qualities}
 
 
@@ -72,10 +72,9 @@ def _values(quality: Quality, sources: Tensor, estimates: Tensor, sound: Tensor,
 
 
 def _peak_one(signal: Tensor) -> np.ndarray:
-    """The signal `[time]`, float64, of a largest sample of one; libraries have bounds that depend on the level."""
+    """A signal `[time]` that is not silent, with a largest sample of one: libraries' bounds depend on the level."""
     values = signal.double().cpu().numpy()
-    peak = np.abs(values).max(initial=0.0)
-    return values / peak if peak > 0 else values
+    return values / np.abs(values).max()
 
 
 def _stoi(source: np.ndarray, estimate: np.ndarray, sample_rate: int, *, extended: bool = False) -> float:
@@ -95,8 +94,8 @@ def _estoi(source: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
 
 
 def _pesq(source: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
-    """PESQ as a mean opinion score; NaN where the library finds no utterance, and of a silent estimate."""
-    if len(source) > LONGEST_PESQ * sample_rate or not estimate.any():
+    """PESQ as a mean opinion score; NaN where the library finds no utterance, or could find too many."""
+    if len(source) > LONGEST_PESQ * sample_rate:
         return float("nan")
     library = _library("pesq")
     try:
