@@ -9,7 +9,7 @@ import torch
 
 from vaesweep.analysis.intervals import crossed_interval, t_interval
 from vaesweep.analysis.runs import DomainRecord, Runs, SweepRecord
-from vaesweep.data.domains import Role
+from vaesweep.data.domains import DataSet, Domain, Role
 from vaesweep.families.emd.analysis.generalisation import (
     SI_SDRI,
     Judged,
@@ -18,6 +18,10 @@ from vaesweep.families.emd.analysis.generalisation import (
     judged,
     per_mixture,
 )
+from vaesweep.families.emd.analysis.scope import heard, noise_note
+from vaesweep.families.emd.data.speech import SpeechSource
+from vaesweep.families.emd.data.speech.mixing import Sound
+from vaesweep.family import family
 from vaesweep.training.finished import FinishedCell
 
 DOMAINS = {"voices.test": Role.TEST, "other": Role.UNSEEN}
@@ -190,7 +194,7 @@ def test_a_further_quality_has_columns_with_its_own_intervals_and_drops(missing:
     cells = [with_stoi(cell, missing) for cell in cells]
     table = generalisation_table(runs, judged(runs, cells)).set_index(["model", "domain"])
     assert [name for name in table if name.startswith(("stoi", "estoi", "pesq", "sdri"))] == [
-        *("stoi", "stoi_low", "stoi_high", "stoi_drop", "stoi_drop_low", "stoi_drop_high", "stoi_mixture"),
+        *("stoi", "stoi_low", "stoi_high", "stoi_mixture", "stoi_drop", "stoi_drop_low", "stoi_drop_high"),
     ]
     for model, (seen, unseen) in STOI.items():
         row = table.loc[(model, "other")]
@@ -242,6 +246,46 @@ def test_seeds_with_mixtures_of_their_own_each_leave_out_theirs() -> None:
     assert own.means == {"0": 2.0, "1": 7.0}
     shared = Judged({"0": values[0], "1": values[1]}, {"0": "a", "1": "a"})
     assert shared.means == {"0": 3.0, "1": 8.0}
+
+
+class Voices(SpeechSource):
+    """Mixtures of recordings that nobody listens to, with noise or without."""
+
+    def __init__(self, noisy: bool) -> None:
+        super().__init__([8000], 1, 8000)
+        self.is_noisy = noisy
+
+    @property
+    def noisy(self) -> bool:
+        return self.is_noisy
+
+    def sound(self, row: int) -> Sound:
+        raise NotImplementedError
+
+    drawn = sound
+
+
+def voices(**noisy: bool) -> DataSet:
+    roles = (Role.TRAIN, Role.VALID, Role.TEST, Role.UNSEEN)
+    named = zip(noisy.items(), roles, strict=True)
+    return DataSet(tuple(Domain(n, r, {"a": np.zeros(1)}, source=Voices(is_noisy)) for (n, is_noisy), r in named), ())
+
+
+def test_noise_is_known_by_domain_of_recordings_and_of_pulses() -> None:
+    assert heard(voices(a=True, b=False, c=False, d=True)) == {"a": "noisy", "b": "clean", "c": "clean", "d": "noisy"}
+    pulses = heard(family("emd").example())
+    assert pulses == dict.fromkeys(pulses, "noisy") | {"noise_0": "clean"}
+
+
+def test_where_voices_are_judged_in_noise_a_line_says_what_references_are_and_asks_for_stoi() -> None:
+    noisy = voices(a=True, b=True, c=False, d=True)
+    (line,) = noise_note(noisy, ["si_sdri.mode"])
+    assert "there is noise in d; references are the clean sources; STOI" in line
+    assert "evaluation.qualities=[[stoi]]" in line
+    (line,) = noise_note(noisy, ["si_sdri.mode", "stoi.mode"])
+    assert line.endswith("there is noise in d; references are the clean sources")
+    assert list(noise_note(voices(a=True, b=True, c=False, d=False), [])) == []
+    assert list(noise_note(family("emd").example(), [])) == []
 
 
 def test_the_table_says_what_is_heard_and_that_references_are_clean() -> None:

@@ -28,7 +28,7 @@ from vaesweep.training.finished import FinishedCell
 
 SI_SDRI = f"si_sdri.{MODE}"
 FURTHER = {f"{name}.{MODE}": name for name in ("sdri", "stoi", "estoi", "pesq")}  # by metric: the column
-OF_MIXTURES = {f"{name}.{MIXTURE}": f"{name}_{MIXTURE}" for name in ("stoi", "estoi", "pesq")}
+OF_MIXTURES = {f"{name}.{MODE}": f"{name}.{MIXTURE}" for name in ("stoi", "estoi", "pesq")}
 REFERENCES = "clean sources"
 NO_TARGET = "target nan"  # the point of a twin beside cells with targets
 DIFFERENCES = ("model", "other", "domain", "difference", "low", "high")
@@ -111,6 +111,7 @@ def per_mixture(cell: FinishedCell, quality: str = SI_SDRI) -> dict[str, np.ndar
     return values
 
 
+NOTHING = Judged({}, {})
 ByModel = Mapping[str, Mapping[str, Judged]]  # by model, which is a regime's point, and domain
 
 
@@ -125,7 +126,7 @@ def judged(runs: Runs, cells: Iterable[FinishedCell]) -> dict[str, ByModel]:
         row = points.loc[cell.cell]
         point = "" if row[POINT] == NO_TARGET else str(row[POINT])
         model, seed = named(str(row[REGIME]), point), str(row["seed"])
-        for quality in (SI_SDRI, *FURTHER, *OF_MIXTURES):
+        for quality in (SI_SDRI, *FURTHER, *OF_MIXTURES.values()):
             for domain, own in per_mixture(cell, quality).items():
                 values = by_quality.setdefault(quality, {})
                 values.setdefault(model, {}).setdefault(domain, {})[seed] = own
@@ -149,7 +150,7 @@ def generalisation_table(
     """
     roles = {domain.name: domain.role for domain in runs.record.domains}
     (test,) = [name for name, role in roles.items() if role is Role.TEST]
-    further = [name for name in (*FURTHER, *OF_MIXTURES) if name in by_quality]
+    further = [name for name in FURTHER if name in by_quality]
     rows = []
     for model, by_domain in by_quality[SI_SDRI].items():
         for domain, own in by_domain.items():
@@ -158,24 +159,29 @@ def generalisation_table(
             row |= {"heard": (heard or {}).get(domain, ""), "references": REFERENCES}
             row |= _named("", own.interval, "si_sdri") | (drop := _drop("", seen, own))
             row["relative_drop"] = drop["drop"] / seen.interval.mean if seen else float("nan")
-            for name in further:
-                row |= _further(name, by_quality[name].get(model, {}), domain, test if seen else None)
+            for quality in further:
+                row |= _further(quality, by_quality, model, domain, test if seen else None)
             rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _further(quality: str, by_domain: Mapping[str, Judged], domain: str, test: str | None) -> dict[str, float]:
+def _further(
+    quality: str, by_quality: Mapping[str, ByModel], model: str, domain: str, test: str | None
+) -> dict[str, float]:
     """The columns of a further quality; NaN of a model that was not judged by it."""
-    own = by_domain.get(domain, Judged({}, {}))
+
+    def of(quality: str, domain: str | None) -> Judged:
+        return by_quality.get(quality, {}).get(model, {}).get(domain or "", NOTHING)
+
+    column, own = FURTHER[quality], of(quality, domain)
+    row = _named(f"{column}_", own.interval, column)
     if quality in OF_MIXTURES:
-        return {OF_MIXTURES[quality]: own.interval.mean}
-    column = FURTHER[quality]
-    seen = by_domain.get(test) if test else None
-    return _named(f"{column}_", own.interval, column) | _drop(f"{column}_", seen, own)
+        row[f"{column}_{MIXTURE}"] = of(OF_MIXTURES[quality], domain).interval.mean
+    return row | _drop(f"{column}_", of(quality, test), own)
 
 
 def _drop(prefix: str, seen: Judged | None, own: Judged) -> dict[str, float]:
-    return _named(f"{prefix}drop_", (seen or Judged({}, {})).drop_to(own), f"{prefix}drop")
+    return _named(f"{prefix}drop_", (seen or NOTHING).drop_to(own), f"{prefix}drop")
 
 
 def _named(prefix: str, interval: Interval, mean: str) -> dict[str, float]:
@@ -194,7 +200,7 @@ def differences_table(by_quality: Mapping[str, ByModel]) -> pd.DataFrame:
             row: dict[str, object] = {"model": one, "other": other, "domain": domain}
             row |= _named("", by_model[one][domain].less(by_model[other][domain]), "difference")
             for quality, column in further.items():
-                own, others = (by_quality[quality].get(m, {}).get(domain, Judged({}, {})) for m in (one, other))
+                own, others = (by_quality[quality].get(m, {}).get(domain, NOTHING) for m in (one, other))
                 row |= _named(f"{column}_", own.less(others), column)
             rows.append(row)
     return pd.DataFrame(rows, columns=list(rows[0]) if rows else list(DIFFERENCES))

@@ -6,7 +6,7 @@ from vaesweep.analysis.runs import Runs
 from vaesweep.data.domains import DataSet, Role
 from vaesweep.families.emd.analysis.curves import OWN_RATE, TOTAL, Separators, on_axis
 from vaesweep.families.emd.data.pulses import PulseCondition
-from vaesweep.families.emd.data.speech.domains import SpeechSource
+from vaesweep.families.emd.data.speech import SpeechSource
 from vaesweep.families.emd.evaluation import MODE
 
 
