@@ -8,8 +8,10 @@ import pytest
 import torch
 from scipy import stats
 from torch import Tensor
+from torchmetrics.functional.audio import signal_distortion_ratio
+from voices import voice
 
-from vaesweep.likelihoods import BlrPrior, blr_nll, cauchy_nll, log_mse, si_sdr, si_sdr_improvement, student_t_nll
+from vaesweep.likelihoods import BlrPrior, blr_nll, cauchy_nll, log_mse, sdr, si_sdr, si_sdr_improvement, student_t_nll
 
 PRIOR = BlrPrior(a0=1.5, b0=0.7, mu0=0.8, lambda0=0.4)
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -18,6 +20,7 @@ LOSSES: dict[str, Loss] = {
     "cauchy": lambda s, estimate: cauchy_nll(s, estimate, torch.zeros_like(estimate)),
     "student_t": lambda s, estimate: student_t_nll(s, estimate, torch.zeros_like(estimate), 4.0),
     "si_sdr": si_sdr,
+    "sdr": sdr,
     "log_mse": log_mse,
 }
 
@@ -216,6 +219,56 @@ def test_the_mixture_itself_improves_nothing_and_the_improvement_is_a_difference
 )
 def test_si_sdr_has_a_defined_value_where_the_ratio_has_none(s: Tensor, estimate: Tensor, value: float) -> None:
     assert float(si_sdr(s, estimate)) == pytest.approx(value, abs=0.1)
+
+
+# BSS-eval's SDR
+
+
+@pytest.mark.parametrize("rate", [8000, 16000])
+def test_sdr_is_that_of_torchmetrics(rate: int) -> None:
+    """An error, a coloration, an echo within the filter, and one beyond it."""
+    source, other = (torch.tensor(voice(seed, 1.5, rate)).double() for seed in (0, 1))
+    estimates = [source + 0.3 * other, torch.nn.functional.pad(source.diff(), (1, 0)) + 0.05 * other]
+    estimates += [-3 * source + 0.4 * source.roll(delay) + 0.01 * other for delay in (100, 4000)]
+    for estimate in estimates:
+        expected = float(signal_distortion_ratio(estimate, source, load_diag=1e-10))
+        assert float(sdr(source, estimate)) == pytest.approx(expected, abs=1e-3)
+
+
+def test_sdr_counts_what_a_filter_makes_of_a_source_as_source() -> None:
+    source, other = (torch.tensor(voice(seed)).double() for seed in (0, 1))
+    source[-4000:] = 0  # what an echo has beyond the signal's end is missing from it
+    other = other * (source.norm() / other.norm())
+    echo = source + torch.nn.functional.pad(source, (300, 0))[: len(source)]
+    assert float(si_sdr(source, echo)) < 3
+    assert float(sdr(source, echo + 0.01 * other)) > 40
+    late = source + torch.nn.functional.pad(source, (3000, 0))[: len(source)]
+    assert float(sdr(source, late)) < 6
+
+
+def test_sdr_by_a_filter_of_one_number_is_si_sdr() -> None:
+    s, estimate = signals(500, 7.0, batch=(3, 2))
+    torch.testing.assert_close(sdr(s, estimate, taps=1), si_sdr(s, estimate), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("s", "estimate", "value"),
+    [
+        (torch.zeros(900), torch.ones(900), -120.0),
+        (torch.ones(900), torch.zeros(900), -120.0),
+        (torch.zeros(900), torch.zeros(900), -120.0),
+    ],
+    ids=["silent signal", "silent estimate", "both silent"],
+)
+def test_sdr_of_silence_is_the_least(s: Tensor, estimate: Tensor, value: float) -> None:
+    assert float(sdr(s, estimate)) == pytest.approx(value, abs=0.1)
+
+
+def test_sdr_of_a_source_without_high_frequencies_is_that_of_its_error() -> None:
+    """Its correlation matrix has no inverse in float64."""
+    time = torch.arange(8000, dtype=torch.float64) / 8000
+    s = torch.stack([torch.sin(2 * math.pi * f * time) * torch.exp(-((time - 0.5) ** 2) / 0.02) for f in (300, 150)])
+    assert sdr(s, s + 0.1 * s.flip(0)).tolist() == pytest.approx([20.0, 20.0], abs=0.01)
 
 
 # Mean squared error

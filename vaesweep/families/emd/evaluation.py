@@ -8,17 +8,21 @@ is; `mode` from the points of their distributions, which is what a user would de
 estimates of several samples. At low rates a sample is several dB worse than the other two, which are alike. Those of a
 deterministic separator are one and the same.
 
+Further qualities of the mode, of whole signals and slow (`qualities.py`), are judged of finished cells where they are
+asked for. With those that have no customary improvement goes the quality of the `mixture` itself.
+
 A source that is silent beside another of its mixture has no quality: its likelihood and its SI-SDR are those of
 silence, tens of nats or dB away from all others, and would own every mean. Means are over the audible sources.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from vaesweep.elbo import Elbo
+from vaesweep.families.emd import qualities
 from vaesweep.families.emd.models.observation import Blr
 from vaesweep.families.emd.models.separator import (
     ENCODING,
@@ -29,13 +33,16 @@ from vaesweep.families.emd.models.separator import (
     permuted,
     rate_names,
 )
+from vaesweep.families.emd.qualities import QUALITIES, Quality
 from vaesweep.likelihoods import BlrPrior, blr_nll, si_sdr
 from vaesweep.packing import Frozen
 from vaesweep.permutation import best_assignment, pairwise
+from vaesweep.training.evaluate import ROWS
 from vaesweep.training.problem import Uses
 from vaesweep.training.stack import Batch, Stack
 
 SAMPLE, MODE, MEAN = "sample", "mode", "mean"  # the estimates
+MIXTURE = "mixture"  # in the place of an estimate
 AUDIBLE = 1e-6  # of the energy of a mixture's loudest source: -60 dB
 MIXTURES_AT_ONCE = 16
 NUMBERS_AT_ONCE = 1 << 23  # of latent noise, all samples of a chunk of mixtures together
@@ -53,6 +60,19 @@ def _qualities(estimate: str) -> dict[str, str]:
 
 QUALITY = _qualities(SAMPLE) | _qualities(MODE)
 OF_MEANS = _qualities(MEAN)
+LEFT_OUT = "left_out"
+_SCALES = {
+    "stoi": "share, about 0 to 1: short-time objective intelligibility",
+    "estoi": "share, about 0 to 1: extended short-time objective intelligibility",
+    "pesq": "mean opinion score, 1 to 4.6: PESQ of ITU-T P.862.1 at 8 kHz, P.862.2 at 16 kHz",
+}
+FURTHER = (
+    {f"sdr.{MODE}": "dB: BSS-eval's signal-to-distortion ratio, mean over the audible sources that have a value"}
+    | {f"sdri.{MODE}": "dB: by how much that exceeds the SDR of the mixture itself"}
+    | {f"{name}.{MODE}": f"{scale}, mean over the audible sources that have a value" for name, scale in _SCALES.items()}
+    | {f"{name}.{MIXTURE}": f"{scale}, of the mixture itself, over the same sources" for name, scale in _SCALES.items()}
+    | {f"{name}.{LEFT_OUT}": "audible sources without a value" for name in QUALITIES}
+)
 PER_SECOND = {"rate_per_second": "nats per second of the mixture: all rates together"}
 ENCODING_RATE = {"rate_encoding_per_dimension": "nats per sample of the mixture and latent channel"}
 MASK_RATE = {"rate_masks_per_dimension": "nats per sample of the mixture, latent channel and speaker"}
@@ -60,7 +80,7 @@ UNCERTAINTY = {
     "mixture_elbo": "nats per sample of the mixture: ELBO of the mixture itself, without references",
     "mixture_correlation": "Pearson's, over mixtures: of the mixture's ELBO with SI-SDRi; 0 where one does not vary",
 }
-METRICS = QUALITY | OF_MEANS | PER_SECOND | ENCODING_RATE | MASK_RATE | UNCERTAINTY
+METRICS = QUALITY | OF_MEANS | FURTHER | PER_SECOND | ENCODING_RATE | MASK_RATE | UNCERTAINTY
 AUDIBLE_SOURCES = "audible"
 _UNCERTAIN, _SQUARED, _IMPROVED_SQUARED, _PRODUCT = "mixture_elbo", "mixture_elbo²", "si_sdri²", "mixture_elbo·si_sdri"
 _IMPROVED = "si_sdri of a mixture"
@@ -70,6 +90,13 @@ class EstimatesConfig(Frozen):
     """The evaluation of trained separators; their training depends on none of it."""
 
     samples: int = Field(0, ge=0, description="whose mean estimate is judged too, on all domains but the training's")
+    qualities: tuple[Quality, ...] = Field((), description="of the mode, judged too on all domains but the training's")
+
+    @field_validator("qualities")
+    @classmethod
+    def _in_order(cls, names: tuple[Quality, ...]) -> tuple[Quality, ...]:
+        """Each once and in one order: which were asked for is what counts."""
+        return tuple(name for name in QUALITIES if name in names)
 
 
 def metrics_of(config: SeparatorConfig) -> dict[str, str]:
@@ -114,8 +141,7 @@ def judged(
 ) -> dict[str, Tensor]:
     """Sums over the audible sources `[batch]` of the qualities of `estimates`, and the number of those sources."""
     prior = config.likelihood if isinstance(config.likelihood, Blr) else BlrPrior()
-    energy = sources.square().sum(-1)
-    audible = (energy > AUDIBLE * energy.amax(-1, keepdim=True)).to(sources.dtype)
+    audible = audible_sources(sources).to(sources.dtype)
     before = si_sdr(sources, mixture.unsqueeze(1))
     sums = {AUDIBLE_SOURCES: audible.sum(-1)}
     for estimate, signals in estimates.items():
@@ -127,6 +153,12 @@ def judged(
         }
         sums |= {f"{name}.{estimate}": (value * audible).sum(-1) for name, value in values.items()}
     return sums
+
+
+def audible_sources(sources: Tensor) -> Tensor:
+    """Which `sources` `[..., speaker, time]` are not silent beside the loudest of their mixture: `[..., speaker]`."""
+    energy = sources.square().sum(-1)
+    return energy > AUDIBLE * energy.amax(-1, keepdim=True)
 
 
 def summarise(means: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -155,14 +187,14 @@ def _correlation(means: Mapping[str, Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def use(
+def use_means(
     stack: Stack,
     domains: Mapping[str, int],
     batch_of: Callable[[str, slice], tuple[Batch, Batch]],
     chunks: Callable[[str, slice, int], Iterator[slice]],
     config: SeparatorConfig,
     numbers: int,
-) -> Uses:
+) -> dict[str, Tensor]:
     """The quality of the mean estimates of all mixtures of `domains`, by `domain/metric`.
 
     `batch_of(domain, rows)` gives mixtures with their sources, and noise `[sample, batch, ...]` by name, of which a
@@ -178,7 +210,7 @@ def use(
                 total = value.double().sum(-1)
                 sums[name] = sums[name] + total if name in sums else total
         metrics |= {f"{domain}/{name}": value for name, value in summarise(sums).items()}
-    return Uses(metrics)
+    return metrics
 
 
 def _judge_means(stack: Stack, signals: Batch, noise: Batch, config: SeparatorConfig) -> dict[str, Tensor]:
@@ -192,3 +224,66 @@ def _judge_means(stack: Stack, signals: Batch, noise: Batch, config: SeparatorCo
 
     arguments = [signals["mixture"], signals["sources"], *noise.values()]
     return stack.call(judge, *(value.expand(len(stack), *value.shape) for value in arguments))
+
+
+@torch.no_grad()
+def use_qualities(
+    stack: Stack,
+    domains: Mapping[str, int],
+    signals_of: Callable[[str, slice], Batch],
+    chunks: Callable[[str, slice, int], Iterator[slice]],
+    config: SeparatorConfig,
+    names: Sequence[Quality],
+) -> Uses:
+    """The qualities `names` of the mode's estimates of all mixtures of `domains`: metrics, and each mixture's value.
+
+    Metrics are means over the audible sources that have a value, and the number of those that have none; a domain
+    without a value has no mean. A mixture's value is the mean over its own sources, NaN where none has one.
+    `signals_of(domain, rows)` gives mixtures with their sources.
+    """
+    metrics: dict[str, Tensor] = {}
+    kept: dict[str, Tensor] = {}
+    for domain, length in domains.items():
+        parts = [
+            _judge_modes(stack, signals_of(domain, chunk), config, names)
+            for chunk in chunks(domain, slice(0, length), MIXTURES_AT_ONCE)
+        ]
+        for name in parts[0]:
+            values = torch.cat([part[name] for part in parts], dim=1)
+            if name.endswith(LEFT_OUT):
+                metrics[f"{domain}/{name}"] = values.sum((1, 2))
+            elif not values.isnan().all():
+                metrics[f"{domain}/{name}"] = values.flatten(1).nanmean(-1)
+                kept[f"{ROWS}/{domain}/{name}"] = values.nanmean(-1).float()
+    return Uses(metrics, kept)
+
+
+def _judge_modes(stack: Stack, signals: Batch, config: SeparatorConfig, names: Sequence[Quality]) -> dict[str, Tensor]:
+    """Values of each cell's modes `[cell, batch, speaker]` by metric; NaN where the mixture itself has none.
+
+    What has a value of the mixture, and none of the estimate, has the least: a silent estimate must not be left out.
+    """
+    mixture, sources = signals["mixture"], signals["sources"]
+
+    def estimate(model: Separator, mixture: Tensor, sources: Tensor) -> Tensor:
+        return model.mode_estimate(mixture, sources)
+
+    estimates = stack.call(estimate, *(signal.expand(len(stack), *signal.shape) for signal in (mixture, sources)))
+    audible = audible_sources(sources)
+
+    def judge(signals: Tensor) -> dict[str, Tensor]:
+        return qualities.judge(names, sources, signals, audible, config.sample_rate)
+
+    before, by_cell = judge(mixture.unsqueeze(1).expand_as(sources)), [judge(own) for own in estimates]
+    values: dict[str, Tensor] = {}
+    for name in names:
+        own = torch.stack([cell[name] for cell in by_cell])
+        of_mixture, missing = before[name].expand_as(own), before[name].isnan()
+        own = own.nan_to_num(qualities.least(name, config.sample_rate)).masked_fill(missing, torch.nan)
+        values[f"{name}.{MODE}"] = own
+        if name == "sdr":
+            values[f"sdri.{MODE}"] = own - of_mixture
+        else:
+            values[f"{name}.{MIXTURE}"] = of_mixture
+        values[f"{name}.{LEFT_OUT}"] = (missing & audible).double().expand_as(own)
+    return values

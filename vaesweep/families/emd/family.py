@@ -14,6 +14,7 @@ from vaesweep.data.domains import DataSet, Domain, Role
 from vaesweep.elbo import Elbo
 from vaesweep.errors import UserError
 from vaesweep.families.emd import evaluation as separation
+from vaesweep.families.emd import qualities
 from vaesweep.families.emd.data import pulses, speech
 from vaesweep.families.emd.data.pulses import PulseCondition, SplitRows
 from vaesweep.families.emd.data.speech import SpeechConfig
@@ -64,7 +65,8 @@ class SeparatorProblem(Problem):
 
     def __init__(self, config: SeparatorCell, data: DataSet, device: torch.device) -> None:
         self._model, self.device = config.model, device
-        self._samples = config.evaluation.samples
+        self._samples, self._qualities = config.evaluation.samples, config.evaluation.qualities
+        qualities.check(self._qualities, config.model.sample_rate)  # here too: cells may train on another machine
         self.reads = isinstance(config.data, SpeechConfig)
         self._scale = torch.tensor(data.standardisation.std).float() if isinstance(config.data, SpeechConfig) else None
         self.rate_names = rate_names(config.model)
@@ -73,7 +75,7 @@ class SeparatorProblem(Problem):
         self._train, self.valid = data.domain(Role.TRAIN).name, data.domain(Role.VALID).name
         self.train_rows = self._mixtures[self._train].training_rows
         used = {name: rows for name, rows in self.domains.items() if name != self._train}
-        self._used = used if self._samples else {}
+        self._used = used if self._samples or self._qualities else {}
         self.use_rows = max(self._used.values(), default=0)
 
     def build(self) -> Separator:
@@ -125,16 +127,32 @@ class SeparatorProblem(Problem):
         return separation.summarise(means)
 
     def use(self, stack: Stack, rows: int | None = None) -> Uses:
-        """The quality of mean estimates, where `evaluation.samples` asks for them; the scale of recordings is kept."""
+        """The mean estimates' quality and further ones of the mode, as `evaluation` asks for; the scale is kept."""
+        metrics: dict[str, Tensor] = {}
+        kept = {} if self._scale is None else {SCALE: self._scale.expand(len(stack), 1)}
+        domains = {name: length if rows is None else min(rows, length) for name, length in self._used.items()}
+        if self._samples:
+            metrics |= self._mean_estimates(stack, domains)
+        if self._qualities:
+
+            def signals_of(domain: str, chosen: slice) -> Batch:
+                return self._mixtures[domain].evaluation_batch(chosen)
+
+            uses = separation.use_qualities(
+                stack, domains, signals_of, self.evaluation_chunks, self._model, self._qualities
+            )
+            metrics |= uses.metrics
+            kept |= uses.kept
+        return Uses(metrics, kept)
+
+    def _mean_estimates(self, stack: Stack, domains: Mapping[str, int]) -> dict[str, Tensor]:
 
         def batch_of(domain: str, chosen: slice) -> tuple[Batch, Batch]:
             mixtures = self._mixtures[domain]
             return mixtures.evaluation_batch(chosen), mixtures.keyed_noise(chosen, self._samples)
 
-        domains = {name: length if rows is None else min(rows, length) for name, length in self._used.items()}
         numbers = self._samples * max((self._mixtures[name].numbers for name in domains), default=0)
-        uses = separation.use(stack, domains, batch_of, self.evaluation_chunks, self._model, numbers)
-        return uses if self._scale is None else Uses(uses.metrics, {SCALE: self._scale.expand(len(stack), 1)})
+        return separation.use_means(stack, domains, batch_of, self.evaluation_chunks, self._model, numbers)
 
 
 class SeparatorFamily(Family):
@@ -193,6 +211,7 @@ class SeparatorFamily(Family):
             key = next(iter([*own.rates, *own.free_nats]))
             raise UserError(f"rates: a deterministic separator has no rate, so none named {key!r}; leave it out")
         super().check(config)
+        qualities.check(own.evaluation.qualities, own.model.sample_rate)
         if isinstance(own.data, SpeechConfig):
             rules = own.data.mixing
             check_signals(own.model, rules.speakers, rules.sample_rate, own.data.crop, "data.mixing")

@@ -167,11 +167,8 @@ class SpeechMixtures(Mixtures):
 
     def read(self, draws: Draws) -> Batch:
         """Crops, as `training_batch` has them."""
-        places = draws.places
-        rows = draws.rows[draws.share].tolist()
-        return self._batch(
-            [self._source.drawn(row, draws.number_of_row(place)) for row, place in zip(rows, places, strict=True)]
-        )
+        rows = zip(draws.rows[draws.share].tolist(), draws.places, strict=True)
+        return self._batch([self._crop(row, draws.number_of_row(place)) for row, place in rows])
 
     def evaluation_batch(self, rows: slice) -> Batch:
         """Whole mixtures, or the training domain's own crops."""

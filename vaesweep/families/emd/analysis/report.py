@@ -31,7 +31,7 @@ from vaesweep.families.emd.analysis.findings import findings
 from vaesweep.families.emd.analysis.generalisation import differences_table, generalisation_table, read
 from vaesweep.families.emd.analysis.picture import draw_example
 from vaesweep.families.emd.analysis.rate_figures import SeparationCurves, draw_conditions, draw_rates
-from vaesweep.families.emd.analysis.scope import scope
+from vaesweep.families.emd.analysis.scope import heard, noise_note, scope
 from vaesweep.families.emd.evaluation import MODE, SAMPLE
 from vaesweep.vocabulary import store_uri
 
@@ -62,15 +62,15 @@ def report(runs: Runs, data: DataSet, out: Path, tracking_uri: str | None = None
     estimates = estimates_table(runs)
     if len(estimates):
         files["separation_estimates.csv"] = partial(estimates.to_csv, index=False)
-    by_model = read(runs, tracking_uri or store_uri())
-    if by_model:
-        table, differences = generalisation_table(runs, by_model), differences_table(by_model)
+    by_quality = read(runs, tracking_uri or store_uri())
+    if by_quality:
+        table, differences = generalisation_table(runs, by_quality, heard(data)), differences_table(by_quality)
         files["separation_generalisation.csv"] = partial(table.to_csv, index=False)
         files["separation_differences.csv"] = partial(differences.to_csv, index=False)
     paths = tuple(replace_file(out / name, write) for name, write in files.items())
     pictures = _pictures(runs, cells, data, out, tracking_uri or store_uri())
-    lines = (f"separation: judged by {BY[cells.estimate]}", *scope(runs, cells), *summarise(results), *pictures)
-    return Report(paths, lines)
+    about = (f"separation: judged by {BY[cells.estimate]}", *scope(runs, cells), *noise_note(data, by_quality))
+    return Report(paths, (*about, *summarise(results), *pictures))
 
 
 def write_example(example: Example, title: str, out: Path) -> tuple[Path, ...]:

@@ -1,10 +1,13 @@
-"""What a sweep's findings on separation are of: rates, training, and what their intervals are over."""
+"""What a sweep's findings on separation are of: rates, training, what is heard, and what their intervals are over."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from vaesweep.analysis.runs import Runs
-from vaesweep.data.domains import Role
+from vaesweep.data.domains import DataSet, Role
 from vaesweep.families.emd.analysis.curves import OWN_RATE, TOTAL, Separators, on_axis
+from vaesweep.families.emd.data.pulses import PulseCondition
+from vaesweep.families.emd.data.speech import SpeechSource
+from vaesweep.families.emd.evaluation import MODE
 
 
 def scope(runs: Runs, cells: Separators) -> Iterator[str]:
@@ -18,6 +21,27 @@ def scope(runs: Runs, cells: Separators) -> Iterator[str]:
     )
     parts = [f"{steps} steps of {batch} mixtures of {seconds} s", *_rates(cells, settings[0]), _drawn(runs, settings)]
     yield f"separation: what follows is of {'; '.join(parts)}"
+
+
+def heard(data: DataSet) -> dict[str, str]:
+    """By domain `noisy` or `clean`: whether there is noise in its mixtures. References have none, either way."""
+    noisy = {}
+    for domain in data.domains:
+        if isinstance(domain.source, SpeechSource):
+            noisy[domain.name] = domain.source.noisy
+        elif isinstance(domain.condition, PulseCondition):
+            noisy[domain.name] = domain.condition.noise_amplitude > 0
+    return {name: "noisy" if is_noisy else "clean" for name, is_noisy in noisy.items()}
+
+
+def noise_note(data: DataSet, qualities: Collection[str]) -> Iterator[str]:
+    """A line on recordings with noise, judged by `qualities`: what the references are, and STOI where it is missing."""
+    judged = [domain for domain in data.domains if domain.role in (Role.TEST, Role.UNSEEN)]
+    noisy = [d.name for d in judged if isinstance(d.source, SpeechSource) and d.source.noisy]
+    if noisy:
+        line = f"separation: there is noise in {', '.join(noisy)}; references are the clean sources"
+        missing = f"stoi.{MODE}" not in qualities
+        yield line + ("; STOI belongs beside SI-SDR there: --set evaluation.qualities=[[stoi]]" if missing else "")
 
 
 def _span(values: list[str]) -> str:

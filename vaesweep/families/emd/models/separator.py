@@ -221,6 +221,11 @@ class Separator(nn.Module):
         masks = point(self.mask(encoding))
         return encoding, masks, self._decode_masked(encoding, masks, mixture.shape[-1])
 
+    def mode_estimate(self, mixture: Tensor, sources: Tensor) -> Tensor:
+        """The estimates by points, `[batch, speaker, time]`, in the order of `sources`: what a user would deploy."""
+        _, _, decoded = self.separate_by_points(mixture)
+        return permuted(decoded[0], self.order(sources, decoded))
+
     def mean_estimate(self, mixture: Tensor, noise: dict[str, Tensor]) -> Tensor:
         """The mean over samples of the estimates, `[batch, speaker, time]`, speakers in the model's own order.
 
@@ -276,8 +281,7 @@ class Separator(nn.Module):
         def mode() -> Tensor:
             if self.encoding.noise is None and self.masking.noise is None:
                 return estimates
-            by_points = self.separate_by_points(mixture)[2]
-            return permuted(by_points[0], self.order(sources, by_points))
+            return self.mode_estimate(mixture, sources)
 
         separation = Separation(estimates, permuted_masks, encoding.value, order, uncertainty, mode)
         return Elbo(total, self._rates(encoding, masks, parts)), separation

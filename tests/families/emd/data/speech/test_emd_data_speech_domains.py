@@ -16,7 +16,7 @@ from vaesweep.errors import UserError
 from vaesweep.families.emd.data.speech import audio, librimix
 from vaesweep.families.emd.data.speech.domains import SpeechConfig, SpeechRows, SpeechSource, is_speech, load
 from vaesweep.families.emd.data.speech.mixing import Mixer, MixingRules, render
-from vaesweep.families.emd.data.speech.recordings import DecodeCache, scan
+from vaesweep.families.emd.data.speech.recordings import DecodeCache, scan, scan_noise
 from vaesweep.packing import additions
 
 ROWS = SpeechRows(valid=3, test=4)
@@ -117,6 +117,26 @@ def test_noise_is_heard_and_is_no_source(corpus: Callable[..., Path], tmp_path: 
     sound = source(load(f"speech:{corpus(speakers=8)},noise={noise}", config()).domains[2]).sound(0)
     assert sound.noise.any()
     assert not np.array_equal(sound.mixture, sound.clean)
+
+
+def test_sources_are_clean_where_mixtures_on_disk_are_heard_with_noise(
+    corpus: Callable[..., Path], tmp_path: Path
+) -> None:
+    rules, noise = MixingRules(), tmp_path / "noise"
+    noise.mkdir()
+    audio.write(noise / "hall.wav", voice(77, 4.0), RATE)
+    mixer = Mixer(scan(corpus(speakers=6)).recordings, rules, scan_noise(noise).recordings)
+    folder = librimix.folder_of(tmp_path / "out", rules)
+    for split in ("train-100", "dev", "test"):
+        librimix.write_split(folder, split, mixer, rules, range(3), DecodeCache(8000))
+    domains = {
+        heard: load(f"librimix:{tmp_path / 'out'}", config(heard=heard)).domains[2] for heard in ("clean", "noisy")
+    }
+    sounds = {heard: source(domain).sound(0) for heard, domain in domains.items()}
+    assert np.array_equal(sounds["noisy"].sources, sounds["clean"].sources)
+    np.testing.assert_allclose(sounds["noisy"].sources.sum(0), sounds["clean"].mixture, atol=1e-6)
+    assert np.abs(sounds["noisy"].mixture - sounds["clean"].mixture).max() > 1e-3
+    assert [source(domains[heard]).noisy for heard in ("clean", "noisy")] == [False, True]
 
 
 def test_a_source_can_be_sent_to_another_process(corpus: Callable[..., Path]) -> None:

@@ -102,6 +102,11 @@ class SpeechSource(ABC):
         self.frames = np.array(frames, dtype=np.int64)
         self.training_rows, self.sample_rate = training_rows, sample_rate
 
+    @property
+    @abstractmethod
+    def noisy(self) -> bool:
+        """Whether noise is heard beside the sources, which themselves have none."""
+
     @abstractmethod
     def sound(self, row: int) -> Sound:
         """The evaluation mixture of a row."""
@@ -117,6 +122,11 @@ class MixedSource(SpeechSource):
     def __init__(self, mixer: Mixer, mixtures: Sequence[Mixture], recordings: int, sample_rate: int, crop: int) -> None:
         super().__init__([mixture.frames for mixture in mixtures], recordings, sample_rate)
         self._mixer, self.mixtures, self._crop = mixer, tuple(mixtures), crop
+
+    @property
+    def noisy(self) -> bool:
+        """Whether there is noise to mix them with."""
+        return any(mixture.noise for mixture in self.mixtures)
 
     def sound(self, row: int) -> Sound:
         """The row's own mixture."""
@@ -134,8 +144,14 @@ class WrittenSource(SpeechSource):
         self, mixtures: Sequence[librimix.WrittenMixture], evaluated: Sequence[int], config: SpeechConfig
     ) -> None:
         self.mixtures, self.evaluated, self._crop = tuple(mixtures), tuple(evaluated), config.crop
+        self._heard = config.heard
         frames = [min(self.mixtures[place].frames, config.most) for place in evaluated]
         super().__init__(frames, len(mixtures), config.mixing.sample_rate)
+
+    @property
+    def noisy(self) -> bool:
+        """Whether `mix_both` is heard; the sources are those of `s1`, `s2`, … all the same."""
+        return self._heard == "noisy"
 
     def sound(self, row: int) -> Sound:
         """The row's own mixture."""
