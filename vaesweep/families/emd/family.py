@@ -20,6 +20,7 @@ from vaesweep.families.emd.data.speech import SpeechConfig
 from vaesweep.families.emd.evaluation import EstimatesConfig
 from vaesweep.families.emd.mixtures import Mixtures, PulseMixtures, SpeechMixtures, check_signals
 from vaesweep.families.emd.models.separator import Separation, Separator, SeparatorConfig, rate_names
+from vaesweep.families.emd.trust.calibration import mixtures_needed
 from vaesweep.family.base import CellConfig, Family
 from vaesweep.packing import Frozen, Since
 from vaesweep.training.problem import Problem, Uses
@@ -63,7 +64,7 @@ class SeparatorProblem(Problem):
 
     def __init__(self, config: SeparatorCell, data: DataSet, device: torch.device) -> None:
         self._model, self.device = config.model, device
-        self._samples = config.evaluation.samples
+        self._samples, self._level = config.evaluation.samples, config.evaluation.trust
         self._scale = torch.tensor(data.standardisation.std).float() if isinstance(config.data, SpeechConfig) else None
         self.rate_names = rate_names(config.model)
         self._mixtures = {domain.name: _mixtures(domain, data, config.model, device) for domain in data.domains}
@@ -113,7 +114,10 @@ class SeparatorProblem(Problem):
         return separation.summarise(means)
 
     def use(self, stack: Stack, rows: int | None = None) -> Uses:
-        """The quality of mean estimates, where `evaluation.samples` asks for them; the scale of recordings is kept."""
+        """The quality of mean estimates and how far to trust a separation, where `evaluation.samples` asks for them.
+
+        The calibration of trust and the scale of recordings are kept.
+        """
 
         def batch_of(domain: str, chosen: slice) -> tuple[Batch, Batch]:
             mixtures = self._mixtures[domain]
@@ -121,8 +125,11 @@ class SeparatorProblem(Problem):
 
         domains = {name: length if rows is None else min(rows, length) for name, length in self._used.items()}
         numbers = self._samples * max((self._mixtures[name].numbers for name in domains), default=0)
-        uses = separation.use(stack, domains, batch_of, self.evaluation_chunks, self._model, numbers)
-        return uses if self._scale is None else Uses(uses.metrics, {SCALE: self._scale.expand(len(stack), 1)})
+        uses = separation.use(
+            stack, domains, batch_of, self.evaluation_chunks, self._model, numbers, self.valid, self._level
+        )
+        scale = {} if self._scale is None else {SCALE: self._scale.expand(len(stack), 1)}
+        return Uses(uses.metrics, uses.kept | scale)
 
 
 class SeparatorFamily(Family):
@@ -181,6 +188,7 @@ class SeparatorFamily(Family):
             key = next(iter([*own.rates, *own.free_nats]))
             raise UserError(f"rates: a deterministic separator has no rate, so none named {key!r}; leave it out")
         super().check(config)
+        _check_trust(own)
         if isinstance(own.data, SpeechConfig):
             rules = own.data.mixing
             check_signals(own.model, rules.speakers, rules.sample_rate, own.data.crop, "data.mixing")
@@ -201,6 +209,16 @@ def _mixtures(domain: Domain, data: DataSet, model: SeparatorConfig, device: tor
     if isinstance(domain.condition, SpeechConfig):
         return SpeechMixtures(domain, float(data.standardisation.std[0]), model, device)
     return PulseMixtures(domain, model, device)
+
+
+def _check_trust(config: SeparatorCell) -> None:
+    """Refuse a share that was asked for and cannot be; with the default one, too few mixtures have no intervals."""
+    level, rows = config.evaluation.trust, config.data.rows.valid
+    if level not in (0, EstimatesConfig().trust) and rows < (needed := mixtures_needed(level)):
+        raise UserError(
+            f"evaluation.trust={level:g} takes {needed} validation mixtures, and data.rows.valid is {rows}; "
+            "set evaluation.trust lower, or to 0"
+        )
 
 
 def _own(config: Any) -> SeparatorCell:
