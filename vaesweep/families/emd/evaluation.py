@@ -39,6 +39,7 @@ from vaesweep.training.stack import Batch, Stack
 
 SAMPLE, MODE, MEAN = "sample", "mode", "mean"  # the estimates
 AUDIBLE = 1e-6  # of the energy of a mixture's loudest source: -60 dB
+SILENCE = -120.0  # dB, SI-SDR of silence
 MIXTURES_AT_ONCE = 16
 NUMBERS_AT_ONCE = 1 << 23  # of latent noise, all samples of a chunk of mixtures together
 
@@ -221,4 +222,5 @@ def _in_order(sources: Tensor, estimates: Tensor) -> Tensor:
 def _achieved(sources: Tensor, estimates: Tensor, mixture: Tensor, config: SeparatorConfig) -> Tensor:
     """SI-SDR `[batch]`, dB: the mean over the audible sources, NaN without one."""
     sums = judged(sources, {MODE: _in_order(sources, estimates)}, mixture, config)
-    return sums[f"si_sdr.{MODE}"] / torch.where(sums[AUDIBLE_SOURCES] > 0, sums[AUDIBLE_SOURCES], torch.nan)
+    quality = sums[f"si_sdr.{MODE}"].nan_to_num(SILENCE)  # an estimate that is not finite is none
+    return quality / torch.where(sums[AUDIBLE_SOURCES] > 0, sums[AUDIBLE_SOURCES], torch.nan)

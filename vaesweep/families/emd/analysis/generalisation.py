@@ -6,7 +6,7 @@ seeds, which is then over both. Models are compared within seed and mixture.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -92,17 +92,25 @@ def per_mixture(cell: FinishedCell) -> dict[str, np.ndarray]:
     return values
 
 
+def models(runs: Runs) -> dict[str, tuple[str, str]]:
+    """The model of every finished cell, which is a regime's point, and its seed."""
+    points = grouped_table(runs).drop_duplicates("cell").set_index("cell")
+    labels = zip(points.index, points[REGIME], points[POINT], points["seed"], strict=True)
+    return {
+        str(cell): (named(str(regime), "" if point == NO_TARGET else str(point)), str(seed))
+        for cell, regime, point, seed in labels
+    }
+
+
 def judged(runs: Runs, cells: Iterable[FinishedCell]) -> dict[str, dict[str, Judged]]:
     """By model, which is a regime's point, and domain: the mixtures' values of its seeds. Cells are read one by one."""
-    points = grouped_table(runs).drop_duplicates("cell").set_index("cell")
+    places = models(runs)
     values: dict[str, dict[str, dict[str, np.ndarray]]] = {}
     data: dict[str, dict[str, dict[str, str]]] = {}
     for cell in cells:
-        if cell.cell not in points.index:
+        if cell.cell not in places:
             continue
-        row = points.loc[cell.cell]
-        point = "" if row[POINT] == NO_TARGET else str(row[POINT])
-        model, seed = named(str(row[REGIME]), point), str(row["seed"])
+        model, seed = places[cell.cell]
         for domain, own in per_mixture(cell).items():
             values.setdefault(model, {}).setdefault(domain, {})[seed] = own
             data.setdefault(model, {}).setdefault(domain, {})[seed] = cell.domains.get(domain) or cell.cell
@@ -144,6 +152,6 @@ def differences_table(by_model: Mapping[str, Mapping[str, Judged]]) -> pd.DataFr
     return pd.DataFrame(rows, columns=list(DIFFERENCES))
 
 
-def read(runs: Runs, tracking_uri: str | None = None) -> dict[str, dict[str, Judged]]:
-    """What `judged` gives of the finished cells of a sweep, read from the store."""
-    return judged(runs, load_cells(runs, tracking_uri))
+def read(runs: Runs, tracking_uri: str | None = None) -> list[FinishedCell]:
+    """The finished cells of a sweep with what they keep of each mixture, read from the store without their weights."""
+    return [replace(cell, weights={}, history={}) for cell in load_cells(runs, tracking_uri)]
