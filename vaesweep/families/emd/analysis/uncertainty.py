@@ -172,11 +172,11 @@ def uncertainty_table(runs: Runs, scores: Scores) -> pd.DataFrame:
     """A row a model, score and domain, the validation domain left out: what it is calibrated on is no evidence."""
     roles = {domain.name: domain.role for domain in runs.record.domains}
     rows = [
-        _row(model, score, domain, roles[domain], own)
+        _row(model, score, domain, role, by_domain[domain])
         for model, by_score in scores.items()
         for score, by_domain in by_score.items()
-        for domain, own in by_domain.items()
-        if roles[domain] is not Role.VALID
+        for domain, role in roles.items()
+        if domain in by_domain and role is not Role.VALID
     ]
     return pd.DataFrame(rows, columns=[*COLUMNS, *COVERAGE])
 

@@ -1,8 +1,8 @@
 """The thesis' Figure 3 for any sweep of separators: what a separator says of its quality against what it is.
 
 A row is one model by one score: the best variational and the best deterministic one by the SI-SDR that they predict,
-and the best with the mixture task by the mixture's ELBO; best is by what they achieve on validation mixtures. A column
-is a domain, a dot a mixture, of all seeds.
+and by the mixture's ELBO the best with the mixture task, a variational one where there is one. Best is by what they
+achieve on validation mixtures. A column is a domain, a dot a mixture, of all seeds.
 """
 
 from collections.abc import Collection, Iterator
@@ -41,8 +41,9 @@ def rows(scores: Scores, variational: Collection[str], valid: str, domains: Coll
         for model, by_score in scores.items()
     }
     chosen: list[Row] = []
-    for score, group in ((SI_SDR, True), (SI_SDR, False), (ELBO, None)):
-        candidates = [m for m in scores if score in quality[m] and group in (None, m in variational)]
+    for score, groups in ((SI_SDR, (True,)), (SI_SDR, (False,)), (ELBO, (True, False))):
+        known = {group: [m for m in scores if score in quality[m] and (m in variational) is group] for group in groups}
+        candidates = next((models for models in known.values() if models), [])
         if candidates:
             best = max(candidates, key=lambda model: quality[model][score])
             shown = {domain: scores[best][score][domain] for domain in domains if domain in scores[best][score]}
