@@ -126,16 +126,20 @@ def _lines(trust: "Trust") -> Iterator[str]:
     else:
         low, high = trust.interval
         yield (
-            f"expected SI-SDR {trust.expected:.1f} dB, mean of the speakers and of {_count(trust.judged)}; "
-            f"{100 * trust.level:g} % of validation mixtures so scored lie within {low:.1f} to {high:.1f} dB"
+            f"expected SI-SDR {_db(trust.expected)} dB, mean of the speakers and of {_count(trust.judged)}; "
+            f"{100 * trust.level:g} % of validation mixtures so scored lie within {_db(low)} to {_db(high)} dB"
         )
         if trust.judged > 1 and trust.worst is not None:
-            yield f"least at {_span(trust.worst)}: {trust.worst.expected:.1f} dB"
+            yield f"least at {_span(trust.worst)}: {_db(trust.worst.expected)} dB"
         if unlike and trust.first_unlike is not None:
             yield (
                 f"{unlike} of {_count(heard)}, the first at {_span(trust.first_unlike)}, unlike anything that the cell "
                 "was validated on; no estimate of the quality there"
             )
+
+
+def _db(value: float) -> str:
+    return f"{round(value, 1) + 0.0:.1f}"  # no -0.0
 
 
 def _count(windows: int) -> str:
