@@ -219,7 +219,7 @@ def test_a_source_sixty_decibels_below_the_loudest_counts_as_silent() -> None:
 
 
 def test_the_mean_estimate_is_judged_on_all_domains_but_trainings_where_it_is_asked_for(data: DataSet) -> None:
-    configured = cell(evaluation={"samples": 3})
+    configured = cell(evaluation={"samples": 3, "trust": 0.0})
     subject = EMD.problem(configured, data, CPU)
     stack = Stack(subject.build(), initial_rows(subject.build, [0, 1]))
     found = subject.use(stack).metrics

@@ -2,13 +2,17 @@
 
 import argparse
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vaesweep.cli.analysis_script import add_run, add_store
 from vaesweep.errors import UserError
 from vaesweep.vocabulary import store_uri
+
+if TYPE_CHECKING:
+    from vaesweep.families.emd.trust.summary import Trust, WindowTrust
 
 SPLITS = ("train", "valid", "test")
 DEFAULT_COUNT = 3000
@@ -73,6 +77,11 @@ def _register_separate(commands: Any) -> None:
     parser.add_argument(
         "--window", type=float, default=4.0, metavar="S", help="seconds separated at a time (%(default)s)"
     )
+    parser.add_argument(
+        "--no-trust",
+        action="store_true",
+        help="do not say how far to trust the output; of a variational cell that takes further passes, a sample each",
+    )
     add_store(parser)
     parser.set_defaults(act=separate)
 
@@ -89,7 +98,7 @@ def separate(arguments: argparse.Namespace) -> int:
     if len(set(stems)) < len(stems):
         raise UserError("two files have one name, and would be written to the same place; separate them one by one")
     from vaesweep.analysis.load import load_cell
-    from vaesweep.families.emd.unmixing import TrainedSeparator
+    from vaesweep.families.emd.unmixing import WINDOW, TrainedSeparator
 
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
@@ -97,14 +106,56 @@ def separate(arguments: argparse.Namespace) -> int:
         raise UserError(f"{arguments.out}: cannot be made a folder ({error.strerror}); name another one") from None
     cell = load_cell(arguments.run, arguments.tracking_uri or store_uri())
     separator = TrainedSeparator.restore(cell)
+    judges = not arguments.no_trust and separator.calibration is not None
     for path in arguments.files:
         rate = audio.info(path).rate
         if rate > separator.sample_rate:
             limit = separator.sample_rate // 2
             print(f"{path}: {rate} Hz; the cell is made for {separator.sample_rate}: nothing above {limit} Hz is left")
-        for written in separator.separate_file(path, arguments.out, arguments.window):
+        trust = separator.start_trust() if judges else None
+        for written in separator.separate_file(path, arguments.out, arguments.window, trust):
             print(written)
+        for line in _lines(trust) if trust else ():
+            print(f"{path}: {line}")
+    if judges and arguments.window != WINDOW:
+        print(f"expected SI-SDRs are calibrated for windows of {WINDOW:g} s; shorter ones scatter more")
+    if not arguments.no_trust and not judges:
+        print(f"how far to trust this is not known: {separator.no_calibration}")
     return 0
+
+
+def _lines(trust: "Trust") -> Iterator[str]:
+    """How far to trust a separated file, in words."""
+    unlike, heard = trust.unlike, trust.windows - trust.silent
+    if not heard:
+        yield "silent; there is nothing to judge"
+    elif not trust.judged:
+        yield "unlike anything that the cell was validated on; no estimate of the quality"
+    else:
+        low, high = trust.interval
+        yield (
+            f"expected SI-SDR {_db(trust.expected)} dB, mean of the speakers and of {_count(trust.judged)}; "
+            f"{100 * trust.level:g} % of validation mixtures so scored lie within {_db(low)} to {_db(high)} dB"
+        )
+        if trust.judged > 1 and trust.worst is not None:
+            yield f"least at {_span(trust.worst)}: {_db(trust.worst.expected)} dB"
+        if unlike and trust.first_unlike is not None:
+            yield (
+                f"{unlike} of {_count(heard)}, the first at {_span(trust.first_unlike)}, unlike anything that the cell "
+                "was validated on; no estimate of the quality there"
+            )
+
+
+def _db(value: float) -> str:
+    return f"{round(value, 1) + 0.0:.1f}"  # no -0.0
+
+
+def _count(windows: int) -> str:
+    return f"{windows} window" + ("s" if windows > 1 else "")
+
+
+def _span(window: "WindowTrust") -> str:
+    return f"{window.start:.1f} to {window.stop:.1f} s"
 
 
 def mix(arguments: argparse.Namespace) -> int:

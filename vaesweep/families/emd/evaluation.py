@@ -34,6 +34,8 @@ from vaesweep.families.emd.models.separator import (
     rate_names,
 )
 from vaesweep.families.emd.qualities import QUALITIES, Quality
+from vaesweep.families.emd.trust import calibration, scores
+from vaesweep.families.emd.trust.calibration import Scored
 from vaesweep.likelihoods import BlrPrior, blr_nll, si_sdr
 from vaesweep.packing import Frozen
 from vaesweep.permutation import best_assignment, pairwise
@@ -44,6 +46,7 @@ from vaesweep.training.stack import Batch, Stack
 SAMPLE, MODE, MEAN = "sample", "mode", "mean"  # the estimates
 MIXTURE = "mixture"  # in the place of an estimate
 AUDIBLE = 1e-6  # of the energy of a mixture's loudest source: -60 dB
+SILENCE = -120.0  # dB, SI-SDR of silence
 MIXTURES_AT_ONCE = 16
 NUMBERS_AT_ONCE = 1 << 23  # of latent noise, all samples of a chunk of mixtures together
 
@@ -80,7 +83,7 @@ UNCERTAINTY = {
     "mixture_elbo": "nats per sample of the mixture: ELBO of the mixture itself, without references",
     "mixture_correlation": "Pearson's, over mixtures: of the mixture's ELBO with SI-SDRi; 0 where one does not vary",
 }
-METRICS = QUALITY | OF_MEANS | FURTHER | PER_SECOND | ENCODING_RATE | MASK_RATE | UNCERTAINTY
+METRICS = QUALITY | OF_MEANS | FURTHER | PER_SECOND | ENCODING_RATE | MASK_RATE | UNCERTAINTY | calibration.METRICS
 AUDIBLE_SOURCES = "audible"
 _UNCERTAIN, _SQUARED, _IMPROVED_SQUARED, _PRODUCT = "mixture_elbo", "mixture_elbo²", "si_sdri²", "mixture_elbo·si_sdri"
 _IMPROVED = "si_sdri of a mixture"
@@ -90,6 +93,12 @@ class EstimatesConfig(Frozen):
     """The evaluation of trained separators; their training depends on none of it."""
 
     samples: int = Field(0, ge=0, description="whose mean estimate is judged too, on all domains but the training's")
+    trust: float = Field(
+        0.8,
+        ge=0,
+        lt=1,
+        description="share of mixtures that an interval of a predicted SI-SDR holds, given samples; 0 for none",
+    )
     qualities: tuple[Quality, ...] = Field((), description="of the mode, judged too on all domains but the training's")
 
     @field_validator("qualities")
@@ -187,40 +196,52 @@ def _correlation(means: Mapping[str, Tensor]) -> Tensor:
 
 
 @torch.no_grad()
-def use_means(
+def use_samples(
     stack: Stack,
     domains: Mapping[str, int],
     batch_of: Callable[[str, slice], tuple[Batch, Batch]],
     chunks: Callable[[str, slice, int], Iterator[slice]],
     config: SeparatorConfig,
     numbers: int,
-) -> dict[str, Tensor]:
-    """The quality of the mean estimates of all mixtures of `domains`, by `domain/metric`.
+    valid: str = "",
+    level: float = 0.0,
+) -> Uses:
+    """The quality of the mean estimates of all mixtures of `domains`, by `domain/metric`, and how far to trust them.
 
     `batch_of(domain, rows)` gives mixtures with their sources, and noise `[sample, batch, ...]` by name, of which a
-    mixture has at most as many `numbers`; `chunks(domain, rows, size)` slices rows that can be one batch.
+    mixture has at most as many `numbers`; `chunks(domain, rows, size)` slices rows that can be one batch. Trust is
+    calibrated on the domain `valid` for intervals of the share `level`; 0 for none.
     """
     metrics: dict[str, Tensor] = {}
+    scored: dict[str, Scored] = {}
     size = min(MIXTURES_AT_ONCE, max(1, NUMBERS_AT_ONCE // max(1, numbers)))  # whose noise is held at once
     for domain, length in domains.items():
         sums: dict[str, Tensor] = {}
+        parts: list[Scored] = []
         for chunk in chunks(domain, slice(0, length), size):
             signals, noise = batch_of(domain, chunk)
-            for name, value in _judge_means(stack, signals, noise, config).items():
+            values, part = _judge_samples(stack, signals, noise, config)
+            parts.append(part)
+            for name, value in values.items():
                 total = value.double().sum(-1)
                 sums[name] = sums[name] + total if name in sums else total
         metrics |= {f"{domain}/{name}": value for name, value in summarise(sums).items()}
-    return metrics
+        scored[domain] = Scored(*(torch.cat(values, 1).cpu() for values in zip(*parts, strict=True)))
+    trusted = calibration.uses(scored, valid, level) if level and valid in scored else Uses()
+    return Uses(metrics | trusted.metrics, trusted.kept)
 
 
-def _judge_means(stack: Stack, signals: Batch, noise: Batch, config: SeparatorConfig) -> dict[str, Tensor]:
-    """What `judged` says of each cell's mean estimates: `[cell, batch]`."""
-    names = list(noise)
+def _judge_samples(
+    stack: Stack, signals: Batch, noise: Batch, config: SeparatorConfig
+) -> tuple[dict[str, Tensor], Scored]:
+    """What `judged` says of each cell's mean estimates, `[cell, batch]`, and what trust in its modes needs."""
+    names, samples = list(noise), round(scores.WINDOW * config.sample_rate)
 
-    def judge(model: Separator, mixture: Tensor, sources: Tensor, *values: Tensor) -> dict[str, Tensor]:
-        estimate = model.mean_estimate(mixture, dict(zip(names, values, strict=True)))
-        order = best_assignment(-pairwise(si_sdr, sources, estimate)).order
-        return judged(sources, {MEAN: permuted(estimate, order)}, mixture, config)
+    def judge(model: Separator, mixture: Tensor, sources: Tensor, *values: Tensor) -> tuple[dict[str, Tensor], Scored]:
+        found = scores.estimate(model, mixture, dict(zip(names, values, strict=True)))
+        quality = judged(sources, {MEAN: _in_order(sources, found.mean)}, mixture, config)
+        parts = [scores.middle(value, samples) for value in (sources, found.points, mixture)]
+        return quality, Scored(found.scores, _achieved(parts[0], parts[1], parts[2], config))
 
     arguments = [signals["mixture"], signals["sources"], *noise.values()]
     return stack.call(judge, *(value.expand(len(stack), *value.shape) for value in arguments))
@@ -287,3 +308,14 @@ def _judge_modes(stack: Stack, signals: Batch, config: SeparatorConfig, names: S
             values[f"{name}.{MIXTURE}"] = of_mixture
         values[f"{name}.{LEFT_OUT}"] = (missing & audible).double().expand_as(own)
     return values
+
+
+def _in_order(sources: Tensor, estimates: Tensor) -> Tensor:
+    return permuted(estimates, best_assignment(-pairwise(si_sdr, sources, estimates)).order)
+
+
+def _achieved(sources: Tensor, estimates: Tensor, mixture: Tensor, config: SeparatorConfig) -> Tensor:
+    """SI-SDR `[batch]`, dB: the mean over the audible sources, NaN without one."""
+    sums = judged(sources, {MODE: _in_order(sources, estimates)}, mixture, config)
+    quality = sums[f"si_sdr.{MODE}"].nan_to_num(SILENCE)  # an estimate that is not finite is none
+    return quality / torch.where(sums[AUDIBLE_SOURCES] > 0, sums[AUDIBLE_SOURCES], torch.nan)

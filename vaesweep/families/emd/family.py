@@ -21,6 +21,7 @@ from vaesweep.families.emd.data.speech import SpeechConfig
 from vaesweep.families.emd.evaluation import EstimatesConfig
 from vaesweep.families.emd.mixtures import Mixtures, PulseMixtures, SpeechMixtures, check_signals
 from vaesweep.families.emd.models.separator import Separation, Separator, SeparatorConfig, rate_names
+from vaesweep.families.emd.trust.calibration import mixtures_needed
 from vaesweep.family.base import CellConfig, Family
 from vaesweep.packing import Frozen, Since
 from vaesweep.training.batch_order import Draws
@@ -65,7 +66,8 @@ class SeparatorProblem(Problem):
 
     def __init__(self, config: SeparatorCell, data: DataSet, device: torch.device) -> None:
         self._model, self.device = config.model, device
-        self._samples, self._qualities = config.evaluation.samples, config.evaluation.qualities
+        self._samples, self._level = config.evaluation.samples, config.evaluation.trust
+        self._qualities = config.evaluation.qualities
         qualities.check(self._qualities, config.model.sample_rate)  # here too: cells may train on another machine
         self.reads = isinstance(config.data, SpeechConfig)
         self._scale = torch.tensor(data.standardisation.std).float() if isinstance(config.data, SpeechConfig) else None
@@ -127,32 +129,37 @@ class SeparatorProblem(Problem):
         return separation.summarise(means)
 
     def use(self, stack: Stack, rows: int | None = None) -> Uses:
-        """The mean estimates' quality and further ones of the mode, as `evaluation` asks for; the scale is kept."""
-        metrics: dict[str, Tensor] = {}
+        """Mean estimates, how far to trust the modes, and further qualities, as `evaluation` asks for them.
+
+        The calibration of trust and the scale of recordings are kept.
+        """
         kept = {} if self._scale is None else {SCALE: self._scale.expand(len(stack), 1)}
         domains = {name: length if rows is None else min(rows, length) for name, length in self._used.items()}
+        used = []
         if self._samples:
-            metrics |= self._mean_estimates(stack, domains)
+            used.append(self._use_samples(stack, domains))
         if self._qualities:
 
             def signals_of(domain: str, chosen: slice) -> Batch:
                 return self._mixtures[domain].evaluation_batch(chosen)
 
-            uses = separation.use_qualities(
-                stack, domains, signals_of, self.evaluation_chunks, self._model, self._qualities
+            used.append(
+                separation.use_qualities(
+                    stack, domains, signals_of, self.evaluation_chunks, self._model, self._qualities
+                )
             )
-            metrics |= uses.metrics
-            kept |= uses.kept
-        return Uses(metrics, kept)
+        metrics = {name: value for uses in used for name, value in uses.metrics.items()}
+        return Uses(metrics, kept | {name: value for uses in used for name, value in uses.kept.items()})
 
-    def _mean_estimates(self, stack: Stack, domains: Mapping[str, int]) -> dict[str, Tensor]:
-
+    def _use_samples(self, stack: Stack, domains: Mapping[str, int]) -> Uses:
         def batch_of(domain: str, chosen: slice) -> tuple[Batch, Batch]:
             mixtures = self._mixtures[domain]
             return mixtures.evaluation_batch(chosen), mixtures.keyed_noise(chosen, self._samples)
 
         numbers = self._samples * max((self._mixtures[name].numbers for name in domains), default=0)
-        return separation.use_means(stack, domains, batch_of, self.evaluation_chunks, self._model, numbers)
+        return separation.use_samples(
+            stack, domains, batch_of, self.evaluation_chunks, self._model, numbers, self.valid, self._level
+        )
 
 
 class SeparatorFamily(Family):
@@ -212,6 +219,7 @@ class SeparatorFamily(Family):
             raise UserError(f"rates: a deterministic separator has no rate, so none named {key!r}; leave it out")
         super().check(config)
         qualities.check(own.evaluation.qualities, own.model.sample_rate)
+        _check_trust(own)
         if isinstance(own.data, SpeechConfig):
             rules = own.data.mixing
             check_signals(own.model, rules.speakers, rules.sample_rate, own.data.crop, "data.mixing")
@@ -234,6 +242,16 @@ def _mixtures(domain: Domain, data: DataSet, config: SeparatorCell, device: torc
         scale = float(data.standardisation.std[0])
         return SpeechMixtures(domain, scale, config.model, device, dequantise=dequantise)
     return PulseMixtures(domain, config.model, device)
+
+
+def _check_trust(config: SeparatorCell) -> None:
+    """Refuse a share that was asked for and cannot be; with the default one, too few mixtures have no intervals."""
+    level, rows = config.evaluation.trust, config.data.rows.valid
+    if level not in (0, EstimatesConfig().trust) and rows < (needed := mixtures_needed(level)):
+        raise UserError(
+            f"evaluation.trust={level:g} takes {needed} validation mixtures, and data.rows.valid is {rows}; "
+            "set evaluation.trust lower, or to 0"
+        )
 
 
 def _own(config: Any) -> SeparatorCell:

@@ -11,7 +11,7 @@ it all the same.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -115,17 +115,25 @@ NOTHING = Judged({}, {})
 ByModel = Mapping[str, Mapping[str, Judged]]  # by model, which is a regime's point, and domain
 
 
+def models(runs: Runs) -> dict[str, tuple[str, str]]:
+    """The model of every finished cell, which is a regime's point, and its seed."""
+    points = grouped_table(runs).drop_duplicates("cell").set_index("cell")
+    labels = zip(points.index, points[REGIME], points[POINT], points["seed"], strict=True)
+    return {
+        str(cell): (named(str(regime), "" if point == NO_TARGET else str(point)), str(seed))
+        for cell, regime, point, seed in labels
+    }
+
+
 def judged(runs: Runs, cells: Iterable[FinishedCell]) -> dict[str, ByModel]:
     """By quality, model and domain the mixtures' values of a model's seeds. Cells are read one by one."""
-    points = grouped_table(runs).drop_duplicates("cell").set_index("cell")
+    places = models(runs)
     by_quality: dict[str, dict[str, dict[str, dict[str, np.ndarray]]]] = {}
     data: dict[str, dict[str, dict[str, str]]] = {}
     for cell in cells:
-        if cell.cell not in points.index:
+        if cell.cell not in places:
             continue
-        row = points.loc[cell.cell]
-        point = "" if row[POINT] == NO_TARGET else str(row[POINT])
-        model, seed = named(str(row[REGIME]), point), str(row["seed"])
+        model, seed = places[cell.cell]
         for quality in (SI_SDRI, *FURTHER, *OF_MIXTURES.values()):
             for domain, own in per_mixture(cell, quality).items():
                 values = by_quality.setdefault(quality, {})
@@ -206,6 +214,6 @@ def differences_table(by_quality: Mapping[str, ByModel]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(rows[0]) if rows else list(DIFFERENCES))
 
 
-def read(runs: Runs, tracking_uri: str | None = None) -> dict[str, ByModel]:
-    """What `judged` gives of the finished cells of a sweep, read from the store."""
-    return judged(runs, load_cells(runs, tracking_uri))
+def read(runs: Runs, tracking_uri: str | None = None) -> list[FinishedCell]:
+    """The finished cells of a sweep with what they keep of each mixture, read from the store without their weights."""
+    return [replace(cell, weights={}, history={}) for cell in load_cells(runs, tracking_uri)]

@@ -73,7 +73,7 @@ class SeparationCurves:
 
 def draw_rates(curves: SeparationCurves, path: Path) -> None:
     """Draw Figures 2, 7 and 8: every metric against every rate, on the test domain and two shifted ones."""
-    shown = dict(zip([curves.test, *_extremes(curves.cells.domains(Role.UNSEEN))], OVERVIEW, strict=False))
+    shown = dict(zip([curves.test, *extremes(curves.cells.domains(Role.UNSEEN))], OVERVIEW, strict=False))
     axes = curves.cells.axes
     figure = page(1.6 + 4.6 * len(axes), 1.2 + 3.6 * len(METRICS), curves.title)
     grid = figure.subplots(len(METRICS), len(axes), sharex="col", sharey="row", squeeze=False)
@@ -124,7 +124,7 @@ def draw_conditions(curves: SeparationCurves, metric: Metric, path: Path) -> Non
     save(figure, path)
 
 
-def _extremes(unseen: list[str]) -> list[str]:
+def extremes(unseen: list[str]) -> list[str]:
     """The conditions of least and of most noise; of other data the first two."""
     noise = {name: float(SHIFTS[name][NOISE]) for name in unseen if NOISE in SHIFTS.get(name, {})}
     ordered = sorted(noise, key=lambda name: noise[name])

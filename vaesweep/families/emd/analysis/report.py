@@ -14,7 +14,7 @@ from vaesweep.analysis.groups import POINT, REGIME
 from vaesweep.analysis.load import download_cell
 from vaesweep.analysis.report import Report
 from vaesweep.analysis.runs import Runs, client_of, log_files
-from vaesweep.data.domains import DataSet
+from vaesweep.data.domains import DataSet, Role
 from vaesweep.data.writing import replace_file
 from vaesweep.errors import UserError
 from vaesweep.families.emd.analysis.audio import write_audio
@@ -28,10 +28,12 @@ from vaesweep.families.emd.analysis.curves import (
 )
 from vaesweep.families.emd.analysis.example import Example, separate
 from vaesweep.families.emd.analysis.findings import findings
-from vaesweep.families.emd.analysis.generalisation import differences_table, generalisation_table, read
+from vaesweep.families.emd.analysis.generalisation import differences_table, generalisation_table, judged, models, read
 from vaesweep.families.emd.analysis.picture import draw_example
-from vaesweep.families.emd.analysis.rate_figures import SeparationCurves, draw_conditions, draw_rates
+from vaesweep.families.emd.analysis.rate_figures import SeparationCurves, draw_conditions, draw_rates, extremes
 from vaesweep.families.emd.analysis.scope import heard, noise_note, scope
+from vaesweep.families.emd.analysis.uncertainty import Scores, evidence, level_of, uncertainty_table
+from vaesweep.families.emd.analysis.uncertainty_figure import DOMAINS, draw_uncertainty, rows
 from vaesweep.families.emd.evaluation import MODE, SAMPLE
 from vaesweep.vocabulary import store_uri
 
@@ -62,11 +64,13 @@ def report(runs: Runs, data: DataSet, out: Path, tracking_uri: str | None = None
     estimates = estimates_table(runs)
     if len(estimates):
         files["separation_estimates.csv"] = partial(estimates.to_csv, index=False)
-    by_quality = read(runs, tracking_uri or store_uri())
+    kept = read(runs, tracking_uri or store_uri())
+    by_quality = judged(runs, kept)
     if by_quality:
         table, differences = generalisation_table(runs, by_quality, heard(data)), differences_table(by_quality)
         files["separation_generalisation.csv"] = partial(table.to_csv, index=False)
         files["separation_differences.csv"] = partial(differences.to_csv, index=False)
+    files |= _uncertainty(runs, cells, evidence(runs, kept), level_of(kept))
     paths = tuple(replace_file(out / name, write) for name, write in files.items())
     pictures = _pictures(runs, cells, data, out, tracking_uri or store_uri())
     about = (f"separation: judged by {BY[cells.estimate]}", *scope(runs, cells), *noise_note(data, by_quality))
@@ -92,6 +96,25 @@ def _figures(runs: Runs, cells: Separators, curve: pd.DataFrame) -> dict[str, Ca
         files[f"separation_rates{ending}.png"] = partial(draw_rates, curves)
         files[f"conditions_blr{ending}.png"] = partial(draw_conditions, curves, BLR)
         files[f"conditions_si_sdri{ending}.png"] = partial(draw_conditions, curves, SI_SDRI)
+    return files
+
+
+def _uncertainty(runs: Runs, cells: Separators, scores: Scores, level: float) -> dict[str, Callable[[Path], object]]:
+    """The table and the figure of what separators say of their quality; none where they say nothing."""
+    roles = {domain.role: domain.name for domain in runs.record.domains}
+    if not scores:
+        return {}
+    places = models(runs)
+    variational = {places[cell][0] for cell in cells.variational["cell"] if cell in places}
+    unseen = cells.domains(Role.UNSEEN)
+    shown = list(dict.fromkeys([roles[Role.TEST], *extremes(unseen), *unseen]))[:DOMAINS]
+    chosen = rows(scores, variational, roles[Role.VALID], shown)
+    title = f"{runs.record.name} (preset {runs.record.preset}): quality without references"
+    files: dict[str, Callable[[Path], object]] = {
+        "separation_uncertainty.csv": partial(uncertainty_table(runs, scores).to_csv, index=False)
+    }
+    if chosen:
+        files["separation_uncertainty.png"] = partial(draw_uncertainty, chosen, shown, level, title)
     return files
 
 

@@ -13,7 +13,7 @@ encoder and the decoder may be shared by two more tasks, the dashed ways of Figu
     x ─► … z ─► decoder ─► p(x | z)                                       the mixture itself: needs no references
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -233,15 +233,28 @@ class Separator(nn.Module):
         those of the points' estimates, so no reference is needed.
         """
         _, _, (fixed, *_) = self.separate_by_points(mixture)
-        samples = [len(values) for values in noise.values()]
-        if not samples:  # all of it is deterministic
+        if not noise:  # all of it is deterministic
             return fixed
-        total = torch.zeros_like(fixed)
-        for number in range(samples[0]):
+        total, count = torch.zeros_like(fixed), 0
+        for signals in self.sampled(mixture, noise, fixed):
+            total, count = total + signals, count + 1
+        return total / count
+
+    def sampled(self, mixture: Tensor, noise: dict[str, Tensor], fixed: Tensor) -> Iterator[Tensor]:
+        """The estimates of one sample of the latent variables after the other, each matched to those of `fixed`.
+
+        `noise` is as in `mean_estimate`, `fixed` `[batch, speaker, time]` what is decoded from the points; none where
+        all of it is deterministic.
+        """
+        for number in range(min((len(values) for values in noise.values()), default=0)):
             own = {name: values[number] for name, values in noise.items() if name != "source_noise"}
             _, _, (signals, *_) = self.separate(mixture, **own)
-            total = total + permuted(signals, best_assignment(-pairwise(_similarity, fixed, signals)).order)
-        return total / samples[0]
+            yield permuted(signals, best_assignment(-pairwise(_similarity, fixed, signals)).order)
+
+    def uncertainty(self, mixture: Tensor, encoding_noise: Tensor | None = None) -> Tensor:
+        """The negative ELBO of mixtures `[batch, time]` alone, `[batch]`, nats: no reference is needed."""
+        encoding = draw(self.encode(mixture), encoding_noise)
+        return self._uncertainty(self.loss(mixture, *self.decode(encoding.value, mixture.shape[-1])), encoding)
 
     def order(self, sources: Tensor, decoded: tuple[Tensor, ...]) -> Tensor:
         """The index of the output that each source gets, `[batch, speaker]`, by the least distortion."""
