@@ -59,7 +59,7 @@ class Recorder:
         self.heard.append((state.step, state.cells, latest))
 
     def checkpoint(self, state: PackState) -> None:
-        if state.step in self.between or state.evaluated[-1:] == (state.all_steps,):
+        if state.step in self.between or state.is_evaluated:
             self.checkpoints[state.step] = state.to_bytes()
 
     def finished(self, result: CellResult) -> None:

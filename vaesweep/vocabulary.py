@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
+DATUM = "datum"  # the unit that all nats are counted per; the parameter `datum.second` says how many seconds it has
+
 
 class Tag(StrEnum):
     """Tags of parent and cell runs. Runs are found again by them, never by name."""

@@ -54,6 +54,18 @@ def test_a_constant_target_counts_as_much_as_a_swept_one(sweep_of: SweepOf) -> N
     assert cells_table(fixed)["target_rate"].eq(1.0).all()
 
 
+def test_targets_per_another_unit_are_compared_with_rates_per_datum(sweep_of: SweepOf, tmp_path: Path) -> None:
+    """Half a nat a second of data of two seconds is the nat a datum that was measured, and no target is missed."""
+    runs = sweep_of([1.0, 2.0, 4.0], 2)
+    per_second = {"rates.total.per": "second", "datum.second": "2.0"}
+    cells = runs.cells.assign(**{"rates.total.target": runs.cells["rates.total.target"] / 2})
+    given = replace(runs, cells=cells, params=dict.fromkeys(cells["cell"], per_second))
+    assert cells_table(given)["target_rate"].unique().tolist() == [1.0, 2.0, 4.0]
+    assert not any("missed" in line for line in report.write(given, tmp_path).summary)
+    without = replace(given, params=dict.fromkeys(cells["cell"], {}))
+    assert any("missed" in line for line in report.write(without, tmp_path).summary)
+
+
 @pytest.mark.parametrize(("targets", "seeds"), [([1.0], 1), ([1.0, 4.0, 9.0], 1), ([1.0, 4.0, 9.0], 3)])
 def test_the_report_is_whole_for_small_sweeps(
     sweep_of: SweepOf, tmp_path: Path, targets: list[float], seeds: int

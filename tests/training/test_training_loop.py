@@ -416,3 +416,19 @@ def test_a_target_out_of_reach_is_reported(problem: Problem, recorder: type) -> 
     train(problem, {"x": cell(control, steps=120, batch_size=16)}, kept)
     assert kept.results["x"].saturated == ("total",)
     assert kept.results["x"].state.history["train/saturated.total"][0].tolist()[-1] == 1.0
+
+
+# --- checkpoints between evaluations ------------------------------------------------------------------------------
+
+
+def test_training_goes_on_exactly_from_between_two_evaluations(problem: Problem, recorder: type) -> None:
+    """The means that the next evaluation reports are over the steps before the checkpoint too."""
+    cells = {name: SEVEN[name] for name in "ac"}
+    whole, resumed = recorder(between=(47,)), recorder()
+    train(problem, cells, whole)
+    state = PackState.from_bytes(whole.checkpoints[47], "here")
+    assert not state.is_evaluated
+    assert state.sums.shape[1] > 0
+    train(problem, cells, resumed, state)
+    for name in cells:
+        assert_identical(resumed.results[name], whole.results[name])

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from vaesweep.analysis.runs import TARGET, Runs
-from vaesweep.vocabulary import Outcome
+from vaesweep.vocabulary import DATUM, Outcome
 
 IDENTITY = ["cell", "seed", "target_rate", "domain", "role"]
 ELBO_PARTS = ["rate", "distortion", "elbo"]  # nats per datum
@@ -14,13 +14,13 @@ def cells_table(runs: Runs) -> pd.DataFrame:
     """One row per listed cell and domain; a cell without final numbers keeps its rows, with empty numbers.
 
     Columns: cell, seed, target_rate, domain, role, rate, distortion, elbo, saturated, settled, outcome, the axes but
-    seed and target by their dotted names, then every other metric in alphabetical order. Sorted by the
-    record's order of domains, then target, seed and cell.
+    seed and target by their dotted names, then every other metric in alphabetical order. Targets are in nats per datum,
+    whatever they were given per. Sorted by the record's order of domains, then target, seed and cell.
     """
     target = target_axis(runs)
     cells = runs.cells.assign(
         seed=_numbers(runs.cells, "seed"),
-        target_rate=_numbers(runs.cells, target) if target else float("nan"),
+        target_rate=_numbers(runs.cells, target) * _per_datum(runs, target) if target else float("nan"),
         settled=runs.cells.get("settled"),
     )
     axes = other_axes(runs)
@@ -84,6 +84,17 @@ def target_name(axis: str) -> str:
     """The rate that a target belongs to: `total` of `rates.total.target`."""
     match = TARGET.fullmatch(axis)
     return match["rate"] if match else ""
+
+
+def _per_datum(runs: Runs, axis: str) -> pd.Series:
+    """What the target of every cell is multiplied by to be in nats per datum: how much of its unit a datum has."""
+    rate = target_name(axis)
+    factors = []
+    for cell in runs.cells["cell"]:
+        params = runs.params.get(cell, {})
+        unit = params.get(f"rates.{rate}.per", DATUM)
+        factors.append(1.0 if unit == DATUM else float(params.get(f"{DATUM}.{unit}", "nan")))
+    return pd.Series(factors, index=runs.cells.index)
 
 
 def other_axes(runs: Runs) -> list[str]:

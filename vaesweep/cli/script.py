@@ -107,7 +107,8 @@ def make_parser(sweep: Sweep, about: str | None) -> argparse.ArgumentParser:
         type=float,
         default=30.0,
         metavar="SECONDS",
-        help="a process that dies costs at most what it did since, and one evaluation interval (%(default)s)",
+        help="a process that dies costs at most what it did since, and one step; 0: saved at every evaluation "
+        "(%(default)s)",
     )
     return parser
 

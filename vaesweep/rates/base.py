@@ -28,6 +28,10 @@ class RateControl(Frozen, ABC):
         """The control as it acts in `steps` steps of training, with what is given as a share of them in steps."""
         return self
 
+    def per_datum(self, units: Mapping[str, float]) -> Self:
+        """The control as it acts on nats per datum; `units` says how much of each unit a datum has."""
+        return self
+
     def unfinished(self, steps: int) -> str | None:
         """What the control certainly has not done after `steps` steps of training, for people; None where it may."""
         return None

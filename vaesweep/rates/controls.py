@@ -5,6 +5,7 @@ target rate after Dieleman et al. 2021, eq. 7 (thesis section E.2, lines 1297-13
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from vaesweep.packing import Packed, Since
 from vaesweep.rates.base import Numbers, RateControl, State, stack_numbers
+from vaesweep.vocabulary import DATUM
 
 PackedNonNegative = Annotated[float, Packed(), Field(ge=0)]
 PackedPositive = Annotated[float, Packed(), Field(gt=0)]
@@ -100,7 +102,7 @@ class SigmoidWarmup(Warmup):
 
 
 class TargetRate(RateControl):
-    """Closed loop: β moves until the rate is `target` nats per datum.
+    """Closed loop: β moves until the rate is `target` nats per datum, or `per` another unit of which a datum has some.
 
     With a smoothed measured rate R, step δ (`step_size`) and dead band ε (`dead_band`): β ← β(1+δ) where
     R > R*(1+ε), β ← β/(1+δ) where R < R*/(1+ε), else β stays; β never leaves [`floor`, `ceiling`]. R is an exponential
@@ -117,6 +119,7 @@ class TargetRate(RateControl):
 
     kind: Literal["target"] = "target"
     target: PackedPositive
+    per: Annotated[str, Since("0.2")] = Field(DATUM, description="datum, or a unit of the family, as second of sounds")
     initial: PackedPositive = 1.0
     step_size: PackedPositive = 0.01
     dead_band: PackedNonNegative = 0.005
@@ -133,6 +136,14 @@ class TargetRate(RateControl):
                 f"initial β {self.initial:g} lies outside its bounds: floor {self.floor:g}, ceiling {self.ceiling:g}"
             )
         return self
+
+    def per_datum(self, units: Mapping[str, float]) -> Self:
+        """The control of the same rate in nats per datum."""
+        return (
+            self
+            if self.per == DATUM
+            else self.model_copy(update={"target": self.target * units[self.per], "per": DATUM})
+        )
 
     @classmethod
     def start(cls, numbers: Numbers) -> State:

@@ -17,7 +17,8 @@ from vaesweep.elbo import Elbo, total_over_latents
 from vaesweep.errors import UserError
 from vaesweep.packing import Frozen, Packed
 from vaesweep.rates.base import Numbers, RateControl, State, stack_numbers
-from vaesweep.rates.controls import Control
+from vaesweep.rates.controls import Control, TargetRate
+from vaesweep.vocabulary import DATUM
 
 TOTAL = "total"  # the name under which one control acts on the sum of all rates, with one shared β
 
@@ -43,9 +44,14 @@ class RateConfig(Frozen):
     free_nats: dict[str, FreeNats] = {}
 
     @property
+    def units(self) -> Mapping[str, float]:
+        """How much of each unit that rates may be counted per a datum has; a family's cells add their own."""
+        return {DATUM: 1.0}
+
+    @property
     def scheduled_rates(self) -> Mapping[str, RateControl]:
-        """The controls as they act; a configuration that knows how long training takes resolves shares of it."""
-        return self.rates
+        """The controls as they act, in nats per datum; a configuration that knows its steps resolves shares of them."""
+        return {name: control.per_datum(self.units) for name, control in self.rates.items()}
 
     def check_names(self, names: Sequence[str]) -> None:
         """Refuse controls of rates that the model does not have, and `total` beside single rates."""
@@ -58,6 +64,9 @@ class RateConfig(Frozen):
         if TOTAL in self.rates and len(self.rates) > 1:
             single_rates = ", ".join(key for key in self.rates if key != TOTAL)
             raise UserError(f"rates: {TOTAL} and {single_rates} would both weigh the same rate; keep one of them")
+        for key, control in self.rates.items():
+            if isinstance(control, TargetRate) and control.per not in self.units:
+                raise UserError(f"rates.{key}.per={control.per}: rates of this cell are per {', '.join(self.units)}")
         if TOTAL in self.free_nats:
             raise UserError(f"free_nats: free nats belong to a rate, not to the {TOTAL}; name one of {rate_names}")
 

@@ -12,6 +12,7 @@ from vaesweep.family import CellConfig, Family, family
 from vaesweep.packing import leaves, structure
 from vaesweep.sweep.identity import digest, identity
 from vaesweep.sweep.settings import PRETRAINING, Settings, build, combine
+from vaesweep.vocabulary import DATUM
 
 VARIANT = "variant"  # the axis of a preset's variants
 
@@ -92,10 +93,14 @@ def canonical(config: CellConfig) -> dict[str, Any]:
 
 
 def parameters(config: CellConfig) -> dict[str, Any]:
-    """Settings by dotted key, for users to compare cells; of pretraining those that differ from the cell's own."""
+    """Settings by dotted key, for users to compare cells; of pretraining those that differ from the cell's own.
+
+    `datum.<unit>` says how much of a unit a datum has, as `datum.second` of sounds.
+    """
     values = canonical(config)
     pretraining = dict(leaves(values.pop(PRETRAINING, {})))
     own = dict(leaves(values))
+    own |= {f"{DATUM}.{unit}": size for unit, size in config.units.items() if unit != DATUM}
     return own | {
         f"{PRETRAINING}.{key}": v for key, v in pretraining.items() if key and (key not in own or own[key] != v)
     }

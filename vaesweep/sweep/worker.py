@@ -149,8 +149,13 @@ class _PackWriter:
             self._report_event()
 
     def checkpoint(self, state: PackState) -> None:
-        """Save a checkpoint, if the last one is old enough, and delete the one that it replaces."""
+        """Save a checkpoint, if the last one is old enough, and delete the one that it replaces.
+
+        Where none need be old, it is saved at evaluations: files after every step would take longer than steps.
+        """
         if not self._world.leads or time.monotonic() - self._saved < self._job.checkpoint_seconds:
+            return
+        if not self._job.checkpoint_seconds and not state.is_evaluated:
             return
         name, self._saved = checkpoint_name(self._group, state.all_steps), time.monotonic()
         try:

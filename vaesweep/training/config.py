@@ -114,7 +114,7 @@ class TrainableConfig(RateConfig):
     @property
     def scheduled_rates(self) -> Mapping[str, RateControl]:
         """The controls as they act in `training.steps` steps."""
-        return {name: control.scheduled(self.training.steps) for name, control in self.rates.items()}
+        return {name: control.scheduled(self.training.steps) for name, control in super().scheduled_rates.items()}
 
     @property
     def all_steps(self) -> int:

@@ -54,6 +54,11 @@ class PackState:
         """Steps taken so far, those of pretraining included."""
         return self.begun + self.step
 
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether the last evaluation was after the last step."""
+        return self.evaluated[-1:] == (self.all_steps,)
+
     def tensors(self) -> dict[str, Tensor]:
         """All tensors by their names in the file, each `[cell, ...]`."""
         groups = {"control": self.control, "plateau": self.plateau, "skips": self.skips, "history": self.history}

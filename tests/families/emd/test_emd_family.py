@@ -19,6 +19,8 @@ from vaesweep.families.emd.family import SeparatorCell, SeparatorProblem
 from vaesweep.families.emd.models.separator import Separation
 from vaesweep.family import CellConfig, family
 from vaesweep.likelihoods import si_sdr_improvement
+from vaesweep.rates.base import stack_numbers
+from vaesweep.sweep.cells import parameters
 from vaesweep.sweep.identity import differing, identities_of_0_1, identity
 from vaesweep.sweep.settings import build
 from vaesweep.training.evaluate import elbo_metrics, evaluate
@@ -260,6 +262,21 @@ def test_the_mean_estimate_of_a_deterministic_separator_is_its_only_one(data: Da
 def test_evaluation_is_no_part_of_what_a_cell_trains_on() -> None:
     plain, asked = (identity(EMD, cell(evaluation={"samples": n}), "data") for n in (0, 16))
     assert asked.startswith(f"{plain}-")
+
+
+@pytest.mark.parametrize(("per", "target"), [("datum", 400.0), ("sample", 0.2), ("second", 1600.0)])
+def test_a_target_may_be_given_per_sample_or_second(per: str, target: float) -> None:
+    """A quarter of a second at 8 kHz: 2000 samples."""
+    total = {"kind": "target", "target": target, "per": per}
+    asked = cell(rates={"total": total}, data={"condition": {"seconds": 0.25, "scale": (0.01, 0.05)}})
+    EMD.check(asked)
+    assert stack_numbers([asked.scheduled_rates["total"]])["target"].item() == pytest.approx(400.0)
+    assert (parameters(asked)["datum.sample"], parameters(asked)["datum.second"]) == (2000.0, 0.25)
+
+
+def test_a_unit_that_the_cell_has_not_is_refused() -> None:
+    with pytest.raises(UserError, match=r"rates\.total\.per=minute: rates of this cell are per datum, sample, second"):
+        EMD.check(cell(rates={"total": {"kind": "target", "target": 1.0, "per": "minute"}}))
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from vaesweep.packing import Frozen, Since
 from vaesweep.training.batch_order import Draws
 from vaesweep.training.problem import Problem, Uses
 from vaesweep.training.stack import Batch, Stack
+from vaesweep.vocabulary import DATUM
 
 SCALE = "signal_scale"  # kept with a cell of recordings: what its signals were divided by
 
@@ -59,6 +60,13 @@ class SeparatorCell(CellConfig):
     model: SeparatorConfig = SeparatorConfig()
     data: DataConfig = PulsesConfig()
     evaluation: Annotated[EstimatesConfig, Since("0.2")] = EstimatesConfig()
+
+    @property
+    def units(self) -> Mapping[str, float]:
+        """A datum is a training mixture: so many samples, and seconds of them."""
+        data = self.data
+        samples = data.crop if isinstance(data, SpeechConfig) else data.condition.samples
+        return {DATUM: 1.0, "sample": float(samples), "second": samples / self.model.sample_rate}
 
 
 class SeparatorProblem(Problem):
