@@ -23,6 +23,7 @@ from vaesweep.training.world import World
 MOST_THREADS = 4
 AHEAD = 2  # batches a thread that are read, or being read, before their steps
 
+CPU = torch.device("cpu")
 Parts = list[list[Draws]]  # of a step: the draws of every seed, part by part
 
 
@@ -38,7 +39,8 @@ class Feed:
     ) -> None:
         self._problem, self._of_cell, self._world, self._parts = problem, of_cell, world, parts
         self._plain = of_cell.tolist() == list(range(len(seeds)))
-        self._orders = {seed: BatchOrder(seed, problem.train_rows, batch_size, problem.device) for seed in seeds}
+        device = CPU if problem.reads else problem.device  # who reads needs row numbers where files are
+        self._orders = {seed: BatchOrder(seed, problem.train_rows, batch_size, device) for seed in seeds}
         self.rows = min(batch_size, problem.train_rows)
         self.waited = 0.0
         self._threads: ThreadPoolExecutor | None = None

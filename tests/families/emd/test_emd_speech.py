@@ -15,6 +15,7 @@ from vaesweep.families.emd.family import SCALE, SeparatorProblem
 from vaesweep.family import CellConfig, family
 from vaesweep.sweep.identity import differing, identity
 from vaesweep.sweep.settings import build
+from vaesweep.training.batch_order import Draws
 from vaesweep.training.evaluate import evaluate, final_uses
 from vaesweep.training.loop import start_state, train_pack
 from vaesweep.training.stack import Stack, initial_rows
@@ -96,6 +97,22 @@ def test_a_cell_keeps_its_identity_unless_it_dequantises_or_is_in_rooms(folder: 
     one, same, other = (identity(EMD, config, data.fingerprint()) for config, data in cells)
     assert one == same != other
     assert not {"dequantise", "mixing"} & differing(cells[0][0])["data"].keys()
+
+
+@pytest.mark.parametrize("size", [2, 3, 7])
+def test_each_worker_reads_and_draws_its_own_rows_of_the_batch_of_one(folder: Path, size: int) -> None:
+    _, _, problem = made(folder)
+
+    def share(rank: int, size: int) -> dict[str, torch.Tensor]:
+        draws = Draws(3, 11, torch.arange(4), World(rank, size).share(4), CPU)
+        return problem.train_share(draws, problem.read(draws))
+
+    whole, shares = share(0, 1), [share(rank, size) for rank in range(size)]
+    assert {"mixture", "sources", "encoding_noise", "mask_noise"} == whole.keys()
+    for name, value in whole.items():
+        assert torch.equal(torch.cat([own[name] for own in shares]), value), name
+    torch.testing.assert_close(whole["sources"].sum(1), whole["mixture"])
+    assert len({float(row.sum()) for row in whole["encoding_noise"]}) == 4, "no two rows share noise"
 
 
 def test_chunks_are_of_equal_length_and_cover_all_rows_once(folder: Path) -> None:

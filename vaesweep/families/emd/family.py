@@ -105,7 +105,9 @@ class SeparatorProblem(Problem):
         """Mixtures, their sources, and noise: of recordings every row's own, so that no worker draws another's."""
         if not self.reads:
             return super().train_share(draws)
-        return (read or self.read(draws) or {}) | self._mixtures[self._train].noise_of_rows(draws)
+        signals = read or self.read(draws) or {}
+        moved = {name: value.to(self.device, non_blocking=True) for name, value in signals.items()}
+        return moved | self._mixtures[self._train].noise_of_rows(draws)
 
     def evaluation_batch(self, domain: str, rows: slice) -> Batch:
         """Mixtures, their sources, and each mixture's own noise for the latent variables."""

@@ -166,9 +166,10 @@ class SpeechMixtures(Mixtures):
         return self._batch([self._crop(row, number) for row, number in zip(rows.tolist(), numbers, strict=True)])
 
     def read(self, draws: Draws) -> Batch:
-        """Crops, as `training_batch` has them."""
+        """Crops, as `training_batch` has them; on the CPU, from where a step takes them to its device."""
         rows = zip(draws.rows[draws.share].tolist(), draws.places, strict=True)
-        return self._batch([self._crop(row, draws.number_of_row(place)) for row, place in rows])
+        batch = self._signals([self._crop(row, draws.number_of_row(place)) for row, place in rows])
+        return {name: value.pin_memory() for name, value in batch.items()} if self._device.type == "cuda" else batch
 
     def evaluation_batch(self, rows: slice) -> Batch:
         """Whole mixtures, or the training domain's own crops."""
@@ -183,15 +184,15 @@ class SpeechMixtures(Mixtures):
         return dequantised(sound, number) if self._dequantise else sound
 
     def _batch(self, sounds: list[Sound]) -> Batch:
+        return {name: value.to(self._device) for name, value in self._signals(sounds).items()}
+
+    def _signals(self, sounds: list[Sound]) -> Batch:
         if not sounds:  # of a worker that has no row of a batch
-            empty = torch.zeros(0, self._model.speakers, self.crop, device=self._device)
+            empty = torch.zeros(0, self._model.speakers, self.crop)
             return {"mixture": empty[:, 0], "sources": empty}
         sources = np.stack([sound.sources for sound in sounds]) / self._scale
         mixture = np.stack([sound.mixture for sound in sounds]) / self._scale
-        return {
-            "mixture": torch.as_tensor(mixture, device=self._device),
-            "sources": torch.as_tensor(sources, device=self._device),
-        }
+        return {"mixture": torch.from_numpy(mixture), "sources": torch.from_numpy(sources)}
 
 
 def check_signals(model: SeparatorConfig, speakers: int, sample_rate: int, samples: int, where: str) -> None:
