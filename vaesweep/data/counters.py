@@ -28,6 +28,7 @@ class Stream(IntEnum):
     MIXING = 10  # of recordings: who, what, how loud, where
     ROOMS = 11  # that recordings are heard in
     DEQUANTISATION = 12  # of training signals
+    SPEEDS = 13  # of speakers in training
 
 
 def _signed(word: int) -> int:

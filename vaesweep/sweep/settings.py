@@ -196,5 +196,6 @@ def _options(annotation: Any) -> list[type[BaseModel]]:
     if get_origin(annotation) is Annotated:
         return _options(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
-        return [o for o in get_args(annotation) if isinstance(o, type) and issubclass(o, BaseModel)]
+        bare = [get_args(option)[0] if get_origin(option) is Annotated else option for option in get_args(annotation)]
+        return [option for option in bare if isinstance(option, type) and issubclass(option, BaseModel)]
     return []

@@ -89,6 +89,28 @@ def test_dequantisation_is_of_training_crops_alone(folder: Path) -> None:
         assert torch.equal(*found)
 
 
+def test_speakers_of_other_speeds_are_trained_with_and_never_tested_with(folder: Path) -> None:
+    (_, data, plain), (config, _, faster) = (
+        made(folder),
+        made(folder, **{"data.speed.low": 0.8, "data.speed.high": 1.25}),
+    )
+    rows = torch.arange(4)
+    one, other = (p.train_batch(rows, torch.Generator().manual_seed(1)) for p in (plain, faster))
+    assert other["mixture"].shape == one["mixture"].shape
+    assert not torch.equal(one["mixture"], other["mixture"])
+    torch.testing.assert_close(other["sources"].sum(1), other["mixture"])
+    for domain in plain.domains:
+        found = [p.evaluation_batch(domain, slice(0, 1))["mixture"] for p in (plain, faster)]
+        assert torch.equal(*found)
+    assert EMD.load(f"speech:{folder}", config).fingerprint() == data.fingerprint()
+
+
+@pytest.mark.parametrize("span", [(0.4, 1.0), (1.0, 2.1), (1.1, 0.9)])
+def test_a_speed_that_is_no_factor_is_refused(folder: Path, span: tuple[float, float]) -> None:
+    with pytest.raises(UserError, match=r"data\.speed"):
+        made(folder, **{"data.speed.low": span[0], "data.speed.high": span[1]})
+
+
 def test_a_cell_keeps_its_identity_unless_it_dequantises_or_is_in_rooms(folder: Path) -> None:
     """By the settings that differ from their defaults, and data that do."""
     cells = [

@@ -247,10 +247,8 @@ class SeparatorFamily(Family):
 
 
 def _mixtures(domain: Domain, data: DataSet, config: SeparatorCell, device: torch.device) -> Mixtures:
-    if isinstance(domain.condition, SpeechConfig):
-        dequantise = isinstance(config.data, SpeechConfig) and config.data.dequantise
-        scale = float(data.standardisation.std[0])
-        return SpeechMixtures(domain, scale, config.model, device, dequantise=dequantise)
+    if isinstance(config.data, SpeechConfig):
+        return SpeechMixtures(domain, float(data.standardisation.std[0]), config.data, config.model, device)
     return PulseMixtures(domain, config.model, device)
 
 

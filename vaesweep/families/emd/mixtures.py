@@ -17,8 +17,8 @@ from vaesweep.data.domains import Domain
 from vaesweep.errors import UserError
 from vaesweep.families.emd.data import pulses
 from vaesweep.families.emd.data.pulses import PulseCondition
-from vaesweep.families.emd.data.speech.domains import SpeechConfig, SpeechSource
-from vaesweep.families.emd.data.speech.mixing import Sound, dequantised
+from vaesweep.families.emd.data.speech.domains import ONE, SpeechConfig, SpeechSource
+from vaesweep.families.emd.data.speech.mixing import Sound, at_speeds, dequantised
 from vaesweep.families.emd.models.separator import SeparatorConfig, noise_shapes
 from vaesweep.training.batch_order import Draws
 from vaesweep.training.stack import Batch
@@ -143,12 +143,12 @@ class PulseMixtures(Mixtures):
 class SpeechMixtures(Mixtures):
     """Mixtures of recordings, read where they are asked for, over the standard deviation `scale` of the training's.
 
-    Where it is to `dequantise`, each source of a training crop gets uniform noise of one step of 16 bits, and so does
-    the mixture by their sum.
+    Training crops are as `config` has them: where speakers have other speeds, at these; where it dequantises, with
+    uniform noise of one step of 16 bits on each source, and so on the mixture by their sum.
     """
 
     def __init__(
-        self, domain: Domain, scale: float, model: SeparatorConfig, device: torch.device, *, dequantise: bool = False
+        self, domain: Domain, scale: float, config: SpeechConfig, model: SeparatorConfig, device: torch.device
     ) -> None:
         super().__init__(model, device)
         assert isinstance(domain.condition, SpeechConfig)
@@ -156,7 +156,7 @@ class SpeechMixtures(Mixtures):
         rules, self.crop = domain.condition.mixing, domain.condition.crop
         check_signals(model, rules.speakers, rules.sample_rate, self.crop, domain.name)
         self._source, self._scale, self.training_rows = domain.source, np.float32(scale), domain.source.training_rows
-        self._dequantise = dequantise
+        self._config = config
         words = [int(digest, 16) >> 1 for digest in domain.arrays["digest"].astype(str)]
         self.indices = torch.tensor(words, dtype=torch.int64, device=device)
 
@@ -180,8 +180,11 @@ class SpeechMixtures(Mixtures):
         return int(self._source.frames[row])
 
     def _crop(self, row: int, number: int) -> Sound:
-        sound = self._source.drawn(row, number)
-        return dequantised(sound, number) if self._dequantise else sound
+        config = self._config
+        sound = self._source.drawn(row, number, config.played)
+        if config.speed != ONE:
+            sound = at_speeds(sound, number, config.speed, self.crop)
+        return dequantised(sound, number) if config.dequantise else sound
 
     def _batch(self, sounds: list[Sound]) -> Batch:
         return {name: value.to(self._device) for name, value in self._signals(sounds).items()}

@@ -18,6 +18,7 @@ from vaesweep.families.emd.data.speech.mixing import (
     Mixture,
     Part,
     Sound,
+    at_speeds,
     dequantised,
     extended,
     render,
@@ -241,3 +242,28 @@ def test_dequantisation_is_a_uniform_step_of_16_bits_that_all_hear(speech: np.nd
     assert not found.noise.any()
     assert np.array_equal(found.sources, dequantised(sound, 2**61 + 5).sources)
     assert not np.array_equal(found.sources, dequantised(sound, 6).sources)
+
+
+def test_a_faster_speaker_is_higher_by_the_factor_that_the_number_says() -> None:
+    """Of tones, by the peaks of their spectra: every source its own factor, within the span, uniformly."""
+    frames, tones = 16_000, (500.0, 1000.0)
+    time = np.arange(round(1.1 * frames)) / 8000
+    sound = Sound(np.stack([np.sin(2 * np.pi * tone * time) for tone in tones]).astype(np.float32), 0 * time)
+    factors = []
+    for number in range(60):
+        found = at_speeds(sound, number, Span(low=0.9, high=1.1), frames)
+        assert found.sources.shape == (2, frames)
+        peaks = np.abs(np.fft.rfft(found.sources * np.hanning(frames), axis=1)).argmax(1) * 8000 / frames
+        factors.append(peaks / tones)
+    assert np.abs(np.array(factors) * 100 - np.rint(np.array(factors) * 100)).max() < 0.06, "of whole hundredths"
+    assert stats.kstest(np.array(factors).ravel(), stats.uniform(0.895, 0.21).cdf).pvalue > 1e-3
+    assert abs(np.corrcoef(np.array(factors).T)[0, 1]) < 0.4
+
+
+def test_in_a_room_all_speakers_have_one_speed_and_noise_has_none() -> None:
+    draw = np.random.default_rng(0)
+    sources, noise = draw.normal(size=(2, 11_000)).astype(np.float32), draw.normal(size=11_000).astype(np.float32)
+    found = at_speeds(Sound(sources, noise, sources.sum(0)), 5, Span(low=0.9, high=1.1), 10_000)
+    assert found.speech is not None
+    np.testing.assert_allclose(found.speech, found.sources.sum(0), atol=1e-5)
+    np.testing.assert_array_equal(found.noise, noise[:10_000])

@@ -9,6 +9,7 @@ files lie. Where they lie, and how they become signals, is the domain's source.
 """
 
 import hashlib
+import math
 import os
 import re
 from abc import ABC, abstractmethod
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from vaesweep.data.domains import DataSet, Domain, Role, Standardisation
 from vaesweep.data.spelling import did_you_mean, existing, slug
@@ -27,6 +28,7 @@ from vaesweep.errors import UserError
 from vaesweep.families.emd.data.speech import audio, librimix, recordings
 from vaesweep.families.emd.data.speech.mixing import Mixer, MixingRules, Mixture, Sound, render
 from vaesweep.families.emd.data.speech.recordings import DecodeCache, Recording, SpeakerOf
+from vaesweep.families.emd.data.speech.spans import Span
 from vaesweep.packing import Frozen, Since
 
 SPEECH = "speech"
@@ -37,6 +39,7 @@ FORMS = (
 )
 COLUMNS = ("time",)
 FITTED = 64  # mixtures of the training domain that are evaluated, and whose standard deviation is that of the data
+ONE = Span(low=1, high=1)
 INDICES = 1_000_000_000  # between one replicate and the next
 PARTS: dict[Role, int] = {Role.TRAIN: 0, Role.VALID: 1, Role.TEST: 2, Role.UNSEEN: 3}
 
@@ -65,7 +68,17 @@ class SpeechConfig(Frozen):
     dequantise: Annotated[bool, Since("0.2")] = Field(
         False, description="add uniform noise of one step of 16 bits to every source of a training crop"
     )
+    speed: Annotated[Span, Since("0.2")] = Field(
+        ONE, description="factor of the speed, and pitch, of each speaker of a training crop, in steps of a hundredth"
+    )
     rows: SpeechRows = SpeechRows()
+
+    @field_validator("speed")
+    @classmethod
+    def _is_a_factor(cls, speed: Span) -> Span:
+        if not 0.5 <= speed.low <= speed.high <= 2:
+            raise ValueError(f"a factor from 0.5 to 2, not from {speed.low:g} to {speed.high:g}")
+        return speed
 
     @property
     def condition(self) -> "SpeechConfig":
@@ -73,12 +86,17 @@ class SpeechConfig(Frozen):
 
         Nor what is done to them in training alone.
         """
-        return self.model_copy(update={"replicate": 1, "rows": SpeechRows(), "dequantise": False})
+        return self.model_copy(update={"replicate": 1, "rows": SpeechRows(), "dequantise": False, "speed": ONE})
 
     @property
     def crop(self) -> int:
         """Samples of a training crop."""
         return round(self.seconds * self.mixing.sample_rate)
+
+    @property
+    def played(self) -> int:
+        """Samples of recordings that a training crop takes at most: more of those that are played faster."""
+        return math.ceil(self.crop * max(1.0, self.speed.high))
 
     @property
     def most(self) -> int:
@@ -112,16 +130,16 @@ class SpeechSource(ABC):
         """The evaluation mixture of a row."""
 
     @abstractmethod
-    def drawn(self, row: int, number: int) -> Sound:
-        """The training crop that `number`, a random one, makes of a training row."""
+    def drawn(self, row: int, number: int, frames: int) -> Sound:
+        """The training crop of `frames` samples that `number`, a random one, makes of a training row."""
 
 
 class MixedSource(SpeechSource):
     """Mixtures of recordings: those of `mixtures` to evaluate, others of the same `mixer` to train on."""
 
-    def __init__(self, mixer: Mixer, mixtures: Sequence[Mixture], recordings: int, sample_rate: int, crop: int) -> None:
+    def __init__(self, mixer: Mixer, mixtures: Sequence[Mixture], recordings: int, sample_rate: int) -> None:
         super().__init__([mixture.frames for mixture in mixtures], recordings, sample_rate)
-        self._mixer, self.mixtures, self._crop = mixer, tuple(mixtures), crop
+        self._mixer, self.mixtures = mixer, tuple(mixtures)
 
     @property
     def noisy(self) -> bool:
@@ -132,9 +150,9 @@ class MixedSource(SpeechSource):
         """The row's own mixture."""
         return render(self.mixtures[row], signals_at(self.sample_rate), self.sample_rate)
 
-    def drawn(self, row: int, number: int) -> Sound:
+    def drawn(self, row: int, number: int, frames: int) -> Sound:
         """A crop that the number alone says: recordings are mixed anew at every step."""
-        return render(self._mixer.crop(number, self._crop), signals_at(self.sample_rate), self.sample_rate)
+        return render(self._mixer.crop(number, frames), signals_at(self.sample_rate), self.sample_rate)
 
 
 class WrittenSource(SpeechSource):
@@ -143,7 +161,7 @@ class WrittenSource(SpeechSource):
     def __init__(
         self, mixtures: Sequence[librimix.WrittenMixture], evaluated: Sequence[int], config: SpeechConfig
     ) -> None:
-        self.mixtures, self.evaluated, self._crop = tuple(mixtures), tuple(evaluated), config.crop
+        self.mixtures, self.evaluated = tuple(mixtures), tuple(evaluated)
         self._heard = config.heard
         frames = [min(self.mixtures[place].frames, config.most) for place in evaluated]
         super().__init__(frames, len(mixtures), config.mixing.sample_rate)
@@ -157,11 +175,11 @@ class WrittenSource(SpeechSource):
         """The row's own mixture."""
         return self._read(self.mixtures[self.evaluated[row]], 0, int(self.frames[row]))
 
-    def drawn(self, row: int, number: int) -> Sound:
+    def drawn(self, row: int, number: int, frames: int) -> Sound:
         """A stretch of the row's mixture, zeros after one that is shorter."""
         mixture = self.mixtures[row]
-        room = mixture.frames - self._crop
-        sound = self._read(mixture, number % (room + 1) if room > 0 else 0, min(self._crop, mixture.frames))
+        room = mixture.frames - frames
+        sound = self._read(mixture, number % (room + 1) if room > 0 else 0, min(frames, mixture.frames))
         if room >= 0:
             return sound
         speech = None if sound.speech is None else np.pad(sound.speech, (0, -room))
@@ -228,7 +246,7 @@ def _mixed_domain(
     arrays = _arrays([_digest(mixture) for mixture in mixtures], [mixture.frames for mixture in mixtures])
     if role is Role.TRAIN:
         arrays["pool"] = _pool([recording.digest for recording in (*own, *noises)], rows)
-    source = MixedSource(mixer, mixtures, len(own), config.mixing.sample_rate, config.crop)
+    source = MixedSource(mixer, mixtures, len(own), config.mixing.sample_rate)
     return Domain(name, role, arrays, config.condition, source)
 
 

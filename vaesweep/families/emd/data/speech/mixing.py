@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from vaesweep.data.counters import Stream, uniform
 from vaesweep.errors import UserError
 from vaesweep.families.emd.data.speech import rooms
-from vaesweep.families.emd.data.speech.audio import resampled_frames
+from vaesweep.families.emd.data.speech.audio import resample, resampled_frames
 from vaesweep.families.emd.data.speech.recordings import Recording, speakers_of
 from vaesweep.families.emd.data.speech.rooms import Reverberation, Room, Targets
 from vaesweep.families.emd.data.speech.spans import Span
@@ -236,6 +236,25 @@ def dequantised(sound: Sound, number: int) -> Sound:
     noise = (STEP * (numbers.reshape(sound.sources.shape).numpy() - 0.5)).astype(np.float32)
     speech = None if sound.speech is None else sound.speech + noise.sum(axis=0)
     return replace(sound, sources=sound.sources + noise, speech=speech)
+
+
+def at_speeds(sound: Sound, number: int, speeds: Span, frames: int) -> Sound:
+    """The first `frames` samples of `sound` with every speaker faster or slower, and so higher or lower.
+
+    The factors are functions of `number`. Noise stays as it is. In a room all speakers have one speed, so that what is
+    heard stays what a room makes of them.
+    """
+    shares = uniform(Stream.SPEEDS, torch.tensor(number), torch.arange(len(sound.sources))).numpy()
+    percents = np.rint(100 * speeds.at(shares)).astype(int).tolist()
+    if sound.speech is not None:
+        percents = percents[:1] * len(percents)
+
+    def played(signal: np.ndarray, percent: int) -> np.ndarray:
+        return resample(signal[: -(-frames * percent // 100)], percent, 100)[:frames]
+
+    sources = np.stack([played(*part) for part in zip(sound.sources, percents, strict=True)])
+    speech = None if sound.speech is None else played(sound.speech, percents[0])
+    return Sound(sources, sound.noise[:frames], speech)
 
 
 def extended(noise: np.ndarray, frames: int, sample_rate: int) -> np.ndarray:
