@@ -15,7 +15,6 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
-from scipy.optimize import nnls
 from torch import Tensor
 
 from vaesweep.training.evaluate import ROWS
@@ -130,6 +129,8 @@ def judge(predicted: Tensor, achieved: Tensor, unlike: Tensor, half_width: float
 
 def _rising(scores: Tensor, values: Tensor) -> Tensor:
     """The slopes of ridge regression, none negative, of centred `values` `[mixture]` on `scores` `[mixture, score]`."""
+    from scipy.optimize import nnls  # takes half a second to import, which every sweep of separators would pay
+
     count = scores.shape[-1]
     rows = torch.cat([scores, math.sqrt(PENALTY) * torch.eye(count, dtype=scores.dtype)])
     return torch.from_numpy(nnls(rows.numpy(), torch.cat([values, values.new_zeros(count)]).numpy())[0])
