@@ -6,6 +6,7 @@ import torch
 from scipy import stats
 from splitmix import WORD, splitmix_in_python
 
+from vaesweep.data import counters
 from vaesweep.data.counters import Stream, normal, random_bits, splitmix, uniform
 
 LEAST_P = 1e-4  # seeds are fixed: a test that passes once passes always, and a sound generator passes with 0.9999
@@ -98,3 +99,14 @@ def test_normals_do_not_depend_on_other_rows_or_on_how_many_are_asked_for() -> N
     whole = normal(Stream.NOISE, torch.arange(50, 60), 1001)
     torch.testing.assert_close(normal(Stream.NOISE, torch.tensor([57, 52]), 1001), whole[[7, 2]])
     torch.testing.assert_close(normal(Stream.NOISE, torch.arange(50, 60), 333), whole[:, :333])
+
+
+@pytest.mark.parametrize(("rows", "count"), [(1, 1), (3, 7), (2, 4001), (5, 0)])
+def test_normals_are_the_same_however_many_are_made_at_a_time(
+    rows: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = torch.arange(rows) * 7919
+    whole = normal(Stream.NOISE, index, count)
+    monkeypatch.setattr(counters, "AT_ONCE", 64)
+    assert torch.equal(normal(Stream.NOISE, index, count), whole)
+    assert whole.shape == (rows, count)

@@ -36,6 +36,7 @@ def _signed(word: int) -> int:
 
 
 GOLDEN = _signed(0x9E3779B97F4A7C15)
+AT_ONCE = 1 << 20  # numbers that are worked on at a time: each takes 64 bits several times over
 MULTIPLIERS = _signed(0xBF58476D1CE4E5B9), _signed(0x94D049BB133111EB)
 
 
@@ -61,13 +62,17 @@ def normal(stream: Stream, index: Tensor, count: int) -> Tensor:
     """Standard normals `[row, count]`, float32, for `index` `[row]`; a smaller count gives the first of them.
 
     Box-Muller (1958): the halves of each 64 bits are two uniforms, which become two normals that stand side by side.
-    No normal exceeds sqrt(66 ln 2) = 6.8 in size.
+    No normal exceeds sqrt(66 ln 2) = 6.8 in size. Beside the normals themselves memory for a few `AT_ONCE` is taken.
     """
-    pairs = torch.arange((count + 1) // 2, device=index.device)
-    bits = random_bits(stream, index[:, None], pairs)
-    radius = (-2 * ((_shifted(bits, 32) + 0.5) * 2**-32).log()).sqrt()
-    angle = (bits & 0xFFFFFFFF) * (math.tau * 2**-32)
-    return torch.stack([radius * angle.cos(), radius * angle.sin()], -1).flatten(1)[:, :count]
+    pairs = (count + 1) // 2
+    normals = torch.empty(len(index), pairs, 2, device=index.device)
+    size = max(1, AT_ONCE // max(1, len(index)))
+    for start in range(0, pairs, size):
+        bits = random_bits(stream, index[:, None], torch.arange(start, min(start + size, pairs), device=index.device))
+        radius = (-2 * ((_shifted(bits, 32) + 0.5) * 2**-32).log()).sqrt()
+        angle = (bits & 0xFFFFFFFF) * (math.tau * 2**-32)
+        torch.stack([radius * angle.cos(), radius * angle.sin()], -1, out=normals[:, start : start + size])
+    return normals.flatten(1)[:, :count]
 
 
 def _shifted(word: Tensor, places: int) -> Tensor:
