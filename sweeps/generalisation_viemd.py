@@ -45,7 +45,7 @@ def presets(data: str) -> dict[str, Preset]:
         voices = {name: SPEECH_MASKERS[name] for name in THESIS}
         return {
             "smoke": table(SPEECH_SMOKE | QUICK_CONTROL | TARGET_CONTROL, small, 10.0, seeds=1),
-            "laptop": table(SPEECH | QUICK_CONTROL | TARGET_CONTROL, voices, 30.0, seeds=2),
+            "laptop": table(SPEECH | QUICK_CONTROL | TARGET_CONTROL, voices, 100.0, seeds=1),
             "paper": table(SPEECH_PAPER | PAPER_CONTROL, published, PAPER_TARGET, seeds=1),
         }
     smoke = SMOKE | {"training.steps": 150, "training.evaluate_every": 50}

@@ -134,7 +134,7 @@ SPEECH_MASKERS: dict[str, Settings] = {  # of about as many parameters as Conv-T
         "model.masker.kind": "sudormrf",
         "model.masker.bottleneck": 64,
         "model.masker.hidden": 128,
-        "model.masker.blocks": 8,
+        "model.masker.blocks": 13,
     },
     "sepformer": {
         "model.masker.kind": "sepformer",
