@@ -31,6 +31,7 @@ SHORT_REQUESTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": f"{PROBE_SECONDS - 1:.0f}",
     "MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT": f"{PROBE_SECONDS - 1:.0f}",
 }
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # two bars a file would stand between our lines
 SQLITE_HEADER = b"SQLite format 3\0"
 USED_TABLES = ("runs", "_alembic_tmp_runs", "metrics", "params")  # which have rows in a store that was ever used
 

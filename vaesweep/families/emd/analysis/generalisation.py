@@ -126,8 +126,11 @@ def models(runs: Runs) -> dict[str, tuple[str, str]]:
 
 
 def judged(runs: Runs, cells: Iterable[FinishedCell]) -> dict[str, ByModel]:
-    """By quality, model and domain the mixtures' values of a model's seeds. Cells are read one by one."""
-    places = models(runs)
+    """By quality, model and domain, in the record's order, the mixtures' values of a model's seeds.
+
+    Cells are read one by one.
+    """
+    places, domains = models(runs), [domain.name for domain in runs.record.domains]
     by_quality: dict[str, dict[str, dict[str, dict[str, np.ndarray]]]] = {}
     data: dict[str, dict[str, dict[str, str]]] = {}
     for cell in cells:
@@ -141,7 +144,7 @@ def judged(runs: Runs, cells: Iterable[FinishedCell]) -> dict[str, ByModel]:
                 data.setdefault(model, {}).setdefault(domain, {})[seed] = cell.domains.get(domain) or cell.cell
     return {
         quality: {
-            model: {domain: Judged(own, data[model][domain]) for domain, own in by_domain.items()}
+            model: {name: Judged(by_domain[name], data[model][name]) for name in domains if name in by_domain}
             for model, by_domain in by_model.items()
         }
         for quality, by_model in by_quality.items()
