@@ -6,11 +6,13 @@ rates, `paper` takes the free nats and β of the best row of its table 2. The ad
 single sources, which the others do not have. The Student-t row is not the thesis' but of its author's later work.
 
     python sweeps/priors_vitasnet.py
+    python sweeps/priors_vitasnet.py --data speech:~/LibriSpeech/train-clean-100,unseen=~/VCTK
     python sweeps/priors_vitasnet.py --preset laptop --set 'variant=["gauss","flow"]'
 """
 
 from vaesweep.cli.script import main
 from vaesweep.families.emd.analysis.report import report
+from vaesweep.families.emd.data.speech import is_speech
 from vaesweep.families.emd.presets import (
     DETERMINISTIC,
     GAMMA_BETA,
@@ -18,7 +20,11 @@ from vaesweep.families.emd.presets import (
     PAPER,
     QUICK_CONTROL,
     SMOKE,
+    SPEECH,
+    SPEECH_PAPER,
+    SPEECH_SMOKE,
     TARGET_CONTROL,
+    Settings,
     per_datum,
 )
 from vaesweep.sweep.cells import Preset, Sweep
@@ -44,14 +50,24 @@ TWINS = {"tasnet_si_sdr": DETERMINISTIC | {"model.likelihood.kind": "si_sdr"}, "
 
 
 def presets(data: str) -> dict[str, Preset]:
-    """`smoke` takes minutes on two cores, `laptop` an hour."""
-    smoke = SMOKE | {"training.steps": 150, "training.evaluate_every": 50} | GAMMA_BETA | CONTROL
-    laptop = LAPTOP | {"training.steps": 600, "data.condition.seconds": 0.25} | GAMMA_BETA | CONTROL
+    """`smoke` takes minutes on two cores, `laptop` an hour, of voices a night."""
+    if is_speech(data):
+        return {
+            "smoke": rows(SPEECH_SMOKE, 3.0, seeds=1),
+            "laptop": rows(SPEECH, 30.0, seeds=1),
+            "paper": Preset(SPEECH_PAPER | GAMMA_BETA | BEST_OF_TABLE_2, {"seed": [0]}, VARIANTS, TWINS),
+        }
     return {
-        "smoke": Preset(smoke, {TARGET: per_datum([3.0], smoke), "seed": [0]}, VARIANTS, TWINS),
-        "laptop": Preset(laptop, {TARGET: per_datum([10.0], laptop), "seed": [0, 1, 2]}, VARIANTS, TWINS),
+        "smoke": rows(SMOKE | {"training.steps": 150, "training.evaluate_every": 50}, 3.0, seeds=1),
+        "laptop": rows(LAPTOP | {"training.steps": 600, "data.condition.seconds": 0.25}, 10.0, seeds=3),
         "paper": Preset(PAPER | GAMMA_BETA | BEST_OF_TABLE_2, {"seed": [0, 1, 2]}, VARIANTS, TWINS),
     }
+
+
+def rows(settings: Settings, target: float, seeds: int) -> Preset:
+    """All rows at `target` nats per sample."""
+    axes = {TARGET: per_datum([target], settings), "seed": list(range(seeds))}
+    return Preset(settings | GAMMA_BETA | CONTROL, axes, VARIANTS, TWINS)
 
 
 SWEEP = Sweep("priors_vitasnet", "emd", presets, default_data="pulses")
