@@ -127,7 +127,9 @@ class Store:
         run = next(self._search(query), None)
         if run is None:
             own = {Tag.KIND: RunKind.SWEEP, Tag.SWEEP: identity, **tags}
-            run = self._client.create_run(self.id, tags=own, run_name=f"{record['name']} {record['preset']}")
+            run = self._client.create_run(
+                self.id, tags=own, run_name=record.get("study") or f"{record['name']} {record['preset']}"
+            )
         else:
             self._client.update_run(run.info.run_id, status="RUNNING")
         self._check_run(run)
