@@ -121,7 +121,8 @@ def summarise(
             f"{'better' if optimism > 0 else 'worse'} than the mean of fresh seeds; "
             f"standard deviation between seeds {row['chosen_sd']:.3g}"
         )
-    tests = table[(table["role"] == Role.TEST) & (table["metric"].isin(["distortion", "elbo"]))]
+    metrics = {"distortion", "elbo", *(one.number.rpartition("/")[2] for one in objectives)}
+    tests = table[(table["role"] == Role.TEST) & table["metric"].isin(metrics)]
     for _, row in tests.iterrows():
         yield f"{row['domain']} {row['metric']}: difference {_interval(row, 'difference', '+')}"
     for name, cells in ((CHOSEN, confirmation.chosen), (DEFAULT, confirmation.default)):

@@ -53,6 +53,13 @@ class ResolvedObjective:
         return str(self.objective)
 
     @property
+    def axis(self) -> str:
+        """Its name on a figure's axis, with the unit of what every model has."""
+        metric = self.number.rpartition("/")[2]
+        nats = metric in ("distortion", "elbo") or metric.partition(".")[0] == "rate"
+        return f"{self.label} [nats per datum]" if nats else self.label
+
+    @property
     def sign(self) -> int:
         """1 where less is better, -1 where more is."""
         return 1 if self.objective.direction == MINIMISE else -1

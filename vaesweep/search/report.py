@@ -112,7 +112,7 @@ def parameter_importances(searched: Searched) -> list[dict[str, float]]:
     done = complete(searched.trials)
     if len(done) < FEWEST or any(len(set(values)) < 2 for values in zip(*(t.values for t in done), strict=True)):
         return []
-    copy = optuna.create_study(directions=[direction.name.lower() for direction in searched.study.optuna.directions])
+    copy = optuna.create_study(directions=searched.study.optuna.directions)
     copy.add_trials(done)
 
     def of(number: int) -> dict[str, float]:
@@ -165,7 +165,7 @@ def draw_history(searched: Searched, path: Path) -> None:
     axes = figure.subplots(len(searched.objectives), 1, sharex=True, squeeze=False)[:, 0]
     for number, (axis, objective) in enumerate(zip(axes, searched.objectives, strict=True)):
         _draw_objective(axis, searched, number)
-        axis.set_ylabel(objective.label, fontsize=style.LABEL)
+        axis.set_ylabel(objective.axis, fontsize=style.LABEL)
         axis.tick_params(labelsize=style.TICK)
     axes[-1].set_xlabel("Trial", fontsize=style.LABEL)
     style.save(figure, path)
@@ -186,10 +186,10 @@ def _draw_objective(axis: Axes, searched: Searched, number: int) -> None:
         axis.step([t.number for t in counted], best, where="post", color=style.BLACK, lw=1.4, label="best so far")
     if searched.confirmed is not None and len(searched.confirmed):
         row, right = searched.confirmed.iloc[number], len(searched.trials)
-        for name, colour, x in (("chosen", style.RED, right + 0.5), ("default", style.GREY, right + 1.5)):
+        for name, colour, place in (("chosen", style.RED, right + 0.5), ("default", style.GREY, right + 1.5)):
             half = row[f"{name}_high"] - row[name]
             axis.errorbar(
-                x, row[name], yerr=half if half == half else None, fmt="D", ms=6, color=colour, capsize=4,
+                place, row[name], yerr=half if half == half else None, fmt="D", ms=6, color=colour, capsize=4,
                 label=f"{name}, fresh seeds",
             )  # fmt: skip
     _limits(axis, np.array([trial.values[number] for trial in done]), searched.signs[number])
@@ -206,9 +206,9 @@ def _limits(axis: Axes, values: np.ndarray, sign: int) -> None:
     if outside := int((costs > bound).sum()):
         ends = (costs.min() - 0.08 * (bound - costs.min()), bound)
         axis.set_ylim(*sorted(sign * end for end in ends))
-        place = {"y": 0.97, "va": "top"} if sign > 0 else {"y": 0.03, "va": "bottom"}
+        y, edge = (0.97, "top") if sign > 0 else (0.03, "bottom")
         text = f"{outside} worse trial{'s' if outside > 1 else ''} beyond"
-        axis.text(0.01, s=text, transform=axis.transAxes, fontsize=style.TICK, **place)
+        axis.text(0.01, y, text, va=edge, transform=axis.transAxes, fontsize=style.TICK)
 
 
 def draw_importances(searched: Searched, importances: Sequence[Mapping[str, float]], path: Path) -> None:
@@ -243,14 +243,14 @@ def draw_front(searched: Searched, path: Path) -> None:
         if group:
             points = np.array([trial.values[:2] for trial in group])
             label = "trial" if on else "off target"
-            axis.scatter(*points.T, s=26, facecolors=face, edgecolors=style.BLUE, label=label)
+            axis.scatter(points[:, 0], points[:, 1], s=26, facecolors=face, edgecolors=style.BLUE, label=label)
     front = np.array(sorted(tuple(trial.values[:2]) for trial in pareto_front(searched.trials, searched.signs)))
     if len(front):
-        axis.plot(*front.T, "o-", color=style.RED, ms=6, lw=1.4, label="front", zorder=4)
+        axis.plot(front[:, 0], front[:, 1], "o-", color=style.RED, ms=6, lw=1.4, label="front", zorder=4)
     if searched.curve is not None:
         _draw_curve(axis, searched.curve, first, second)
-    axis.set_xlabel(first.label, fontsize=style.LABEL)
-    axis.set_ylabel(second.label, fontsize=style.LABEL)
+    axis.set_xlabel(first.axis, fontsize=style.LABEL)
+    axis.set_ylabel(second.axis, fontsize=style.LABEL)
     axis.tick_params(labelsize=style.TICK)
     style.legend(axis, columns=4)
     style.save(figure, path)

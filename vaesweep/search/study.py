@@ -20,12 +20,14 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial as Trial
 from optuna.trial import TrialState, create_trial
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.exc import SQLAlchemyError
 
 from vaesweep.errors import UserError
+from vaesweep.search.objectives import MAXIMISE, MINIMISE
 from vaesweep.search.space import Space
 from vaesweep.store_access import one_line
 from vaesweep.sweep.identity import digest
@@ -33,6 +35,7 @@ from vaesweep.uris import masked
 
 Sampler = Literal["tpe", "gp", "random"]
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
+DIRECTIONS = {MINIMISE: StudyDirection.MINIMIZE, MAXIMISE: StudyDirection.MAXIMIZE}
 STARTUP = 8  # trials that are drawn at random before the sampler models anything
 CELL, ROUND, SIZE, REFUSED, CAUSE = "cell", "round", "size", "refused", "cause"  # attributes of a trial
 OFF_TARGET = "off_target"  # the constraint that trials meet which have the rate that was asked for
@@ -71,7 +74,7 @@ class Study:
         """`default` has the settings of the preset's own configuration, which is tried first where the space has it."""
         self.name, self._sampler, self._seed = name, sampler, seed
         self._space = {key: distribution.of_optuna() for key, distribution in space.items()}
-        self._directions = [direction.removesuffix("ise") + "ize" for direction in directions]
+        self._directions = [DIRECTIONS[direction] for direction in directions]
         self._default = dict(default) if default is not None and self._holds(default) else None
         self.optuna = optuna.create_study(
             storage=storage,
@@ -163,10 +166,10 @@ class Study:
             optuna.trial.Trial(self.optuna, trial._trial_id).set_user_attr(key, value)
 
 
-def _worst(value: float, direction: str) -> float:
+def _worst(value: float, direction: StudyDirection) -> float:
     if not math.isnan(value):
         return value
-    return math.inf if direction == "minimize" else -math.inf
+    return math.inf if direction is StudyDirection.MINIMIZE else -math.inf
 
 
 def make_sampler(kind: Sampler, seed: int) -> BaseSampler:
