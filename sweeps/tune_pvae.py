@@ -6,7 +6,7 @@ preset's default.
     python sweeps/tune_pvae.py                                             minutes, on synthetic audiograms
     python sweeps/tune_pvae.py --preset laptop --data nhanes:DIR           against the thesis' model, on real ones
     python sweeps/tune_pvae.py --set model.latents=8 --trials 40 --sampler gp
-    python sweeps/tune_pvae.py --objective minimise=valid/rate minimise=valid/distortion --set rates.total.kind=fixed
+    python sweeps/tune_pvae.py --objective maximise=valid/elbo minimise=valid/rmse_unobserved
 """
 
 from vaesweep.cli.search_script import main
