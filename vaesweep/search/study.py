@@ -31,7 +31,7 @@ from vaesweep.search.objectives import MAXIMISE, MINIMISE
 from vaesweep.search.space import Space
 from vaesweep.store_access import one_line
 from vaesweep.sweep.identity import digest
-from vaesweep.uris import masked
+from vaesweep.uris import masked, sqlite_file
 
 Sampler = Literal["tpe", "gp", "random"]
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
@@ -221,6 +221,8 @@ def open_storage(uri: str, *, dry: bool = False) -> BaseStorage:
     """
     if "://" not in uri:
         return _journal(Path(uri).expanduser(), dry=dry)
+    if dry and (file := sqlite_file(uri)) and not file.exists():
+        return optuna.storages.InMemoryStorage()
     try:
         engine = create_engine(uri)
         tables = set(inspect(engine).get_table_names())
