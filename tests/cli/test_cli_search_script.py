@@ -312,6 +312,19 @@ def test_a_second_command_on_a_study_that_is_searched_is_refused(
     assert "wait until it has ended" in capsys.readouterr().err
 
 
+def test_a_round_that_fails_as_a_whole_is_code_1_and_the_same_command_trains_it(
+    trained: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        causes = lambda session, plan, *more: dict.fromkeys([c.identity for c in session.cells], "no memory")  # noqa: E731
+        patch.setattr(runner, "train_plan", causes)
+        assert run("--trials", "2", "--confirm", "0") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "all 2 trials of a round failed: no memory" in line
+    assert run("--trials", "2", "--confirm", "0") == 0
+    assert list(pd.read_csv("results/tune_tiny/trials.csv")["state"]) == ["complete"] * 2
+
+
 def test_trials_of_one_configuration_share_their_cell(trained: list[str]) -> None:
     space = {"model.latents": integers(2, 3)}
     search = Search("tune_tiny", "pvae", SEARCH.presets, space, SEARCH.objectives, "tiny")

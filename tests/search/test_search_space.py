@@ -64,6 +64,12 @@ def test_a_structural_number_that_the_family_refuses_is_found_at_the_end_where_i
         check_space(emd, base, {"model.masker.width": choice([16, 18])})
 
 
+def test_settings_of_pretraining_can_be_searched() -> None:
+    base = BASE | {"pretraining.training.steps": 10}
+    check_space(PVAE, base, {"pretraining.training.learning_rate": loguniform(1e-4, 1e-2)})
+    assert "did you mean" in refusal({"pretraining.training.learning_rat": loguniform(1e-4, 1e-2)}, base)
+
+
 def test_what_is_loaded_is_no_part_of_a_space() -> None:
     emd = family("emd")
     with pytest.raises(UserError, match="changes what is loaded"):

@@ -20,7 +20,7 @@ from sqlalchemy import create_engine, text
 from vaesweep.errors import UserError
 from vaesweep.family import family
 from vaesweep.search.objectives import ResolvedObjective, maximise, minimise, resolve
-from vaesweep.search.rounds import Trained, search
+from vaesweep.search.rounds import RoundFailed, Trained, search
 from vaesweep.search.space import choice, integers, loguniform
 from vaesweep.search.study import (
     CELL,
@@ -255,7 +255,7 @@ def test_a_round_that_fails_as_a_whole_is_not_told_and_is_trained_by_the_next_co
         return Trained({}, dict.fromkeys(range(len(trials)), "the cluster is gone"))
 
     study = Study(open_storage(str(world.journal)), "a study", SPACE, ["minimise"], default=DEFAULT)
-    with pytest.raises(UserError, match="the cluster is gone"):
+    with pytest.raises(RoundFailed, match="the cluster is gone"):
         search(study, TRIALS, BATCH, fail, identify, OBJECTIVES, constrained=True)
     assert len(study.open()) == BATCH
     assert [t.state for t in run(world).trials] == [TrialState.COMPLETE] * TRIALS

@@ -22,7 +22,7 @@ from vaesweep.search import confirmation, objectives
 from vaesweep.search.confirmation import Confirmation
 from vaesweep.search.objectives import Objective
 from vaesweep.search.report import Searched, write
-from vaesweep.search.rounds import SearchSession, Trained, Trainer, describe_settings, search
+from vaesweep.search.rounds import RoundFailed, SearchSession, Trained, Trainer, describe_settings, search
 from vaesweep.search.search import Search
 from vaesweep.search.space import is_packed
 from vaesweep.search.study import CELL, SAMPLERS, Sampler, Study, Trial, best_trial, is_on_target, open_storage
@@ -65,6 +65,9 @@ def main(declared: Search, about: str | None = None, words: Sequence[str] | None
         return BAD_INPUT
     except TrackingError as error:
         print(f"error: tracking failed: {masked(str(error))}", file=sys.stderr)
+        return FAILED
+    except RoundFailed as error:
+        print(f"error: {masked(str(error))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)

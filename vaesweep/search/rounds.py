@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from vaesweep.errors import UserError
 from vaesweep.family import CellConfig, family
 from vaesweep.packing import leaves
 from vaesweep.rates import TargetRate
@@ -219,6 +218,10 @@ class Trainer:
             self.session.of_configurations([]).store.end(self.parent, status)
 
 
+class RoundFailed(Exception):
+    """Every trial of a round has failed, so that it is not the configurations that are wrong."""
+
+
 Train = Callable[[Sequence[Trial]], Trained]  # the results of a round's trials, by their place in it
 
 
@@ -235,14 +238,14 @@ def search(
 ) -> dict[int, str]:
     """Ask and train rounds of `batch` until `trials` have been told; the causes of those that failed now, by number.
 
-    A round of which every trial fails is not told, and raises `UserError`: it is not the configurations that are wrong.
+    A round of which every trial fails is not told, and raises `RoundFailed`.
     """
     failed: dict[int, str] = {}
     while asked := study.ask_round(batch, trials, identify):
         trained = train(asked)
         if not trained.cells:
             cause = next(iter(trained.failed.values()), "")
-            raise UserError(f"all {len(asked)} trials of a round failed, such as {asked[0].number}: {cause}")
+            raise RoundFailed(f"all {len(asked)} trials of a round failed: {cause}; the same command tries them again")
         for place, trial in enumerate(asked):
             told = told_of(trained.cells.get(place), trained.failed.get(place, ""), objectives)
             study.tell(trial, told, constrained=constrained)

@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from vaesweep.errors import UserError
 from vaesweep.family import CellConfig, Family
 from vaesweep.packing import structure
-from vaesweep.sweep.settings import Settings, build, check_key, combine
+from vaesweep.sweep.settings import PRETRAINING, Settings, build, check_key, combine
 
 BETWEEN = 0.381966  # the share of a range at which it is tried beside its ends: no round number
 
@@ -129,7 +129,8 @@ def check_space(owner: Family, base: Settings, space: Space) -> None:
     loading: Hashable = owner.loading(build(owner.config, base))
     for key, distribution in space.items():
         try:
-            check_key(owner.config, key)
+            prefix = f"{PRETRAINING}." if key.startswith(f"{PRETRAINING}.") else ""
+            check_key(owner.config, key.removeprefix(prefix), prefix)
         except UserError as error:
             raise UserError(f"space: {error}") from None
         if key.rpartition(".")[2] == "seed":
