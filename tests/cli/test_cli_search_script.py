@@ -28,7 +28,7 @@ from vaesweep.search.space import choice, integers, loguniform
 from vaesweep.sweep import runner
 from vaesweep.sweep.plan import Plan
 from vaesweep.sweep.session import Session
-from vaesweep.sweep.storage import finished_name
+from vaesweep.sweep.storage import Storage, finished_name
 from vaesweep.sweep.store import Store
 from vaesweep.sweep.tracking import Tracker
 from vaesweep.sweep.worker import run_job
@@ -234,6 +234,29 @@ def test_two_objectives_make_a_front_beside_a_curve(trained: list[str], capsys: 
     assert {"valid/rate", "valid/distortion"} <= set(table.columns)
     assert table["front"].any()
     assert "on the front" in capsys.readouterr().out
+
+
+def test_trials_are_pruned_where_they_train_and_their_neighbours_go_on(trained: list[str]) -> None:
+    words = ["--prune", "--trials", "16", "--batch", "8", "--set", "training.batch_size=16", "model.latents=2"]
+    assert run(*words, "training.evaluate_every=1", "--confirm", "2") == 0
+    table = pd.read_csv("results/tune_tiny/trials.csv")
+    assert set(table["state"][:8]) == {"complete"}
+    assert set(table["state"][8:]) == {"complete", "pruned"}
+    assert table.loc[table["state"] == "pruned", "valid/elbo"].isna().all()
+    storage = Storage("results/tune_tiny/cells")
+    for _, row in table[8:].iterrows():
+        cell = finished.from_bytes(storage.read(finished_name(row["cell"])), "a file", row["cell"])
+        rule = cell.config["training"]["pruning"]
+        worse = [
+            cell.history["valid/elbo"][cell.evaluated.index(s)] < b
+            for s, b in zip(rule["steps"], rule["bounds"], strict=True)
+            if s in cell.evaluated
+        ]
+        assert (row["state"] == "pruned") == any(worse) == (cell.step < 6)
+    confirmed = runs.read("tune_tiny", store_uri())
+    unpruned = [c for c, values in confirmed.record.cells.items() if "confirmation" in values]
+    assert len(unpruned) == 4
+    assert all(confirmed.params[cell]["training.pruning"] == "None" for cell in unpruned)
 
 
 def test_an_objective_on_the_test_domain_is_said_to_be_one(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 import torch
@@ -19,7 +20,8 @@ from sqlalchemy import create_engine, text
 
 from vaesweep.errors import UserError
 from vaesweep.family import family
-from vaesweep.search.objectives import ResolvedObjective, maximise, minimise, resolve
+from vaesweep.search.objectives import maximise, minimise, resolve
+from vaesweep.search.pruning import MedianPruner
 from vaesweep.search.rounds import RoundFailed, Trained, search
 from vaesweep.search.space import choice, integers, loguniform
 from vaesweep.search.study import (
@@ -34,6 +36,7 @@ from vaesweep.search.study import (
     pareto_front,
 )
 from vaesweep.sweep.identity import digest
+from vaesweep.sweep.settings import build
 from vaesweep.training.finished import FinishedCell
 
 SPACE = {
@@ -43,6 +46,7 @@ SPACE = {
 }
 DEFAULT = {"training.learning_rate": 1e-3, "model.latents": 4, "training.batch_size": 64}
 TRIALS, BATCH = 11, 4
+PRUNER = MedianPruner("distortion", "less", (5,))
 PVAE = family("pvae")
 OBJECTIVES = resolve([minimise("valid/distortion")], PVAE, PVAE.config(), PVAE.example())
 TWO = resolve([minimise("valid/distortion"), maximise("valid/elbo")], PVAE, PVAE.config(), PVAE.example())
@@ -89,8 +93,9 @@ def finished_cell(cell: str, params: Mapping[str, Any]) -> FinishedCell:
     """A cell whose distortion is least at a learning rate of 0.01 and 8 latents; of 13 or more the rate is not met."""
     loss = (math.log10(params["training.learning_rate"]) + 2) ** 2 + abs(params["model.latents"] - 8) / 8
     metrics = {"synthetic.valid/distortion": loss, "synthetic.valid/elbo": -loss - params["model.latents"]}
-    settled = {"train/settled": torch.tensor([0.0, float(params["model.latents"] < 13)])}
-    return FinishedCell(cell, "pvae", {}, 1, metrics, None, (), (1,), settled, {}, {})
+    history = {"train/settled": [0.0, float(params["model.latents"] < 13)], "valid/distortion": [loss + 1, loss]}
+    tensors = {name: torch.tensor(values, dtype=torch.float64) for name, values in history.items()}
+    return FinishedCell(cell, "pvae", {}, 10, metrics, None, (), (5, 10), tensors, {}, {})
 
 
 @pytest.fixture
@@ -108,14 +113,11 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     return made
 
 
-def run(
-    world: World, sampler: Sampler = "tpe", trials: int = TRIALS, objectives: Sequence[ResolvedObjective] = OBJECTIVES
-) -> Study:
+def run(world: World, sampler: Sampler = "tpe", trials: int = TRIALS, pruner: MedianPruner | None = None) -> Study:
     """What a command does: open the study and search; the study as it is then."""
-    directions = [one.objective.direction for one in objectives]
     storage = open_storage(str(world.journal))
-    study = Study(storage, "a study", SPACE, directions, sampler=sampler, default=DEFAULT)
-    search(study, trials, BATCH, world.train, identify, objectives, constrained=True)
+    study = Study(storage, "a study", SPACE, ["minimise"], sampler=sampler, default=DEFAULT, pruner=pruner)
+    search(study, trials, BATCH, world.train, identify, OBJECTIVES, constrained=True)
     return study
 
 
@@ -125,7 +127,10 @@ def identify(settings: Mapping[str, Any]) -> str:
 
 def facts(study: Study) -> list[Any]:
     """What is known of each trial, but for times."""
-    return [(t.number, t.state, t.params, t.values, dict(t.constraints), t.user_attrs) for t in study.trials]
+    return [
+        (t.number, t.state, t.params, t.values, dict(t.constraints), t.user_attrs, t.intermediate_values)
+        for t in study.trials
+    ]
 
 
 def test_a_search_asks_rounds_until_all_trials_are_told(world: World) -> None:
@@ -146,19 +151,20 @@ def test_the_same_command_does_nothing_when_all_are_told(world: World) -> None:
     assert [json.loads(x)["op_code"] for x in world.journal.read_bytes()[len(journal) :].splitlines()] in ([], [0])
 
 
+@pytest.mark.parametrize("pruner", [None, PRUNER], ids=["all", "pruned"])
 def test_wherever_the_process_dies_no_trial_is_lost_or_told_twice_and_the_sampler_goes_on(
-    world: World, tmp_path: Path
+    world: World, tmp_path: Path, pruner: MedianPruner | None
 ) -> None:
-    undisturbed = facts(run(world))
+    undisturbed = facts(run(world, pruner=pruner))
     moments, trained = world.moments, dict(world.finished)
     assert moments > 5 * TRIALS
     for moment in range(2, moments, 3):
         again = tmp_path / f"{moment}.journal"
         world.journal, world.finished, world.moments, world.dies_at = again, {}, 0, moment
         with pytest.raises(Killed):
-            run(world)
+            run(world, pruner=pruner)
         world.dies_at = math.inf
-        assert facts(run(world)) == undisturbed, moment
+        assert facts(run(world, pruner=pruner)) == undisturbed, moment
         assert sorted(world.told()) == list(range(TRIALS)), moment
         assert world.finished == trained, moment
 
@@ -273,6 +279,33 @@ def test_a_cell_that_diverged_counts_as_the_worst_in_every_objective(world: Worl
     assert study.trials[0].values == [math.inf, -math.inf]
     assert not is_on_target(study.trials[0])
     assert study.trials[0].user_attrs["cause"] == "step 1: not finite"
+
+
+def test_trials_worse_than_half_of_the_earlier_ones_are_told_as_pruned(world: World) -> None:
+    study = run(world, pruner=PRUNER)
+    first, last = study.trials[:8], study.trials[8:]
+    assert all(trial.state is TrialState.COMPLETE for trial in first)
+    bound = float(np.median([trial.intermediate_values[5] for trial in first]))
+    for trial in last:
+        assert trial.user_attrs["pruning"]["training.pruning.bounds"] == [bound]
+        assert (trial.state is TrialState.PRUNED) == (trial.intermediate_values[5] > bound)
+    assert {trial.state for trial in last} == {TrialState.COMPLETE, TrialState.PRUNED}
+    assert best_trial(study.trials, 1).state is TrialState.COMPLETE  # type: ignore[union-attr]
+
+
+def test_only_one_objective_on_valid_can_prune() -> None:
+    config = PVAE.config()
+    example = PVAE.example()
+    rule = MedianPruner.of(OBJECTIVES, config)
+    assert (rule.watch, rule.better, rule.steps) == ("distortion", "less", (1000, 2000))  # of 4000, every 200
+    gap = resolve([minimise("valid/elbo", less="train")], PVAE, config, example)
+    test = resolve([maximise("test/elbo")], PVAE, config, example)
+    for objectives in (TWO, gap, test):
+        with pytest.raises(UserError, match="one objective on valid"):
+            MedianPruner.of(objectives, config)
+    rarely = build(PVAE.config, {"training.steps": 100, "training.evaluate_every": 100})
+    with pytest.raises(UserError, match="evaluated only at their end"):
+        MedianPruner.of(OBJECTIVES, rarely)
 
 
 def trial(number: int, values: Sequence[float], off: float = 0.0) -> Trial:

@@ -48,6 +48,7 @@ class SearchOptions:
     confirm: int
     sampler: Sampler
     seed: int
+    prune: bool
     study: str
     objectives: tuple[Objective, ...]
     curve: Path | None
@@ -89,6 +90,7 @@ def make_parser(declared: Search, about: str | None) -> argparse.ArgumentParser:
         metavar="minimise=DOMAIN/METRIC",
         help="in the place of the script's; DOMAIN is a role or a name, A-B for a gap; several make a front",
     )
+    add("--prune", action="store_true", help="end trials that are worse than half of the earlier ones on their way")
     add("--confirm", type=int, metavar="N", help="fresh seeds of the choice and of the preset's default (the preset's)")
     add("--study", default="", metavar="URI", help="the study: a file, or a database's URI (OUT/study.journal)")
     add("--curve", type=Path, metavar="CSV", help="curve.csv of a sweep, to be drawn beside the Pareto front")
@@ -111,6 +113,7 @@ def search_options(declared: Search, arguments: argparse.Namespace) -> SearchOpt
         **numbers,
         sampler=arguments.sampler,
         seed=arguments.search_seed,
+        prune=arguments.prune,
         study=arguments.study or str(arguments.out / "study.journal"),
         objectives=objectives.parse(arguments.objective),
         curve=arguments.curve,
@@ -118,7 +121,9 @@ def search_options(declared: Search, arguments: argparse.Namespace) -> SearchOpt
 
 
 def _run(declared: Search, options: Options, own: SearchOptions, console: Console, *, plan_only: bool) -> int:
-    session = SearchSession(declared, options, own.objectives, sampler=own.sampler, seed=own.seed, dry=plan_only)
+    session = SearchSession(
+        declared, options, own.objectives, sampler=own.sampler, seed=own.seed, prune=own.prune, dry=plan_only
+    )
     curve = None if own.curve is None else _read_curve(own.curve)
     study = Study(
         open_storage(own.study, dry=plan_only),
@@ -128,6 +133,7 @@ def _run(declared: Search, options: Options, own: SearchOptions, console: Consol
         sampler=own.sampler,
         seed=own.seed,
         default=session.default_settings,
+        pruner=session.pruner,
     )
     from vaesweep.sweep.runner import Resources  # Ray takes seconds to import: after the checks
 

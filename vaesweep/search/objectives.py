@@ -46,6 +46,7 @@ class ResolvedObjective:
     number: str  # <domain>/<metric>, as in finished files
     less: str | None  # the number that is taken off
     held_out: tuple[str, ...]  # its domains that no choice should look at: tests and unseen populations
+    role: Role  # of its domain
 
     @property
     def label(self) -> str:
@@ -97,7 +98,7 @@ def _resolve(objective: Objective, owner: Family, config: CellConfig, data: Data
     domains = [_domain(word, objective, data) for word in (name, objective.less) if word]
     numbers = [f"{domain.name}/{metric}" for domain in domains]
     held_out = tuple(domain.name for domain in domains if domain.role in (Role.TEST, Role.UNSEEN))
-    return ResolvedObjective(objective, numbers[0], numbers[1] if len(numbers) > 1 else None, held_out)
+    return ResolvedObjective(objective, numbers[0], numbers[1] if len(numbers) > 1 else None, held_out, domains[0].role)
 
 
 def _domain(word: str, objective: Objective, data: DataSet) -> Domain:

@@ -152,6 +152,7 @@ def _counts(trials: Sequence[Trial]) -> str:
         "on target" if missed else "complete": len(done) - missed,
         "off target": missed,
         "diverged": sum(trial.state is TrialState.COMPLETE for trial in trials) - len(done),
+        "pruned": sum(trial.state is TrialState.PRUNED for trial in trials),
         "failed": sum(trial.state is TrialState.FAIL and REFUSED not in trial.user_attrs for trial in trials),
         "refused": sum(REFUSED in trial.user_attrs for trial in trials),
         "open": sum(not trial.state.is_finished() for trial in trials),

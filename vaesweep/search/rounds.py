@@ -18,9 +18,10 @@ from vaesweep.family import CellConfig, family
 from vaesweep.packing import leaves
 from vaesweep.rates import TargetRate
 from vaesweep.search.objectives import Objective, ResolvedObjective, resolve
+from vaesweep.search.pruning import MedianPruner, was_pruned
 from vaesweep.search.search import Search
 from vaesweep.search.space import check_space, without_fixed
-from vaesweep.search.study import CELL, Sampler, Study, Told, Trial
+from vaesweep.search.study import CELL, Sampler, Study, Told, Trial, settings_of
 from vaesweep.sweep.cells import Cell
 from vaesweep.sweep.identity import digest
 from vaesweep.sweep.lease import lease
@@ -50,6 +51,7 @@ class SearchSession(Session):
         *,
         sampler: Sampler = "tpe",
         seed: int = 0,
+        prune: bool = False,
         dry: bool = False,
     ) -> None:
         """`objectives` stand in the place of the search's. The space is checked before data are read."""
@@ -62,6 +64,7 @@ class SearchSession(Session):
         self.default = self.configuration({})
         self.objectives = resolve(objectives or search.objectives, owner, self.default, self.data.of(self.default))
         self.sampler, self.seed = sampler, seed
+        self.pruner = MedianPruner.of(self.objectives, self.default) if prune else None
         self.listed: dict[str, dict[str, Any]] = {}  # by cell of the record, its values on the axes
 
     @property
@@ -90,6 +93,7 @@ class SearchSession(Session):
             "objectives": [[one.objective.direction, one.label] for one in self.objectives],
             "held_out": {name: domains[name] for one in self.objectives for name in one.held_out},
             "sampler": [self.sampler, self.seed],
+            "pruner": repr(self.pruner),
         }
         return f"{self.sweep.name} {self.options.preset} {digest(about, 8)}"
 
@@ -101,7 +105,7 @@ class SearchSession(Session):
 
     def places(self, trials: Sequence[Trial]) -> list[Place]:
         """The configurations of trials with their values on the axes."""
-        return [(self.configuration(trial.params), values_of(trial)) for trial in trials]
+        return [(self.configuration(settings_of(trial)), values_of(trial)) for trial in trials]
 
     def list_trials(self, trials: Sequence[Trial]) -> None:
         """Put the trials into the record of the parent run; trials of one configuration share their cell."""
@@ -247,7 +251,8 @@ def search(
             cause = next(iter(trained.failed.values()), "")
             raise RoundFailed(f"all {len(asked)} trials of a round failed: {cause}; the same command tries them again")
         for place, trial in enumerate(asked):
-            told = told_of(trained.cells.get(place), trained.failed.get(place, ""), objectives)
+            cell, cause = trained.cells.get(place), trained.failed.get(place, "")
+            told = Told(None, cause=cause) if cell is None else told_of(cell, objectives, trial, study.pruner)
             study.tell(trial, told, constrained=constrained)
             if told.values is None:
                 failed[trial.number] = told.cause
@@ -255,12 +260,14 @@ def search(
     return failed
 
 
-def told_of(cell: FinishedCell | None, cause: str, objectives: Sequence[ResolvedObjective]) -> Told:
-    """What is told of a cell; one that diverged has no numbers, which counts as the worst."""
-    if cell is None:
-        return Told(None, cause=cause)
+def told_of(
+    cell: FinishedCell, objectives: Sequence[ResolvedObjective], trial: Trial, pruner: MedianPruner | None = None
+) -> Told:
+    """What is told of a trial's cell; one that diverged has no numbers, which counts as the worst."""
     values = tuple(objective.value(cell.metrics) for objective in objectives)
-    return Told(values, missed_target(cell), cell.cause or "")
+    history = pruner.history(cell) if pruner else {}
+    pruned = cell.diverged is None and was_pruned(trial, history)
+    return Told(values, missed_target(cell), cell.cause or "", history, pruned)
 
 
 def missed_target(cell: FinishedCell) -> bool:

@@ -11,7 +11,7 @@ import math
 import os
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -28,6 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from vaesweep.errors import UserError
 from vaesweep.search.objectives import MAXIMISE, MINIMISE
+from vaesweep.search.pruning import MedianPruner
 from vaesweep.search.space import Space
 from vaesweep.store_access import one_line
 from vaesweep.sweep.identity import digest
@@ -37,7 +38,14 @@ Sampler = Literal["tpe", "gp", "random"]
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 DIRECTIONS = {MINIMISE: StudyDirection.MINIMIZE, MAXIMISE: StudyDirection.MAXIMIZE}
 STARTUP = 8  # trials that are drawn at random before the sampler models anything
-CELL, ROUND, SIZE, REFUSED, CAUSE = "cell", "round", "size", "refused", "cause"  # attributes of a trial
+CELL, ROUND, SIZE, REFUSED, CAUSE, PRUNING = (
+    "cell",
+    "round",
+    "size",
+    "refused",
+    "cause",
+    "pruning",
+)  # a trial's attributes
 OFF_TARGET = "off_target"  # the constraint that trials meet which have the rate that was asked for
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings are of its own defaults
@@ -47,11 +55,16 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 
 @dataclass(frozen=True)
 class Told:
-    """What a trial has come to: its values, None where its cell failed, and whether it missed the rate asked for."""
+    """What a trial has come to: its values, None where its cell failed, and whether it missed the rate asked for.
+
+    `history` has the values by step that trials are pruned by; one that was pruned has no others.
+    """
 
     values: tuple[float, ...] | None
     off_target: bool = False
     cause: str = ""
+    history: Mapping[int, float] = field(default_factory=dict)
+    pruned: bool = False
 
 
 Identify = Callable[[Mapping[str, Any]], str]  # the identity of the cell with a trial's settings; UserError if refused
@@ -70,9 +83,10 @@ class Study:
         sampler: Sampler = "tpe",
         seed: int = 0,
         default: Mapping[str, Any] | None = None,
+        pruner: MedianPruner | None = None,
     ) -> None:
         """`default` has the settings of the preset's own configuration, which is tried first where the space has it."""
-        self.name, self._sampler, self._seed = name, sampler, seed
+        self.name, self._sampler, self._seed, self.pruner = name, sampler, seed, pruner
         self._space = {key: distribution.of_optuna() for key, distribution in space.items()}
         self._directions = [DIRECTIONS[direction] for direction in directions]
         self._default = dict(default) if default is not None and self._holds(default) else None
@@ -117,17 +131,18 @@ class Study:
                 if lacking <= 0:
                     return []
                 members = []
-            size = len(members) + lacking
+            common = {ROUND: last, SIZE: len(members) + lacking}
+            if self.pruner and (bounds := self.pruner.settings([t for t in known if t.state.is_finished()])):
+                common[PRUNING] = bounds
             for _ in range(lacking):
-                self._ask(last, size, identify)
+                self._ask(common, identify)
 
-    def _ask(self, number_of_round: int, size: int, identify: Identify) -> None:
+    def _ask(self, common: Mapping[str, Any], identify: Identify) -> None:
         """Sample one trial and record it with its cell; one whose configuration is refused is recorded as failed."""
-        settings = self._sampled()
-        attributes: dict[str, Any] = {ROUND: number_of_round, SIZE: size}
+        settings, attributes = self._sampled(), dict(common)
         state = TrialState.RUNNING
         try:
-            attributes[CELL] = identify(settings)
+            attributes[CELL] = identify({**settings, **attributes.get(PRUNING, {})})
         except UserError as error:
             attributes[REFUSED], state = str(error), TrialState.FAIL
         self.optuna.add_trial(
@@ -155,9 +170,15 @@ class Study:
             return
         if told.cause:
             self._note(trial, {CAUSE: told.cause})
+        for step, value in told.history.items():
+            if step not in trial.intermediate_values:
+                optuna.trial.Trial(self.optuna, trial._trial_id).report(value, step)
         if constrained and OFF_TARGET not in trial.constraints:
             writer = optuna.trial.Trial(self.optuna, trial._trial_id)
             writer.set_constraint(OFF_TARGET, float(told.off_target))
+        if told.pruned:
+            self.optuna.tell(trial.number, state=TrialState.PRUNED, skip_if_finished=True)
+            return
         values = [_worst(value, way) for value, way in zip(told.values, self._directions, strict=True)]
         self.optuna.tell(trial.number, values, skip_if_finished=True)
 
@@ -179,6 +200,11 @@ def make_sampler(kind: Sampler, seed: int) -> BaseSampler:
     if kind == "gp":
         return GPSampler(seed=seed, n_startup_trials=STARTUP, deterministic_objective=False)
     return TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True, constant_liar=True)
+
+
+def settings_of(trial: Trial) -> dict[str, Any]:
+    """The settings of a trial's cell: what was sampled, and the bounds by which it is pruned."""
+    return {**trial.params, **trial.user_attrs.get(PRUNING, {})}
 
 
 def is_on_target(trial: Trial) -> bool:
