@@ -318,21 +318,51 @@ def test_a_space_that_cannot_be_searched_is_refused_before_data_are_read(
     assert said in line
 
 
-def test_a_second_command_on_a_study_that_is_searched_is_refused(
+def test_a_second_command_on_a_study_shares_it(
     trained: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     codes = []
     train = Trainer.train
+    words = ["--trials", "6", "--batch", "2", "--confirm", "1"]
 
     def meanwhile(self: Trainer, places: Any) -> Any:
         if not codes:
-            codes.append(run())
+            codes.append(None)
+            codes[0] = run(*words)
+            assert "other commands still train" in capsys.readouterr().out
         return train(self, places)
 
     monkeypatch.setattr(Trainer, "train", meanwhile)
-    assert run("--confirm", "0", "--trials", "2") == 0
-    assert codes == [2]
-    assert "wait until it has ended" in capsys.readouterr().err
+    assert run(*words) == 0
+    assert codes == [0]
+    table = pd.read_csv("results/tune_tiny/trials.csv")
+    assert list(table["state"]) == ["complete"] * 6
+    assert len(trained) == len(set(trained)) == table["cell"].nunique() + 2
+    assert len(parent_runs()) == 1
+    assert rows("select count(*) from metrics") == rows(
+        "select count(*) from (select distinct run_uuid, key, step from metrics)"
+    )
+
+
+def test_what_a_driver_that_died_has_left_open_is_taken_on(trained: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--trials", "6", "--batch", "2", "--confirm", "0"]
+    train = Trainer.train
+    begun = []
+
+    def dies(self: Trainer, places: Any) -> Any:
+        begun.append(None)
+        if len(begun) == 1:
+            with pytest.raises(Killed):
+                run(*words)  # the second driver, whose first round is asked
+        elif len(begun) == 2:
+            raise Killed
+        return train(self, places)
+
+    monkeypatch.setattr(Trainer, "train", dies)
+    assert run(*words) == 0
+    table = pd.read_csv("results/tune_tiny/trials.csv")
+    assert list(table["state"]) == ["complete"] * 6
+    assert len(trained) == len(set(trained))
 
 
 def test_a_round_that_fails_as_a_whole_is_code_1_and_the_same_command_trains_it(

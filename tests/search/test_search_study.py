@@ -212,6 +212,25 @@ def test_more_trials_go_on_from_those_that_there_are(world: World) -> None:
     assert len(run(world).trials) == TRIALS
 
 
+def test_two_drivers_share_a_study_and_neither_runs_what_the_other_has_asked(world: World) -> None:
+    def driver(number: int) -> Study:
+        study = Study(open_storage(str(world.journal)), "a study", SPACE, ["minimise"], default=DEFAULT)
+        study.driver = number
+        return study
+
+    first, second = driver(0), driver(1)
+    asked = [trial.number for trial in first.ask_round(BATCH, TRIALS, identify)]
+    search(second, TRIALS, BATCH, world.train, identify, OBJECTIVES, constrained=True)
+    assert [trial.number for trial in first.open()] == asked
+    assert second.other_drivers() == [0]
+    assert not [t for t in second.trials if t.number not in asked and t.state is not TrialState.COMPLETE]
+    search(first, TRIALS, BATCH, world.train, identify, OBJECTIVES, constrained=True)
+    assert [trial.state for trial in first.trials] == [TrialState.COMPLETE] * TRIALS
+    assert sorted(world.told()) == list(range(TRIALS))
+    assert first.other_drivers() == []
+    assert len({json.dumps(trial.params) for trial in first.trials}) == TRIALS
+
+
 def test_studies_with_other_seeds_share_no_trial_but_the_default(tmp_path: Path) -> None:
     def asked(seed: int) -> list[Any]:
         study = Study(None, "a study", SPACE, ["minimise"], seed=seed, default=DEFAULT)

@@ -6,8 +6,10 @@ Exit codes are those of sweeps: 0 all is well, 1 trials or tracking failed, 2 ba
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,12 +147,27 @@ def _run(declared: Search, options: Options, own: SearchOptions, console: Consol
     check_writable(options.out)
     if session.storage.folder:
         check_writable(session.storage.folder)
-    with lease(session.storage, session.sweep.name, [f"study {session.study_name}"]):
+    with ExitStack() as held:
+        study.driver = _free_driver(session, held)
         session.storage.sweep_drafts()
         for note in drop_spent_checkpoints(session.storage):
             console.print(masked(note), highlight=False, soft_wrap=True)
         with Trainer(session, resources, console) as trainer:
             return _searched(session, study, own, trainer, console, curve)
+
+
+def _free_driver(session: SearchSession, held: ExitStack) -> int:
+    """The first driver of the study that no living command is, which this one is while `held` lasts."""
+    return next(driver for driver in count() if _is_taken(session, driver, held))
+
+
+def _is_taken(session: SearchSession, driver: int, held: ExitStack) -> bool:
+    """Take a driver for this command while `held` lasts; false where a living command has it."""
+    try:
+        held.enter_context(lease(session.storage, session.sweep.name, [f"{session.study_name}, driver {driver}"]))
+    except UserError:
+        return False
+    return True
 
 
 def _searched(
@@ -199,20 +216,33 @@ def _search(
             )
             console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    return search(
-        study,
-        own.trials,
-        own.batch,
-        train,
-        session.identify,
-        session.objectives,
-        constrained=session.constrained,
-        after=after,
-    )
+    def run() -> dict[int, str]:
+        return search(
+            study,
+            own.trials,
+            own.batch,
+            train,
+            session.identify,
+            session.objectives,
+            constrained=session.constrained,
+            after=after,
+        )
+
+    failed, driver = run(), study.driver
+    with ExitStack() as held:  # what drivers that died have left open
+        for other in study.other_drivers():
+            if _is_taken(session, other, held):
+                study.driver = other
+                failed |= run()
+    study.driver = driver
+    return failed
 
 
 def _confirm(session: SearchSession, study: Study, own: SearchOptions, trainer: Trainer) -> Confirmation | None:
     """Train the best trial's configuration and the preset's default with fresh seeds; None where there is no best."""
+    if others := study.other_drivers():
+        print(f"{len(others)} other commands still train trials of this study; the last one confirms the choice")
+        return None
     session.list_trials(study.trials)
     best = best_trial(study.trials, session.objectives[0].sign)
     cell = None if best is None else session.of_configurations([]).finished_cell(best.user_attrs[CELL])

@@ -4,6 +4,8 @@ A trial is sampled in a copy of the study in memory and then recorded in one wri
 that dies leaves whole trials only. The sampler of a trial is seeded by the study's seed and the trial's number, and a
 round is asked only when the one before has been told, so that a study that goes on after an interruption asks what an
 undisturbed one asks.
+
+Several commands may search one study, each in rounds of its own: drivers 0, 1, …, of which a lone command is the first.
 """
 
 import logging
@@ -38,14 +40,8 @@ Sampler = Literal["tpe", "gp", "random"]
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 DIRECTIONS = {MINIMISE: StudyDirection.MINIMIZE, MAXIMISE: StudyDirection.MAXIMIZE}
 STARTUP = 8  # trials that are drawn at random before the sampler models anything
-CELL, ROUND, SIZE, REFUSED, CAUSE, PRUNING = (
-    "cell",
-    "round",
-    "size",
-    "refused",
-    "cause",
-    "pruning",
-)  # a trial's attributes
+# Attributes of a trial.
+CELL, DRIVER, ROUND, SIZE, REFUSED, CAUSE, PRUNING = "cell", "driver", "round", "size", "refused", "cause", "pruning"
 OFF_TARGET = "off_target"  # the constraint that trials meet which have the rate that was asked for
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings are of its own defaults
@@ -87,6 +83,7 @@ class Study:
     ) -> None:
         """`default` has the settings of the preset's own configuration, which is tried first where the space has it."""
         self.name, self._sampler, self._seed, self.pruner = name, sampler, seed, pruner
+        self.driver = 0  # of those that share the study, the one whose rounds are asked
         self._space = {key: distribution.of_optuna() for key, distribution in space.items()}
         self._directions = [DIRECTIONS[direction] for direction in directions]
         self._default = dict(default) if default is not None and self._holds(default) else None
@@ -110,8 +107,15 @@ class Study:
         return self.optuna.get_trials(deepcopy=False)
 
     def open(self) -> list[Trial]:
-        """Trials that have been asked and not told."""
+        """Trials that this driver has asked and not told."""
+        return [trial for trial in self._all_open() if trial.user_attrs[DRIVER] == self.driver]
+
+    def _all_open(self) -> list[Trial]:
         return [trial for trial in self.trials if trial.state is TrialState.RUNNING]
+
+    def other_drivers(self) -> list[int]:
+        """Other drivers that have trials which are asked and not told."""
+        return sorted({trial.user_attrs[DRIVER] for trial in self._all_open()} - {self.driver})
 
     def ask_round(self, batch: int, trials: int, identify: Identify) -> list[Trial]:
         """The trials to be run next, in all at most `trials`: those left open, or a new round of `batch`; else none.
@@ -120,8 +124,9 @@ class Study:
         """
         while True:
             known = self.trials
-            last = max((trial.user_attrs[ROUND] for trial in known), default=-1)
-            members = [trial for trial in known if trial.user_attrs[ROUND] == last]
+            own = [trial for trial in known if trial.user_attrs[DRIVER] == self.driver]
+            last = max((trial.user_attrs[ROUND] for trial in own), default=-1)
+            members = [trial for trial in own if trial.user_attrs[ROUND] == last]
             begun = [t for t in members if t.state.is_finished() and REFUSED not in t.user_attrs]
             lacking = 0 if begun or not members else members[0].user_attrs[SIZE] - len(members)
             if lacking <= 0 and (left := self.open()):
@@ -131,7 +136,7 @@ class Study:
                 if lacking <= 0:
                     return []
                 members = []
-            common = {ROUND: last, SIZE: len(members) + lacking}
+            common: dict[str, Any] = {DRIVER: self.driver, ROUND: last, SIZE: len(members) + lacking}
             if self.pruner and (bounds := self.pruner.settings([t for t in known if t.state.is_finished()])):
                 common[PRUNING] = bounds
             for _ in range(lacking):
@@ -154,7 +159,7 @@ class Study:
         known = self.trials
         if not known and self._default is not None:
             return {key: self._default[key] for key in self._space}
-        sampler = make_sampler(self._sampler, int(digest([self._seed, len(known)], 8), 16))
+        sampler = make_sampler(self._sampler, int(digest([self._seed, self.driver, len(known)], 8), 16))
         copy = optuna.create_study(directions=self._directions, sampler=sampler)
         copy.add_trials(known)
         return dict(copy.ask(self._space).params)
@@ -281,6 +286,11 @@ def _journal(path: Path, *, dry: bool) -> BaseStorage:
 
 def _mend(path: Path) -> None:
     """Take away a last line that a machine which went down has left incomplete: what follows would be lost with it."""
-    content = path.read_bytes()
-    if content and not content.endswith(b"\n"):
-        os.truncate(path, content.rfind(b"\n") + 1)
+    lock = JournalFileOpenLock(str(path))
+    lock.acquire()  # nobody is writing it
+    try:
+        content = path.read_bytes()
+        if content and not content.endswith(b"\n"):
+            os.truncate(path, content.rfind(b"\n") + 1)
+    finally:
+        lock.release()
