@@ -193,19 +193,23 @@ def _draw_objective(axis: Axes, searched: Searched, number: int) -> None:
                 place, row[name], yerr=half if half == half else None, fmt="D", ms=6, color=colour, capsize=4,
                 label=f"{name}, fresh seeds",
             )  # fmt: skip
-    _limits(axis, np.array([trial.values[number] for trial in done]), searched.signs[number])
+    means: list[float] = []
+    if searched.confirmed is not None:
+        means = searched.confirmed[["chosen", "default"]].iloc[number].dropna().tolist()
+    _limits(axis, np.array([trial.values[number] for trial in done]), np.array(means), searched.signs[number])
     style.legend(axis, columns=5)
 
 
-def _limits(axis: Axes, values: np.ndarray, sign: int) -> None:
-    """Leave trials out of the axis that are far worse than most, and say how many."""
+def _limits(axis: Axes, values: np.ndarray, means: np.ndarray, sign: int) -> None:
+    """Leave trials out of the axis that are far worse than most, and say how many; the `means` of seeds stay in it."""
     if len(values) < 4:
         return
     costs = sign * values
     quarter, half = np.quantile(costs, [0.25, 0.5])
-    bound = half + 6 * max(half - quarter, 0.02 * abs(half))
+    bound = max([half + 6 * max(half - quarter, 0.02 * abs(half)), *(sign * means + 0.05 * abs(means))])
     if outside := int((costs > bound).sum()):
-        ends = (costs.min() - 0.08 * (bound - costs.min()), bound)
+        least = min([costs.min(), *(sign * means)])
+        ends = (least - 0.08 * (bound - least), bound)
         axis.set_ylim(*sorted(sign * end for end in ends))
         y, edge = (0.97, "top") if sign > 0 else (0.03, "bottom")
         text = f"{outside} worse trial{'s' if outside > 1 else ''} beyond"
