@@ -119,3 +119,20 @@ def test_cells_train_on_their_own_data_are_told_so_and_found_again(store: str, t
     }
     assert client.get_run(parent).data.tags[Tag.DATA] == made.data.all_fingerprints
     assert session(tmp_path).survey.done == {cell.identity for cell in made.cells}
+
+
+def test_a_session_with_other_cells_reads_their_data_where_it_has_not_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none.db")
+    sweep = Sweep("tiny", "emd", lambda data: {"tiny": Preset(OWN)}, "tiny")
+    first = Session(sweep, Options("tiny", SPEC, storage=str(tmp_path)))
+    (config,) = [cell.config for cell in first.cells]
+    same, other = (config.model_copy(update=more) for more in ({"training": config.training}, {"seed": 7}))
+    again = first.of_configurations([(same, {"trial": 1})])
+    assert again.data is first.data
+    assert [cell.identity for cell in again.cells] == [cell.identity for cell in first.cells]
+    assert again.cells[0].values == {"trial": 1}
+    further = first.of_configurations([(other, {})])
+    assert further.cells[0].data == EMD.load(SPEC, other).fingerprint() != first.cells[0].data
+    assert first.cells[0].config == config

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from vaesweep.training.config import Constant, Cosine, EarlyStopping, Plateau, TrainingConfig
+from vaesweep.training.config import Constant, Cosine, EarlyStopping, Plateau, Pruning, TrainingConfig
 from vaesweep.training.plateau import PlateauMonitor, PlateauState
 
 WEIGHTS = torch.zeros(1, 2)
@@ -171,3 +171,17 @@ def test_cosine_goes_from_all_to_its_final_share_and_never_up() -> None:
     assert factors[50] == pytest.approx(0.55)
     assert factors[100] == pytest.approx(0.1)
     assert factors == sorted(factors, reverse=True)
+
+
+def test_pruning_compares_with_the_bound_of_its_step_only() -> None:
+    values = torch.tensor([1.0, 2.0, 3.0, math.nan])
+    rule = Pruning(better="more", steps=(5, 10), bounds=(2.0, 3.0))
+    assert rule.is_worse(5, values).tolist() == [True, False, False, False]
+    assert rule.is_worse(10, values).tolist() == [True, True, False, False]
+    assert not rule.is_worse(7, values).any()
+    assert Pruning(better="less", steps=(5,), bounds=(2.0,)).is_worse(5, values).tolist() == [False, False, True, False]
+
+
+def test_a_step_without_a_bound_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 steps have 1 bounds"):
+        Pruning(steps=(5, 10), bounds=(1.0,))

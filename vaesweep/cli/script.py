@@ -23,10 +23,10 @@ from vaesweep.sweep import settings
 from vaesweep.sweep.cells import Sweep
 from vaesweep.sweep.lease import lease
 from vaesweep.sweep.plan import Plan, estimate_seconds
-from vaesweep.sweep.progress import ProgressDisplay, duration
+from vaesweep.sweep.progress import duration
 from vaesweep.sweep.resume import drop_spent_checkpoints
 from vaesweep.sweep.session import Options, Session, check_counts, check_writable, describe
-from vaesweep.sweep.tracking import Tracker, TrackingError
+from vaesweep.sweep.tracking import TrackingError
 from vaesweep.training.autotune import Compile
 from vaesweep.uris import masked
 from vaesweep.vocabulary import SETTLED, store_uri
@@ -168,6 +168,8 @@ def _run_tracked(
     session: Session, plan: Plan, resources: "Resources", slots: int, console: Console, report: FamilyReport | None
 ) -> int:
     """Train the cells that are left, track them, draw the curve, and set the status of the parent run."""
+    from vaesweep.sweep.runner import train_plan
+
     tracker, parent = session.tracker(plan)
     try:
         with tracker:
@@ -175,7 +177,7 @@ def _run_tracked(
                 console.print(f"{recovered} cells were finished before and are only tracked now", highlight=False)
             failed = dict(plan.blocked)
             if plan.packs or plan.evaluations:
-                failed |= _train(session, plan, resources, slots, tracker, console)
+                failed |= train_plan(session, plan, resources, slots, tracker, console)
         code = _finish(session, plan, failed, console, report)
     except TrackingError:
         raise  # the store does not answer: the parent run stays open for the next try
@@ -184,25 +186,6 @@ def _run_tracked(
         raise
     session.store.end(parent, "FINISHED" if code == OK else "FAILED")
     return code
-
-
-def _train(
-    session: Session, plan: Plan, resources: "Resources", slots: int, tracker: Tracker, console: Console
-) -> Mapping[str, str]:
-    """Train the packs of a plan and return the causes of cells that failed."""
-    from vaesweep.sweep.runner import job_of, run_packs
-
-    packs = [*plan.packs, *plan.evaluations]
-    share = resources.share(min(slots, len(packs)))
-    send = partial(job_of, data=session.data, storage=session.storage, options=session.options, share=share)
-    jobs = [send(pack) for pack in plan.packs]
-    jobs += [send(pack, sources=session.survey.sources) for pack in plan.evaluations]
-    with ProgressDisplay(console, packs, len(plan.done), len(plan.cells)) as display:
-        outcomes = run_packs(jobs, session.data, session.storage, resources, slots, tracker, display)
-    if outcomes.interrupted:
-        console.print("stopping: writing what is known", highlight=False)
-        raise KeyboardInterrupt
-    return outcomes.failed
 
 
 def _print_plan(session: Session, plan: Plan, slots: int, console: Console) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from vaesweep.data.domains import DataSet
 from vaesweep.data.spelling import did_you_mean
 from vaesweep.errors import UserError
-from vaesweep.training.config import MORE_IS_BETTER, TrainableConfig, Watching
+from vaesweep.training.config import MORE_IS_BETTER, Pruning, TrainableConfig, Watching
 from vaesweep.training.problem import Problem
 
 
@@ -86,9 +86,10 @@ class Family(ABC):
     def _check_watched(self, config: CellConfig) -> None:
         """Refuse a rule of training that watches a metric which the cell does not have."""
         known = [*MORE_IS_BETTER, *self.metrics_of(config)]
-        rules = {"schedule": config.training.schedule, "early_stopping": config.training.early_stopping}
+        training = config.training
+        rules = {"schedule": training.schedule, "early_stopping": training.early_stopping, "pruning": training.pruning}
         for name, rule in rules.items():
-            if isinstance(rule, Watching) and rule.watch not in known:
+            if isinstance(rule, Watching | Pruning) and rule.watch not in known:
                 hint = did_you_mean(rule.watch, known) or f"; there are {', '.join(known)}"
                 raise UserError(f"training.{name}.watch={rule.watch}: the cell has no such metric{hint}")
 

@@ -46,6 +46,10 @@ class DataSets(Sequence[DataSet]):
     def __getitem__(self, number: int) -> DataSet:  # type: ignore[override]  # no slices
         return self._sets[number]
 
+    def covers(self, configs: Sequence[CellConfig]) -> bool:
+        """Whether the data sets of all `configs` have been read."""
+        return all(self._owner.loading(config) in self._numbers for config in configs)
+
     def number(self, config: CellConfig) -> int:
         """The index of the data set that a cell of `config` trains on."""
         return self._numbers[self._owner.loading(config)]

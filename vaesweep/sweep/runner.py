@@ -15,6 +15,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 from ray import tune
+from rich.console import Console
 
 from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
@@ -35,9 +37,10 @@ from vaesweep.sweep.cells import Pack
 from vaesweep.sweep.data_sets import DataSets
 from vaesweep.sweep.evaluation import evaluated_on
 from vaesweep.sweep.jobs import Event, PackJob
+from vaesweep.sweep.plan import Plan
 from vaesweep.sweep.progress import ProgressDisplay
 from vaesweep.sweep.retries import Progress, Retries, saved_steps
-from vaesweep.sweep.session import Options
+from vaesweep.sweep.session import Options, Session
 from vaesweep.sweep.storage import Storage, finished_name
 from vaesweep.sweep.tracking import Tracker
 from vaesweep.training import finished
@@ -127,6 +130,23 @@ def _check_reachable(address: str) -> None:
 def local_cpus(workers: int) -> int:
     """CPUs that a local Ray is given: those this process may use, and at least one for each worker of a pack."""
     return max(len(os.sched_getaffinity(0)), workers)
+
+
+def train_plan(
+    session: Session, plan: Plan, resources: Resources, slots: int, tracker: Tracker, console: Console
+) -> Mapping[str, str]:
+    """Train the packs of a plan and return the causes of cells that failed. Ctrl-C ends it as `KeyboardInterrupt`."""
+    packs = [*plan.packs, *plan.evaluations]
+    share = resources.share(min(slots, len(packs)))
+    send = partial(job_of, data=session.data, storage=session.storage, options=session.options, share=share)
+    jobs = [send(pack) for pack in plan.packs]
+    jobs += [send(pack, sources=session.survey.sources) for pack in plan.evaluations]
+    with ProgressDisplay(console, packs, len(plan.done), len(plan.cells)) as display:
+        outcomes = run_packs(jobs, session.data, session.storage, resources, slots, tracker, display)
+    if outcomes.interrupted:
+        console.print("stopping: writing what is known", highlight=False)
+        raise KeyboardInterrupt
+    return outcomes.failed
 
 
 def run_packs(

@@ -4,6 +4,7 @@
 preset, --set ───┴─► cells ──► plan (less what MLflow and the storage have) ──► packs on Ray ──► MLflow
 """
 
+import copy
 import json
 import math
 import os
@@ -13,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from rich.console import Console
@@ -72,6 +73,16 @@ class Session:
         self.storage = Storage(storage, dry=dry)
         self._places = configs
 
+    def of_configurations(self, places: Sequence[tuple[CellConfig, Mapping[str, Any]]]) -> Self:
+        """This session with other cells on the same data and storage: configurations with their places on the axes."""
+        other = copy.copy(self)
+        other._places = [(config, dict(place)) for config, place in places]
+        if not self.data.covers(configs := [config for config, _ in places]):
+            other.data = DataSets(self.family, self.options.data, configs)
+        for name in ("cells", "survey", "tracked", "store"):
+            other.__dict__.pop(name, None)  # what is known of other cells, or as of earlier
+        return other
+
     @cached_property
     def cells(self) -> list[Cell]:
         """The cells, under the identities by which MLflow or the storage has them already, where one has."""
@@ -111,11 +122,15 @@ class Session:
         """The sweep's experiment in the tracking store."""
         return Store(store_uri(), self.sweep.name)
 
+    def sweep_identity(self, plan: Plan) -> str:
+        """The identity of the sweep, by which its parent run is found again."""
+        return plan.sweep_identity(self.sweep.name)
+
     def record(self, plan: Plan) -> dict[str, Any]:
         """The record of the sweep that its parent run stores, for the analysis to read."""
         axes, _ = axes_and_single(self.preset, self.options.settings)
         record = {
-            "sweep": plan.sweep_identity(self.sweep.name),
+            "sweep": self.sweep_identity(plan),
             "name": self.sweep.name,
             "family": self.family.name,
             "preset": self.options.preset,
@@ -136,7 +151,7 @@ class Session:
         common = {Tag.FAMILY: self.family.name, Tag.CODE: code_version(), Tag.DATA: self.data.all_fingerprints}
         tags = {str(key): value for key, value in common.items()}
         tags |= {"mlflow.source.name": f"sweeps/{self.sweep.name}.py", "mlflow.source.type": "LOCAL"}
-        identity = plan.sweep_identity(self.sweep.name)
+        identity = self.sweep_identity(plan)
         parent = self.store.open_sweep(self.record(plan), tags)
         own = {c.identity: tags | {str(Tag.SWEEP): identity, str(Tag.DATA): c.data} for c in self.cells}
         for pack in plan.packs:  # cells that are only evaluated keep the pack that they trained in

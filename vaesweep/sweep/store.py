@@ -127,7 +127,9 @@ class Store:
         run = next(self._search(query), None)
         if run is None:
             own = {Tag.KIND: RunKind.SWEEP, Tag.SWEEP: identity, **tags}
-            run = self._client.create_run(self.id, tags=own, run_name=f"{record['name']} {record['preset']}")
+            run = self._client.create_run(
+                self.id, tags=own, run_name=record.get("study") or f"{record['name']} {record['preset']}"
+            )
         else:
             self._client.update_run(run.info.run_id, status="RUNNING")
         self._check_run(run)
@@ -157,7 +159,7 @@ class Store:
 
     def open_cell(self, cell: Cell, parent: str, tags: Mapping[str, str], start: int) -> str:
         """A new run of a cell that begins at `start`, in ms, by which it is found where the answer is lost."""
-        name = " ".join(f"{key.split('.')[-1]}={value}" for key, value in cell.values.items()) or cell.identity
+        name = " ".join(f"{key.split('.')[-1]}={_short(value)}" for key, value in cell.values.items()) or cell.identity
         own = {Tag.KIND: RunKind.CELL, Tag.CELL: cell.identity, Tag.PARENT: parent, Tag.FAMILY: cell.family, **tags}
         run = self._client.create_run(self.id, start_time=start, tags=own, run_name=name)
         self._check_run(run)
@@ -260,3 +262,8 @@ class Store:
                     raise refusal(self.uri, error) from None
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _short(value: object) -> str:
+    """A value on an axis as a run's name shows it: one that was drawn has four digits."""
+    return f"{value:.4g}" if isinstance(value, float) and len(str(value)) > 8 else str(value)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
+import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
@@ -72,6 +73,31 @@ class EarlyStopping(Watching):
     )
 
 
+class Pruning(Frozen):
+    """A cell ends at an evaluation after one of `steps` at which a validation metric is worse than the step's bound.
+
+    Searches set it, by what earlier trials had come to at the same steps; pretraining is not pruned.
+    """
+
+    watch: str = Field("elbo", description="of the validation domain: distortion, elbo, or a metric of the family")
+    better: Literal["less", "more"] = "more"
+    steps: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    bounds: tuple[float, ...] = ()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.steps) != len(self.bounds):
+            raise ValueError(f"{len(self.steps)} steps have {len(self.bounds)} bounds; give each its own")
+        return self
+
+    def is_worse(self, step: int, value: Tensor) -> Tensor:
+        """Whether values `[cell]` after a step are worse than its bound; false for a step without one, and for NaN."""
+        if step not in self.steps:
+            return torch.zeros_like(value, dtype=torch.bool)
+        bound = self.bounds[self.steps.index(step)]
+        return value < bound if self.better == "more" else value > bound
+
+
 class GradientSkipping(Frozen):
     """A step whose gradient norm exceeds `norm` or is not finite is not taken; more than `most` in a row fail it."""
 
@@ -101,6 +127,7 @@ class TrainingConfig(Frozen):
     )
     schedule: Schedule = Cosine()
     early_stopping: EarlyStopping | None = None
+    pruning: Annotated[Pruning | None, Since("0.2")] = None
     evaluate_every: int = Field(200, ge=1, description="steps between evaluations on the validation domain")
 
 

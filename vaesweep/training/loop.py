@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vaesweep.rates import RatePolicy, Weights
 from vaesweep.training import skipping
-from vaesweep.training.config import TrainableConfig
+from vaesweep.training.config import Pruning, TrainableConfig
 from vaesweep.training.evaluate import elbo_metrics, evaluate, final_uses
 from vaesweep.training.feed import Feed
 from vaesweep.training.plateau import PlateauMonitor
@@ -252,7 +252,17 @@ class RunningPack:
         if self.state.step >= self.training.steps and not self.pretraining:
             return list(range(len(self.state.cells)))
         ended = (self.state.failed != RUNNING) | self.plateau.stopped(self.state.plateau)
+        if self.training.pruning is not None and not self.pretraining:
+            ended |= self.pruned(self.training.pruning).to(ended.device)
         return ended.nonzero().flatten().tolist()
+
+    def pruned(self, rule: Pruning) -> Tensor:
+        """`[cell]`, true where the history is worse than one of the bounds."""
+        pruned = torch.zeros(len(self.state.cells), dtype=torch.bool)
+        if (history := self.state.history.get(f"valid/{rule.watch}")) is not None:
+            for place, step in enumerate(self.state.evaluated):
+                pruned |= rule.is_worse(step - self.state.begun, history[:, place].cpu())
+        return pruned
 
     def results(self, done: Sequence[int]) -> list[CellResult]:
         """Results of the cells at the positions `done`: evaluated on every domain and put to use, unless diverged."""
