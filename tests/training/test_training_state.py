@@ -29,6 +29,7 @@ def made_up(cells: tuple[str, ...] = ("a", "b", "c"), seed: int = 0) -> PackStat
         exp_avg_sq=square.square(),
         failed=torch.tensor([-1, 7, -1][:n]),
         average=flat[:, :0] if seed else flat / 2,
+        sums=torch.rand(n, 3, generator=draw, dtype=torch.float64),
         control={"z.beta": torch.rand(n, generator=draw, dtype=torch.float64), "z.stuck": torch.zeros(n)},
         skips={"row": torch.arange(n), "total": torch.arange(n) + 3},
         plateau={"stop.best": torch.full((n,), torch.inf, dtype=torch.float64), "flag": torch.ones(n) > 0},

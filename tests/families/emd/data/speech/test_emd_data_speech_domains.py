@@ -71,7 +71,7 @@ def test_evaluation_mixtures_are_whole_and_in_the_order_of_their_length(corpus: 
 
 def test_a_training_crop_is_a_function_of_its_number(corpus: Callable[..., Path]) -> None:
     own = source(load(f"speech:{corpus(speakers=8)}", config()).domains[0])
-    one, same, other = own.drawn(0, 5), own.drawn(3, 5), own.drawn(0, 6)
+    one, same, other = own.drawn(0, 5, 8000), own.drawn(3, 5, 8000), own.drawn(0, 6, 8000)
     assert np.array_equal(one.mixture, same.mixture)
     assert one.mixture.shape == (8000,)
     assert not np.array_equal(one.mixture, other.mixture)
@@ -168,12 +168,12 @@ def test_a_crop_of_a_mixture_on_disk_is_a_stretch_of_it(librimix_folder: Path) -
     whole = audio.read(own.mixtures[5].mixture)[0]  # type: ignore[attr-defined]
     starts = set()
     for number in range(20):
-        crop = own.drawn(5, number * 997).mixture
+        crop = own.drawn(5, number * 997, 8000).mixture
         start = number * 997 % (len(whole) - 8000 + 1)
         np.testing.assert_allclose(crop, whole[start : start + 8000], atol=1e-6)
         starts.add(start)
     assert len(starts) > 15
-    long = source(load(f"librimix:{librimix_folder}", config(seconds=4.0)).domains[0]).drawn(0, 3)
+    long = own.drawn(0, 3, 32_000)
     assert long.sources.shape == (2, 32_000)
     assert not long.mixture[own.mixtures[0].frames :].any()  # type: ignore[attr-defined]
 
@@ -303,11 +303,10 @@ def test_whamr_is_read_with_and_without_its_rooms(
     np.testing.assert_array_equal(sound.sources[0], audio.read(base / "tt" / sources / "0.wav")[0])
     assert (np.abs(sound.clean - sound.sources.sum(0)).max() > 0.01) == echo
     assert (np.abs(sound.noise).max() > 0.01) == noise
-    crop = source(found.domains[0]).drawn(2, 77)
+    crop = source(found.domains[0]).drawn(2, 77, 4000)
     assert crop.mixture.shape == (4000,)
     assert (np.abs(crop.noise).max() > 0.01) == noise
-    longer = source(load(f"whamr:{tmp_path / 'whamr'}", settings.model_copy(update={"seconds": 3.0})).domains[0])
-    assert longer.drawn(0, 77).mixture.shape == (24_000,)
+    assert source(found.domains[0]).drawn(0, 77, 24_000).mixture.shape == (24_000,)
 
 
 def test_what_a_layout_lacks_is_named(tmp_path: Path) -> None:
@@ -343,7 +342,7 @@ def test_domains_in_rooms_share_none_and_read_what_was_written(corpus: Callable[
     rooms = [{mixture.room for mixture in source(domain).mixtures} for domain in found.domains]  # type: ignore[attr-defined]
     assert not any(one & other for place, one in enumerate(rooms) for other in rooms[:place])
     assert len(rooms[0]) == 9
-    crop = source(found.domains[0]).drawn(0, 5)
+    crop = source(found.domains[0]).drawn(0, 5, 8000)
     assert np.abs(crop.mixture - crop.sources.sum(0)).max() > 1e-3
     assert not crop.noise.any()
     rules = MixingRules.model_validate(mixing)
