@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,20 @@ def made_up(
     ]
     frame = pd.DataFrame(finals, columns=["cell", "domain", "metric", "value"])
     return Runs(record(cells), "parent", pd.DataFrame(rows), frame)
+
+
+def of_variants(variants: Collection[str], seeds: int, domains: Mapping[str, Role], rows: int) -> Runs:
+    """A sweep of separators in which every variant has every seed, `<variant>-<seed>`, and all numbers are one."""
+    listed = {f"{v}-{s}": {"variant": v, "seed": s} for v, s in itertools.product(variants, range(seeds))}
+    cells = [
+        {"cell": cell, "outcome": "finished", "cause": "", "saturated": "", **place} for cell, place in listed.items()
+    ]
+    finals = [(*place, 1.0) for place in itertools.product(listed, domains, ("rate", "distortion", "elbo"))]
+    records = tuple(DomainRecord(name, role, rows) for name, role in domains.items())
+    axes = {"variant": list(variants), "seed": list(range(seeds))}
+    frame = pd.DataFrame(finals, columns=["cell", "domain", "metric", "value"])
+    own = SweepRecord("aaaa", "toy", "emd", "small", "command", axes, listed, records)
+    return Runs(own, "parent", pd.DataFrame(cells), frame)
 
 
 @pytest.fixture(scope="session")

@@ -44,16 +44,30 @@ def main(
     sweep: Sweep, about: str | None = None, words: Sequence[str] | None = None, report: FamilyReport | None = None
 ) -> int:
     """Run a sweep with the options of its command line and return the process's exit code."""
-    console = Console()
-    try:
+
+    def run(console: Console) -> int:
         arguments = make_parser(sweep, about).parse_args(words)
         options = options_from(sweep, arguments, words)
         return _run(sweep, options, console, report, plan_only=arguments.plan)
+
+    return exit_code(run)
+
+
+def exit_code(run: Callable[[Console], int], *failures: type[Exception]) -> int:
+    """The exit code of a command, with one line on standard error where it ends by an error that is told.
+
+    `failures` are the command's own errors of code 1, beside those of tracking.
+    """
+    try:
+        return run(Console())
     except UserError as error:
         print(f"error: {masked(str(error))}", file=sys.stderr)
         return BAD_INPUT
     except TrackingError as error:
         print(f"error: tracking failed: {masked(str(error))}", file=sys.stderr)
+        return FAILED
+    except failures as error:
+        print(f"error: {masked(str(error))}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
@@ -147,21 +161,31 @@ def _run(sweep: Sweep, options: Options, console: Console, report: FamilyReport 
     if plan_only:
         _print_plan(session, plan, resources.slots(machine), console)
         return OK
-    check_writable(options.out)
-    if session.storage.folder:
-        check_writable(session.storage.folder)
+    check_folders(session)
     undone = [cell.identity for cell in session.cells if cell.identity not in session.survey.done]
     with lease(session.storage, sweep.name, undone):
         if not work:
             return _run_tracked(session, plan, resources, 0, console, report)
-        session.storage.sweep_drafts()
-        for note in drop_spent_checkpoints(session.storage):
-            console.print(masked(note), highlight=False, soft_wrap=True)
+        clear_storage(session, console)
         with connected(resources) as available:
             slots = resources.slots(available)
             plan = session.plan(slots)  # packs for the cluster that there is
             describe(session, plan, console)
             return _run_tracked(session, plan, resources, slots, console, report)
+
+
+def check_folders(session: Session) -> None:
+    """Refuse a session whose output or storage is a folder in which nothing can be written."""
+    check_writable(session.options.out)
+    if session.storage.folder:
+        check_writable(session.storage.folder)
+
+
+def clear_storage(session: Session, console: Console) -> None:
+    """Take away drafts and spent checkpoints that earlier commands have left, and say what was damaged."""
+    session.storage.sweep_drafts()
+    for note in drop_spent_checkpoints(session.storage):
+        console.print(masked(note), highlight=False, soft_wrap=True)
 
 
 def _run_tracked(

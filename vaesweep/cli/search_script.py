@@ -18,7 +18,7 @@ from rich.console import Console
 
 from vaesweep.analysis.runs import log_files
 from vaesweep.cli import script
-from vaesweep.cli.script import BAD_INPUT, FAILED, INTERRUPTED, OK
+from vaesweep.cli.script import FAILED, OK
 from vaesweep.errors import UserError
 from vaesweep.search import confirmation, objectives
 from vaesweep.search.confirmation import Confirmation
@@ -32,7 +32,7 @@ from vaesweep.sweep.lease import lease
 from vaesweep.sweep.plan import estimate_seconds
 from vaesweep.sweep.progress import duration
 from vaesweep.sweep.resume import drop_spent_checkpoints
-from vaesweep.sweep.session import Options, check_writable
+from vaesweep.sweep.session import Options
 from vaesweep.sweep.tracking import TrackingError
 from vaesweep.uris import masked
 from vaesweep.vocabulary import store_uri
@@ -58,23 +58,13 @@ class SearchOptions:
 
 def main(declared: Search, about: str | None = None, words: Sequence[str] | None = None) -> int:
     """Run a search with the options of its command line and return the process's exit code."""
-    console = Console()
-    try:
+
+    def run(console: Console) -> int:
         arguments = make_parser(declared, about).parse_args(words)
         options = script.options_from(declared.sweep, arguments, words)
         return _run(declared, options, search_options(declared, arguments), console, plan_only=arguments.plan)
-    except UserError as error:
-        print(f"error: {masked(str(error))}", file=sys.stderr)
-        return BAD_INPUT
-    except TrackingError as error:
-        print(f"error: tracking failed: {masked(str(error))}", file=sys.stderr)
-        return FAILED
-    except RoundFailed as error:
-        print(f"error: {masked(str(error))}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
+
+    return script.exit_code(run, RoundFailed)
 
 
 def make_parser(declared: Search, about: str | None) -> argparse.ArgumentParser:
@@ -144,14 +134,10 @@ def _run(declared: Search, options: Options, own: SearchOptions, console: Consol
     if plan_only:
         _print_estimate(session, own, resources, console)
         return OK
-    check_writable(options.out)
-    if session.storage.folder:
-        check_writable(session.storage.folder)
+    script.check_folders(session)
     with ExitStack() as held:
         study.driver = _free_driver(session, held)
-        session.storage.sweep_drafts()
-        for note in drop_spent_checkpoints(session.storage):
-            console.print(masked(note), highlight=False, soft_wrap=True)
+        script.clear_storage(session, console)
         with Trainer(session, resources, console) as trainer:
             return _searched(session, study, own, trainer, console, curve)
 

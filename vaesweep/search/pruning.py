@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+import torch
 from optuna.trial import FrozenTrial
 
 from vaesweep.data.domains import Role
 from vaesweep.errors import UserError
 from vaesweep.family import CellConfig
 from vaesweep.search.objectives import MAXIMISE, ResolvedObjective
+from vaesweep.training.config import Pruning
 from vaesweep.training.finished import FinishedCell
 
 SHARES = (0.25, 0.5)  # of training, after which trials are compared
@@ -69,8 +71,5 @@ class MedianPruner:
 def was_pruned(trial: FrozenTrial, history: Mapping[int, float]) -> bool:
     """Whether a trial with these values ended at one of the bounds that it was given."""
     given = trial.user_attrs.get("pruning", {})
-    steps, bounds = given.get("training.pruning.steps", []), given.get("training.pruning.bounds", [])
-    sign = 1 if given.get("training.pruning.better") == "less" else -1
-    return any(
-        step in history and sign * history[step] > sign * bound for step, bound in zip(steps, bounds, strict=True)
-    )
+    rule = Pruning.model_validate({key.rpartition(".")[2]: value for key, value in given.items()})
+    return any(rule.is_worse(step, torch.tensor(value, dtype=torch.float64)) for step, value in history.items())

@@ -42,6 +42,7 @@ class Range(Distribution):
     whole: bool = False
 
     def check(self, key: str) -> None:
+        """Refuse ends that are no numbers, are out of order or one, or have no logarithm."""
         ends = (self.low, self.high)
         if any(isinstance(end, bool) or not isinstance(end, int | float) or not math.isfinite(end) for end in ends):
             raise UserError(f"space {key}: {self.low} to {self.high} is no range; its ends are two finite numbers")
@@ -74,6 +75,7 @@ class Choice(Distribution):
     values: tuple[Any, ...]
 
     def check(self, key: str) -> None:
+        """Refuse no choices, one alone, and what is no number or word."""
         if not self.values:
             raise UserError(f"space {key}: an empty list leaves nothing to choose from; give it two values or more")
         if len(self.values) == 1:

@@ -15,8 +15,12 @@ ORDER, NOISE, ROW_NOISE, READING = 0, 1, 2, 3  # independent streams of one seed
 
 def generator(seed: int, stream: int, number: int, device: torch.device) -> torch.Generator:
     """A generator that depends on its arguments only; neighbouring seeds and numbers give unrelated streams."""
-    mixed = np.random.SeedSequence((seed, stream, number)).generate_state(1, np.uint64)[0]
-    return torch.Generator(device).manual_seed(int(mixed) >> 1)
+    return torch.Generator(device).manual_seed(_mixed(seed, stream, number) >> 1)
+
+
+def _mixed(*numbers: int) -> int:
+    """64 bits that depend on all of the numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
 
 
 @dataclass(frozen=True)
@@ -43,14 +47,11 @@ class Draws:
 
     def of_row(self, place: int) -> torch.Generator:
         """A generator of the row at one place: no other row's draws depend on it."""
-        return torch.Generator(self.device).manual_seed(self._word(ROW_NOISE, place) >> 1)
+        return torch.Generator(self.device).manual_seed(_mixed(self.seed, ROW_NOISE, self.step, place) >> 1)
 
     def number_of_row(self, place: int) -> int:
         """A number in [0, 2^62) that is the row's own, of what is read for it."""
-        return self._word(READING, place) >> 2
-
-    def _word(self, stream: int, place: int) -> int:
-        return int(np.random.SeedSequence((self.seed, stream, self.step, place)).generate_state(1, np.uint64)[0])
+        return _mixed(self.seed, READING, self.step, place) >> 2
 
 
 class BatchOrder:

@@ -26,6 +26,10 @@ class Uses:
     metrics: dict[str, Tensor] = field(default_factory=dict)
     kept: dict[str, Tensor] = field(default_factory=dict)
 
+    def __or__(self, other: "Uses") -> "Uses":
+        """The results of both."""
+        return Uses(self.metrics | other.metrics, self.kept | other.kept)
+
 
 class Problem(Protocol):
     """One structure of one family on one device, its data included.

@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from voices import RATE, voice
+from voices import SEPARATOR, voice, write_voices
 
 from vaesweep.errors import UserError
 from vaesweep.families.emd import evaluation, qualities
-from vaesweep.families.emd.data.speech import audio
 from vaesweep.families.emd.evaluation import EstimatesConfig, use_qualities
 from vaesweep.families.emd.family import SeparatorCell
 from vaesweep.families.emd.models.separator import Separator, SeparatorConfig
@@ -213,28 +212,16 @@ def test_a_silent_estimate_is_the_worst_and_is_not_left_out() -> None:
 
 # --- of cells ----------------------------------------------------------------------------------------------------
 
-SMALL = {
-    "data.kind": "speech",
-    "data.seconds": 0.5,
+SMALL = SEPARATOR | {
     "data.rows.valid": 2,
     "data.rows.test": 3,
-    "model.latents": 8,
-    "model.masker.kind": "tasnet",
-    "model.masker.bottleneck": 8,
-    "model.masker.hidden": 8,
-    "model.masker.skip": 4,
-    "model.masker.repeats": 1,
-    "model.masker.blocks": 3,
 }
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("VAESWEEP_CACHE", str(tmp_path / "cache"))
-    for speaker in range(8):
-        (tmp_path / "voices" / f"s{speaker}").mkdir(parents=True)
-        audio.write(tmp_path / "voices" / f"s{speaker}" / "a.wav", voice(speaker, 1.1 + 0.1 * (speaker % 3)), RATE)
-    return tmp_path / "voices"
+    return write_voices(tmp_path / "voices")
 
 
 def test_finished_cells_have_the_qualities_that_are_asked_for_on_all_domains_but_trainings(folder: Path) -> None:

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from voices import RATE, voice
+from voices import SEPARATOR, write_voices
 
 from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
-from vaesweep.families.emd.data.speech import audio
 from vaesweep.families.emd.family import SCALE, SeparatorProblem
 from vaesweep.family import CellConfig, family
 from vaesweep.sweep.identity import differing, identity
@@ -23,18 +22,9 @@ from vaesweep.training.world import World
 
 CPU = torch.device("cpu")
 EMD = family("emd")
-SMALL = {
-    "data.kind": "speech",
-    "data.seconds": 0.5,
+SMALL = SEPARATOR | {
     "data.rows.valid": 3,
     "data.rows.test": 4,
-    "model.latents": 8,
-    "model.masker.kind": "tasnet",
-    "model.masker.bottleneck": 8,
-    "model.masker.hidden": 8,
-    "model.masker.skip": 4,
-    "model.masker.repeats": 1,
-    "model.masker.blocks": 3,
     "training.steps": 3,
     "training.batch_size": 4,
     "training.evaluate_every": 2,
@@ -45,10 +35,7 @@ SMALL = {
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("VAESWEEP_CACHE", str(tmp_path / "cache"))
-    for speaker in range(8):
-        (tmp_path / "voices" / f"s{speaker}").mkdir(parents=True)
-        audio.write(tmp_path / "voices" / f"s{speaker}" / "a.wav", voice(speaker, 1.1 + 0.1 * (speaker % 3)), RATE)
-    return tmp_path / "voices"
+    return write_voices(tmp_path / "voices")
 
 
 def made(folder: Path, **settings: Any) -> tuple[CellConfig, DataSet, SeparatorProblem]:

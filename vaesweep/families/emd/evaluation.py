@@ -228,7 +228,7 @@ def use_samples(
         metrics |= {f"{domain}/{name}": value for name, value in summarise(sums).items()}
         scored[domain] = Scored(*(torch.cat(values, 1).cpu() for values in zip(*parts, strict=True)))
     trusted = calibration.uses(scored, valid, level) if level and valid in scored else Uses()
-    return Uses(metrics | trusted.metrics, trusted.kept)
+    return Uses(metrics) | trusted
 
 
 def _judge_samples(

@@ -105,8 +105,7 @@ class SeparatorProblem(Problem):
         """Mixtures, their sources, and noise: of recordings every row's own, so that no worker draws another's."""
         if not self.reads:
             return super().train_share(draws)
-        signals = read or self.read(draws) or {}
-        moved = {name: value.to(self.device, non_blocking=True) for name, value in signals.items()}
+        moved = {name: value.to(self.device, non_blocking=True) for name, value in (read or {}).items()}
         return moved | self._mixtures[self._train].noise_of_rows(draws)
 
     def evaluation_batch(self, domain: str, rows: slice) -> Batch:
@@ -143,23 +142,21 @@ class SeparatorProblem(Problem):
 
         The calibration of trust and the scale of recordings are kept.
         """
-        kept = {} if self._scale is None else {SCALE: self._scale.expand(len(stack), 1)}
+        uses = Uses(kept={} if self._scale is None else {SCALE: self._scale.expand(len(stack), 1)})
         domains = {name: length if rows is None else min(rows, length) for name, length in self._used.items()}
-        used = []
         if self._samples:
-            used.append(self._use_samples(stack, domains))
+            uses |= self._use_samples(stack, domains)
         if self._qualities:
+            uses |= self._use_qualities(stack, domains)
+        return uses
 
-            def signals_of(domain: str, chosen: slice) -> Batch:
-                return self._mixtures[domain].evaluation_batch(chosen)
+    def _use_qualities(self, stack: Stack, domains: Mapping[str, int]) -> Uses:
+        def signals_of(domain: str, chosen: slice) -> Batch:
+            return self._mixtures[domain].evaluation_batch(chosen)
 
-            used.append(
-                separation.use_qualities(
-                    stack, domains, signals_of, self.evaluation_chunks, self._model, self._qualities
-                )
-            )
-        metrics = {name: value for uses in used for name, value in uses.metrics.items()}
-        return Uses(metrics, kept | {name: value for uses in used for name, value in uses.kept.items()})
+        return separation.use_qualities(
+            stack, domains, signals_of, self.evaluation_chunks, self._model, self._qualities
+        )
 
     def _use_samples(self, stack: Stack, domains: Mapping[str, int]) -> Uses:
         def batch_of(domain: str, chosen: slice) -> tuple[Batch, Batch]:

@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
+from toy_sweeps import of_variants
 
 from vaesweep.analysis.intervals import crossed_interval, t_interval
-from vaesweep.analysis.runs import DomainRecord, Runs, SweepRecord
+from vaesweep.analysis.runs import Runs
 from vaesweep.data.domains import DataSet, Domain, Role
 from vaesweep.families.emd.analysis.generalisation import (
     SI_SDRI,
@@ -45,17 +45,7 @@ def finished(variant: str, seed: int, fingerprints: dict[str, str]) -> FinishedC
 def made_up(shared: bool = True) -> tuple[Runs, list[FinishedCell]]:
     places = [(variant, seed) for variant in LEVELS for seed in range(SEEDS)]
     cells = [finished(v, s, dict.fromkeys(DOMAINS, f"f{0 if shared else s}")) for v, s in places]
-    rows = [
-        {"cell": f"{v}-{s}", "outcome": "finished", "cause": "", "saturated": "", "variant": v, "seed": s}
-        for v, s in places
-    ]
-    finals = [(f"{v}-{s}", d, m, 1.0) for v, s in places for d in DOMAINS for m in ("rate", "distortion", "elbo")]
-    axes = {"variant": list(LEVELS), "seed": list(range(SEEDS))}
-    listed = {f"{v}-{s}": {"variant": v, "seed": s} for v, s in places}
-    domains = tuple(DomainRecord(name, role, MIXTURES) for name, role in DOMAINS.items())
-    record = SweepRecord("aaaa", "toy", "emd", "small", "command", axes, listed, domains)
-    frame = pd.DataFrame(finals, columns=["cell", "domain", "metric", "value"])
-    return Runs(record, "parent", pd.DataFrame(rows), frame), cells
+    return of_variants(LEVELS, SEEDS, DOMAINS, MIXTURES), cells
 
 
 def test_a_mixtures_value_is_the_mean_over_its_audible_sources() -> None:

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from scipy.optimize import brentq
 from scipy.stats import norm
+from toy_sweeps import of_variants
 
-from vaesweep.analysis.runs import DomainRecord, Runs, SweepRecord
+from vaesweep.analysis.runs import Runs
 from vaesweep.data.domains import Role
 from vaesweep.families.emd.analysis.uncertainty import (
     ELBO,
@@ -60,18 +60,8 @@ def finished(variant: str, seed: int) -> FinishedCell:
 
 
 def made_up() -> tuple[Runs, list[FinishedCell]]:
-    places = [(variant, seed) for variant in VARIANTS for seed in range(SEEDS)]
-    frame = [
-        {"cell": f"{v}-{s}", "outcome": "finished", "cause": "", "saturated": "", "variant": v, "seed": s}
-        for v, s in places
-    ]
-    finals = [(f"{v}-{s}", d, m, 1.0) for v, s in places for d in DOMAINS for m in ("rate", "distortion", "elbo")]
-    axes = {"variant": list(VARIANTS), "seed": list(range(SEEDS))}
-    listed = {f"{v}-{s}": {"variant": v, "seed": s} for v, s in places}
-    domains = tuple(DomainRecord(name, role, MIXTURES) for name, role in DOMAINS.items())
-    record = SweepRecord("aaaa", "toy", "emd", "small", "command", axes, listed, domains)
-    values = pd.DataFrame(finals, columns=["cell", "domain", "metric", "value"])
-    return Runs(record, "parent", pd.DataFrame(frame), values), [finished(*place) for place in places]
+    cells = [finished(variant, seed) for variant in VARIANTS for seed in range(SEEDS)]
+    return of_variants(VARIANTS, SEEDS, DOMAINS, MIXTURES), cells
 
 
 @pytest.fixture(scope="module")

@@ -82,7 +82,9 @@ class Judged:
         drops = np.array([means[seed] - others[seed] for seed in seeds])
         if len(drops) < 2 or not (self.shared and other.shared):
             return t_interval(drops)
-        of_mixtures = [_of_mixtures(np.stack([own.valued[seed] for seed in seeds])) for own in (self, other)]
+        of_mixtures = [
+            _of_mixtures(np.stack([values[seed] for seed in seeds])) for values in (self.valued, other.valued)
+        ]
         parts, degrees = np.array([(float(drops.var(ddof=1)) / len(drops), len(drops) - 1), *of_mixtures]).T
         return combined_interval(float(drops.mean()), float(parts.sum()), parts, degrees, len(drops))
 
