@@ -34,7 +34,7 @@ class Cluster:
     notice: bool = False  # whether a device that is taken back leaves time for a checkpoint
     start: float = 30.0
     split: bool = True
-    worth: float = 60.0
+    worth: float = 120.0
 
 
 @dataclass(frozen=True)
