@@ -10,7 +10,8 @@ import pytest
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "scheduler_simulation.py"
 spec = importlib.util.spec_from_file_location("scheduler_simulation", SCRIPT)
-assert spec is not None and spec.loader is not None
+assert spec is not None
+assert spec.loader is not None
 simulation = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(simulation)
 Cluster, Work = simulation.Cluster, simulation.Work
