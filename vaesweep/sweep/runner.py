@@ -272,10 +272,8 @@ class _EventCallback(tune.Callback):
         jobs = {trial: self.jobs[trial.config[PACK]["pack"]] for trial in trials if not trial.is_finished()}
         running = {job.pack: job for trial, job in jobs.items() if trial.status == "RUNNING"}
         pending = {job.pack for job in jobs.values()} - running.keys()
-        splittable = [job for job in jobs.values() if job.is_splittable]
-        self._splitter.look(
-            running, pending, {job.pack: len(job.configs.keys() - self.collected) for job in splittable}
-        )
+        unfinished = {j.pack: len(j.configs.keys() - self.collected) for j in jobs.values() if j.is_splittable}
+        self._splitter.look(running, pending, unfinished)
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """Count a failure of a pack, and give it up where it has not progressed for too many."""

@@ -183,7 +183,7 @@ class _PackWriter:
         Where none need be old, it is saved at evaluations: files after every step would take longer than steps. Where
         the driver asks the pack to split, it is saved at once, and `PackSplit` raised.
         """
-        if self._is_asked_to_split():
+        if len(state.cells) + len(self._waiting) > 1 and self._is_asked_to_split():
             self._split(state)
         if not self._world.leads or time.monotonic() - self._saved < self._job.checkpoint_seconds:
             return
@@ -221,12 +221,10 @@ class _PackWriter:
         Released is what the driver knows to be: the report returns when it has taken the cells over.
         """
         steps = dict.fromkeys(state.cells, state.all_steps) | self._waiting
-        released = latter_half(list(steps))
-        if not released:
-            return
         if not self._save(state):
             self._asked_at += self._job.checkpoint_seconds  # no sooner than a checkpoint is due
             return
+        released = latter_half(list(steps))
         kept = self._job.without(released)
         done = len(self._job.configs) - len(steps)
         trained = done * self._event.steps + sum(step for cell, step in steps.items() if cell in kept.configs)
