@@ -269,11 +269,12 @@ class _EventCallback(tune.Callback):
         """Look for idle devices now and then, and ask packs that lag to split."""
         if not self._splitter.is_due():
             return
-        jobs = {trial: self.jobs[trial.config[PACK]["pack"]] for trial in trials if not trial.is_finished()}
-        running = {job.pack: job for trial, job in jobs.items() if trial.status == "RUNNING"}
-        pending = {job.pack for job in jobs.values()} - running.keys()
-        unfinished = {j.pack: len(j.configs.keys() - self.collected) for j in jobs.values() if j.is_splittable}
-        self._splitter.look(running, pending, unfinished)
+        live = {trial.config[PACK]["pack"]: trial.status for trial in trials if not trial.is_finished()}
+        running = {pack: self.jobs[pack] for pack, status in live.items() if status == "RUNNING"}
+        unfinished = {
+            pack: len(self.jobs[pack].configs.keys() - self.collected) for pack in live if self.jobs[pack].is_splittable
+        }
+        self._splitter.look(running, live.keys() - running.keys(), unfinished)
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """Count a failure of a pack, and give it up where it has not progressed for too many."""
