@@ -98,7 +98,11 @@ class Asking:
         return [(cell, step) for event in self.events for step, cells, _ in event.points for cell in cells]
 
 
-@pytest.mark.parametrize(("size", "step"), [(None, 4), (2, 0)], ids=["all train", "half of them wait"])
+@pytest.mark.parametrize(
+    ("size", "asked", "step"),
+    [(None, 3, 3), (None, 0, 1), (2, 1, 0)],
+    ids=["at an evaluation", "between two", "half of them wait"],
+)
 def test_a_pack_that_is_asked_releases_the_latter_half_and_both_end_as_if_it_had_stayed_whole(
     cells: list[Cell],
     audiograms: DataSet,
@@ -106,10 +110,13 @@ def test_a_pack_that_is_asked_releases_the_latter_half_and_both_end_as_if_it_had
     undisturbed: dict[str, FinishedCell],
     finished_writes: Counter[str],
     size: int | None,
+    asked: int,
     step: int,
 ) -> None:
     whole = splittable(cells, storage, size=size)
-    heard = Asking(whole, step=3 if size is None else 1)
+    heard = Asking(whole, step=asked)
+    if not asked:
+        storage.write(request_name(whole), b"split")
     run_job(whole, audiograms, heard, CPU)
     names = [cell.identity for cell in cells]
     assert heard.released == dict.fromkeys(names[2:], step)
@@ -156,7 +163,7 @@ def test_a_worker_that_dies_as_it_releases_loses_nothing(
     storage.delete(request_name(whole))
     again = [whole] if dies == "before" else split(whole, list(heard.released))
     steps = [step for one in again for _, step in run_again(one, audiograms).points()]
-    assert min(steps) == 6, "from the checkpoint after step 4"
+    assert min(steps) == 6, "from the checkpoint after step 3"
     assert Counter(finished_writes.values()) == {1: 4}
     assert_close(read(storage, cells), undisturbed)
 
