@@ -85,10 +85,17 @@ class InProcessTune:
         """The data: there is one process."""
         return data
 
-    def Tuner(self, data: Any, param_space: Any, run_config: Any, **_: Any) -> Any:
+    def Tuner(self, data: Any, tune_config: Any, run_config: Any) -> Any:
         """What `tune.Tuner` is used for."""
-        configs = param_space[PACK]["grid_search"]
-        return SimpleNamespace(fit=lambda: [self._trial(config, data, run_config) for config in configs])
+
+        def fit() -> list[Any]:
+            queue, trials = tune_config.search_alg, list[Any]()
+            while (config := queue.suggest("trial")) != queue.FINISHED:
+                trials.append(self._trial(config[PACK], data, run_config))
+                queue.on_trial_complete("trial")
+            return trials
+
+        return SimpleNamespace(fit=fit)
 
     def _trial(self, config: Any, data: Any, run_config: Any) -> Any:
         def report(event: Event) -> None:

@@ -26,6 +26,7 @@ from vaesweep.sweep.plan import Plan, estimate_seconds
 from vaesweep.sweep.progress import duration
 from vaesweep.sweep.resume import drop_spent_checkpoints
 from vaesweep.sweep.session import Options, Session, check_counts, check_writable, describe
+from vaesweep.sweep.splits import drop_stale_requests
 from vaesweep.sweep.tracking import TrackingError
 from vaesweep.training.autotune import Compile
 from vaesweep.uris import masked
@@ -117,6 +118,12 @@ def make_parser(sweep: Sweep, about: str | None) -> argparse.ArgumentParser:
         help="GPUs that each worker takes, such as 0.25 (%(default)s)",
     )
     add(
+        "--scale-to",
+        type=int,
+        metavar="N",
+        help="packs at once that the sweep may ask the cluster for (what the cluster has at the start)",
+    )
+    add(
         "--checkpoint-every",
         type=float,
         default=30.0,
@@ -140,6 +147,7 @@ def options_from(sweep: Sweep, arguments: argparse.Namespace, words: Sequence[st
         pack_size=arguments.pack_size,
         workers=arguments.workers,
         gpus=arguments.gpus,
+        scale_to=arguments.scale_to,
         checkpoint_seconds=arguments.checkpoint_every,
         compiling=arguments.compile,
         command=command,
@@ -152,7 +160,7 @@ def _run(sweep: Sweep, options: Options, console: Console, report: FamilyReport 
     session = Session(sweep, options, dry=plan_only)
     from vaesweep.sweep.runner import Resources, connected, local_cpus  # Ray takes seconds to import: after the checks
 
-    resources = Resources(workers=options.workers, gpus=options.gpus, address=options.address)
+    resources = Resources(options.workers, gpus=options.gpus, address=options.address, scale_to=options.scale_to)
     machine = {"CPU": float(local_cpus(options.workers)), "GPU": options.gpus * options.workers}
     plan = session.plan(resources.slots(machine))
     work = bool(plan.packs or plan.evaluations)
@@ -182,8 +190,9 @@ def check_folders(session: Session) -> None:
 
 
 def clear_storage(session: Session, console: Console) -> None:
-    """Take away drafts and spent checkpoints that earlier commands have left, and say what was damaged."""
+    """Take away drafts, requests and spent checkpoints that earlier commands have left; say what was damaged."""
     session.storage.sweep_drafts()
+    drop_stale_requests(session.storage)
     for note in drop_spent_checkpoints(session.storage):
         console.print(masked(note), highlight=False, soft_wrap=True)
 

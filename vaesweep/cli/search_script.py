@@ -129,7 +129,7 @@ def _run(declared: Search, options: Options, own: SearchOptions, console: Consol
     )
     from vaesweep.sweep.runner import Resources  # Ray takes seconds to import: after the checks
 
-    resources = Resources(workers=options.workers, gpus=options.gpus, address=options.address)
+    resources = Resources(options.workers, gpus=options.gpus, address=options.address, scale_to=options.scale_to)
     _describe(session, study, own, console)
     if plan_only:
         _print_estimate(session, own, resources, console)

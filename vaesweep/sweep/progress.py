@@ -31,6 +31,7 @@ class ProgressDisplay:
         self._resumed_at: dict[str, int] = {}  # steps that a checkpoint held, which took none of this command's time
         self._interval = {p.identity: p.cells[0].config.training.evaluate_every for p in packs}
         self._all_steps = {p.identity: p.cells[0].config.all_steps for p in packs}
+        self._sizes = {p.identity: len(p.cells) for p in packs}
         self._numbers = {p.identity: number for number, p in enumerate(packs, 1)}
         self._started = time.monotonic()
         self._logged_at = self._started - LOG_SECONDS
@@ -74,6 +75,16 @@ class ProgressDisplay:
         )
         self._log()
 
+    def split(self, pack: str, other: str, released: Mapping[str, int]) -> None:
+        """Count the cells that `pack` has released, with their steps so far, as those of a pack of their own."""
+        self._numbers[other] = len(self._numbers) + 1
+        self._sizes[other] = len(released)
+        self._sizes[pack] -= len(released)
+        for by_pack in (self._interval, self._all_steps):
+            by_pack[other] = by_pack[pack]
+        self._steps[other] = sum(released.values()) // len(released)
+        self._resumed_at[other] = min(self._steps[other], self._resumed_at.get(pack, 0))
+
     def note(self, pack: str, note: str) -> None:
         """Print a line about a pack."""
         self._console.print(f"pack {self._numbers.get(pack, 0)}: {note}", highlight=False, markup=False, soft_wrap=True)
@@ -90,13 +101,17 @@ class ProgressDisplay:
     def _pause(self, now: float) -> float:
         return max(LOG_SECONDS, LOG_SHARE * (now - self._started))
 
+    def _of_all_cells(self, by_pack: Mapping[str, int]) -> int:
+        """The sum over cells of numbers that their packs have."""
+        return sum(self._sizes.get(pack, 1) * number for pack, number in by_pack.items())
+
     def _log(self) -> None:
         now = time.monotonic()
         if self._console.is_terminal or now - self._logged_at < self._pause(now):
             return
         self._logged_at = now
-        steps, all_steps = sum(self._steps.values()), max(1, sum(self._all_steps.values()))
-        share, own_steps = steps / all_steps, steps - sum(self._resumed_at.values())
+        steps, all_steps = self._of_all_cells(self._steps), max(1, self._of_all_cells(self._all_steps))
+        share, own_steps = steps / all_steps, steps - self._of_all_cells(self._resumed_at)
         spent = now - self._started
         left = (
             f", about {duration(spent * (all_steps - steps) / own_steps)} left" if own_steps > 0.02 * all_steps else ""

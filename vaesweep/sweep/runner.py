@@ -13,7 +13,7 @@ import tempfile
 import textwrap
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # ours stops at once: no file of Tune's is needed
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its tables would stand between our own lines
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "10000")  # all that may run at once are demand, not one by one
 
 import ray
 from ray import tune
@@ -35,6 +36,7 @@ from vaesweep.sweep import loopback
 from vaesweep.sweep.backends import EVENT, GIVEN_UP, PACK, trainable, worker_environment
 from vaesweep.sweep.cells import Pack
 from vaesweep.sweep.data_sets import DataSets
+from vaesweep.sweep.elastic import JobQueue, PlacementGroups, Splitter
 from vaesweep.sweep.evaluation import evaluated_on
 from vaesweep.sweep.jobs import Event, PackJob
 from vaesweep.sweep.plan import Plan
@@ -57,12 +59,21 @@ OBJECT_STORE_BYTES = 300 * 2**20  # of a local Ray: the data once, and events
 
 @dataclass(frozen=True)
 class Resources:
-    """The resources of every pack: its workers, the CPUs and GPUs of each, and the cluster that has them."""
+    """The resources of every pack: its workers, the CPUs and GPUs of each, and the cluster that has them.
+
+    `scale_to` is the most packs at once, where the user sets it; a cluster may grow to them.
+    """
 
     workers: int = 1
     cpus: float = 1.0
     gpus: float = 0.0
     address: str | None = None
+    scale_to: int | None = None
+
+    @property
+    def per_worker(self) -> dict[str, float]:
+        """The CPUs and GPUs of each worker, by Ray's names."""
+        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
 
     @property
     def cluster(self) -> str | None:
@@ -75,11 +86,12 @@ class Resources:
         return min(1.0, self.gpus) if self.gpus else 1.0 / max(1, packs * self.workers)
 
     def slots(self, available: Mapping[str, float]) -> int:
-        """The number of packs that a cluster with `available` CPUs and GPUs runs at once, at least one."""
+        """The number of packs that run at once on a cluster with `available` CPUs and GPUs, at least one."""
         counts = [available.get("CPU", 0) / (self.cpus * self.workers)]
         if self.gpus:
             counts.append(available.get("GPU", 0) / (self.gpus * self.workers))
-        return max(1, int(min(counts) + 1e-9))
+        slots = max(1, int(min(counts) + 1e-9))
+        return min(slots, self.scale_to or slots)
 
 
 @dataclass(frozen=True)
@@ -137,9 +149,11 @@ def train_plan(
 ) -> Mapping[str, str]:
     """Train the packs of a plan and return the causes of cells that failed. Ctrl-C ends it as `KeyboardInterrupt`."""
     packs = [*plan.packs, *plan.evaluations]
-    share = resources.share(min(slots, len(packs)))
+    token = uuid.uuid4().hex[:8] if resources.workers == 1 else None
+    most = len(packs) if token is None else plan.left() + len(plan.evaluations)
+    share = resources.share(min(resources.scale_to or slots, most))
     send = partial(job_of, data=session.data, storage=session.storage, options=session.options, share=share)
-    jobs = [send(pack) for pack in plan.packs]
+    jobs = [send(pack, token=token) for pack in plan.packs]
     jobs += [send(pack, sources=session.survey.sources) for pack in plan.evaluations]
     with ProgressDisplay(console, packs, len(plan.done), len(plan.cells)) as display:
         outcomes = run_packs(jobs, session.data, session.storage, resources, slots, tracker, display)
@@ -160,35 +174,35 @@ def run_packs(
 ) -> Outcomes:
     """Train all packs and return when each has ended or failed for good, or when the user has pressed Ctrl-C.
 
-    A job names its data set by the index in `data`, whose arrays the workers of a machine share.
+    A job names its data set by the index in `data`, whose arrays the workers of a machine share. Packs that lag are
+    split where devices are idle.
     """
-    callback = _EventCallback(jobs, storage, tracker, display)
-    interrupted, causes, left = False, dict[str, str](), list(jobs)
+    interrupted, causes = False, dict[str, str]()
+    at_once = resources.scale_to or slots
     with tempfile.TemporaryDirectory(prefix="vaesweep-") as scratch:
         # Tune and Train keep files that are not used; on a cluster every node must reach them.
         ray_folder = f"{storage.uri}/ray" if resources.cluster else scratch
-        while left and not interrupted:
-            callback.not_started.clear()
-            tuner = tune.Tuner(
-                _with_resources(resources, tuple(data)),
-                param_space=_space(left, resources, ray_folder),
-                tune_config=tune.TuneConfig(max_concurrent_trials=slots),
-                run_config=tune.RunConfig(
-                    name=f"packs-{uuid.uuid4().hex[:8]}",
-                    storage_path=ray_folder,
-                    callbacks=[callback],
-                    verbose=0,
-                    failure_config=tune.FailureConfig(-1),  # the callback counts
-                ),
-            )
-            try:
-                with _terminate_as_interrupt():
-                    causes |= _causes(tuner.fit())
-            except KeyboardInterrupt:
-                interrupted = True
-            left = [job for job in left if job.pack in callback.not_started]
+        queue = JobQueue(jobs, _config_of(resources, ray_folder))
+        splitter = Splitter(queue, storage, PlacementGroups(resources.per_worker), at_once)
+        callback = _EventCallback(jobs, storage, tracker, display, queue, splitter)
+        tuner = tune.Tuner(
+            _with_resources(resources, tuple(data)),
+            tune_config=tune.TuneConfig(search_alg=queue, num_samples=-1, max_concurrent_trials=at_once),
+            run_config=tune.RunConfig(
+                name=f"packs-{uuid.uuid4().hex[:8]}",
+                storage_path=ray_folder,
+                callbacks=[callback],
+                verbose=0,
+                failure_config=tune.FailureConfig(-1),  # the callback counts
+            ),
+        )
+        try:
+            with _terminate_as_interrupt(), contextlib.closing(splitter):
+                causes = _causes(tuner.fit())
+        except KeyboardInterrupt:
+            interrupted = True
     failed = {}
-    for job in jobs:
+    for job in callback.jobs.values():
         for cell in job.configs:
             if not callback.collect(cell) and not interrupted:
                 pack_cause = callback.given_up.get(job.pack) or causes.get(job.pack, NO_CAUSE)
@@ -200,18 +214,30 @@ def run_packs(
 
 
 class _EventCallback(tune.Callback):
-    """Collects the events of workers in the driver's own thread: points, finished files, progress; counts failures."""
+    """Collects the events of workers in the driver's own thread: points, finished files, progress; counts failures.
 
-    def __init__(self, jobs: Sequence[PackJob], storage: Storage, tracker: Tracker, display: ProgressDisplay) -> None:
-        self._jobs = {job.pack: job for job in jobs}
+    `jobs` are those of all packs, as they are now. What a pack has released, and a pack whose process failed as it
+    started, goes to the `queue`.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[PackJob],
+        storage: Storage,
+        tracker: Tracker,
+        display: ProgressDisplay,
+        queue: JobQueue,
+        splitter: Splitter,
+    ) -> None:
+        self.jobs = {job.pack: job for job in jobs}
         # Fingerprints of the domains that a cell shall have been evaluated on.
         self._domains = {cell: job.domains for job in jobs if job.sources is not None for cell in job.configs}
         self._storage, self._tracker, self._display = storage, tracker, display
+        self._queue, self._splitter = queue, splitter
         self._retries, self._failures = Retries(), Counter[str]()
         self.collected: set[str] = set()
         self.damaged: dict[str, str] = {}  # by cell, why its finished file was not taken
         self.given_up: dict[str, str] = {}  # by pack that has failed too often, its last cause
-        self.not_started: set[str] = set()  # packs whose process failed as it started, which Tune tries only once
 
     def __getstate__(self) -> dict[str, Any]:
         """An empty state: Tune pickles its callbacks into its files, and this one is of use to its driver only."""
@@ -227,9 +253,32 @@ class _EventCallback(tune.Callback):
         for cell in event.finished:
             self.collect(cell)
         self._display.event(event)
+        self._splitter.event(event)
+        if event.released:
+            self._split(trial, event)
+
+    def _split(self, trial: Any, event: Event) -> None:
+        """Take the released cells from a pack's trial, which goes on when this returns, and queue them."""
+        kept, released = self._splitter.answered(self.jobs[event.pack], event)
+        self.jobs |= {kept.pack: kept, released.pack: released}
+        self._retries.restart(kept.pack)
+        self._display.split(kept.pack, released.pack, event.released)
+        trial.set_config({PACK: trial.config[PACK] | {"job": kept.to_json()}})  # it is tried again without them
+
+    def on_step_end(self, iteration: int, trials: Sequence[Any], **_: Any) -> None:
+        """Look for idle devices now and then, and ask packs that lag to split."""
+        if not self._splitter.is_due():
+            return
+        live = {trial.config[PACK]["pack"]: trial.status for trial in trials if not trial.is_finished()}
+        running = {pack: self.jobs[pack] for pack, status in live.items() if status == "RUNNING"}
+        unfinished = {
+            pack: len(self.jobs[pack].configs.keys() - self.collected) for pack in live if self.jobs[pack].is_splittable
+        }
+        self._splitter.look(running, live.keys() - running.keys(), unfinished)
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """Count a failure of a pack, and give it up where it has not progressed for too many."""
+        self._splitter.restarted(trial.config[PACK]["pack"])
         if not self._is_tried_again(trial):
             trial.set_config({PACK: trial.config[PACK] | {GIVEN_UP: True}})  # it starts once more, and ends
             trial.max_failures = 0  # or fails once more
@@ -237,7 +286,7 @@ class _EventCallback(tune.Callback):
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """Count a failure of a pack that Tune does not try again, since its process was still starting."""
         if self._is_tried_again(trial):
-            self.not_started.add(trial.config[PACK]["pack"])
+            self._queue.add(self.jobs[trial.config[PACK]["pack"]])
 
     def _is_tried_again(self, trial: Any) -> bool:
         """Count the failure of a trial's pack, where it is one, and say so; false where there were too many."""
@@ -249,7 +298,7 @@ class _EventCallback(tune.Callback):
             return True  # its machine was taken back, which Ray has announced and does not count
         self._failures[trial.trial_id] = trial.num_failures
         cause, notes = _cause_of(trial), list[str]()
-        job, progress = self._jobs[pack], Progress()
+        job, progress = self.jobs[pack], Progress()
         with contextlib.suppress(OSError):  # a storage that is away says nothing of progress
             ended = [cell for cell in job.configs if self.collect(cell)]
             progress = Progress(len(ended), saved_steps(self._storage, job.configs, notes))
@@ -289,12 +338,11 @@ def _with_resources(resources: Resources, data: tuple[DataSet, ...]) -> Any:
     return tune.with_resources(tune.with_parameters(trainable(resources.workers), data=data), own)
 
 
-def _space(jobs: Sequence[PackJob], resources: Resources, scratch: str) -> dict[str, Any]:
-    packs = [{"pack": job.pack, "job": job.to_json()} for job in jobs]
-    per_worker = {"CPU": resources.cpus} | ({"GPU": resources.gpus} if resources.gpus else {})
-    common = {"workers": resources.workers, "gpus": resources.gpus, "per_worker": per_worker, "scratch": scratch}
-    common |= {"local": resources.cluster is None}
-    return {PACK: tune.grid_search([pack | common for pack in packs])}
+def _config_of(resources: Resources, scratch: str) -> Callable[[PackJob], dict[str, Any]]:
+    """The configuration of a job's trial, as a function of the job."""
+    common = {"workers": resources.workers, "gpus": resources.gpus, "per_worker": resources.per_worker}
+    common |= {"scratch": scratch, "local": resources.cluster is None}
+    return lambda job: {PACK: {"pack": job.pack, "job": job.to_json()} | common}
 
 
 def job_of(
@@ -304,8 +352,9 @@ def job_of(
     options: Options,
     share: float = 1.0,
     sources: Mapping[str, str] | None = None,
+    token: str | None = None,
 ) -> PackJob:
-    """The job of a pack on its own of the sweep's data sets; `share` of a device and `sources` as of `PackJob`."""
+    """The job of a pack on its own of the sweep's data sets; `share`, `sources` and `token` as of `PackJob`."""
     cells, config = [cell.identity for cell in pack.cells], pack.cells[0].config
     return PackJob(
         pack=pack.identity,
@@ -319,6 +368,7 @@ def job_of(
         data=data.number(config),
         domains=dict(data.domains(config)),
         sources=None if sources is None else {cell: sources[cell] for cell in cells},
+        token=token,
     )
 
 

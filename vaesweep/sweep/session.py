@@ -51,6 +51,7 @@ class Options:
     pack_size: int | None = None
     workers: int = 1
     gpus: float = 0.0
+    scale_to: int | None = None
     checkpoint_seconds: float = 30.0
     compiling: Compile = "auto"
     command: str = ""
@@ -234,9 +235,10 @@ def check_writable(folder: Path) -> None:
 
 def check_counts(options: Options) -> None:
     """Refuse counts and seconds that are out of range."""
-    for name, value, least in (("--pack-size", options.pack_size, 1), ("--workers", options.workers, 1)):
-        if value is not None and value < least:
-            raise UserError(f"{name} {value}: must be at least {least}")
+    counts = {"--pack-size": options.pack_size, "--workers": options.workers, "--scale-to": options.scale_to}
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise UserError(f"{name} {value}: must be at least 1")
     if not 0 <= options.checkpoint_seconds < math.inf:
         raise UserError(f"--checkpoint-every {options.checkpoint_seconds:g}: must be 0 seconds or more")
     if not 0 <= options.gpus < math.inf or (options.gpus > 1 and options.gpus != int(options.gpus)):
