@@ -1,4 +1,4 @@
-"""Parts of a cluster on one machine, all on loopback: PostgreSQL, an MLflow server, Ray's head and nodes, its autoscaler.
+"""Parts of a cluster on one machine, on loopback: PostgreSQL, an MLflow server, Ray's head, its nodes, its autoscaler.
 
 PostgreSQL ◄── MLflow server ◄── driver, a job on the head ──► nodes, each with a loopback address of its own
 
@@ -32,6 +32,7 @@ PATIENCE = 240.0  # seconds within which anything that is waited for happens, on
 MARK = "VAESWEEP_PART"  # variable of the environment of every process of a part
 ROOT = Path(__file__).resolve().parents[2]
 HEAD_ADDRESS = "127.0.0.10"
+STORE_BYTES = 100 * 2**20  # of a node's object store
 FAKE_HEAD = "f" * 51 + "00000"  # the id that Ray's fake provider gives to the head
 TOKEN = secrets.token_hex(32)  # of every Ray of this process
 
@@ -89,13 +90,27 @@ class Part:
             )
 
     def processes(self, name: str = "") -> list[psutil.Process]:
-        """Its processes whose command line has `name`."""
-        found = []
+        """Its processes whose command line has `name`.
+
+        They are of its session, or have its mark, or descend from one that has: a process that gives itself a title, as
+        Ray's do, may write it over its environment.
+        """
+        own = {}
         for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, ProcessLookupError):
+                if self._owns(process):
+                    own |= {one.pid: one for one in (process, *process.children(recursive=True))}
+        named = []
+        for process in own.values():
             with contextlib.suppress(psutil.Error):
-                if process.environ().get(MARK) == self.mark and name in " ".join(process.cmdline()):
-                    found.append(process)
-        return found
+                if name in " ".join(process.cmdline()):
+                    named.append(process)
+        return named
+
+    def _owns(self, process: psutil.Process) -> bool:
+        if self.process is not None and os.getsid(process.pid) == self.process.pid:
+            return True
+        return process.environ().get(MARK) == self.mark
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process that was started."""
@@ -104,7 +119,7 @@ class Part:
 
     def kill(self) -> None:
         """Kill all of it at once."""
-        while found := [process for process in self.processes() if process.status() != psutil.STATUS_ZOMBIE]:
+        while found := [process for process in self.processes() if _lives(process)]:
             for process in found:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
@@ -128,6 +143,12 @@ class Part:
         if self.process.poll() is not None:
             raise RuntimeError(f"{self.words} has ended:\n{self.log.read_text(errors='replace')[-4000:]}")
         return False
+
+
+def _lives(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 # --- PostgreSQL and MLflow ---------------------------------------------------------------------------------------
@@ -304,7 +325,8 @@ class RayCluster:
         temporary.mkdir(exist_ok=True)
         words = self.command(
             *("start", "--block", "--address", self.address, "--node-ip-address", address),
-            *("--num-cpus", str(cpus), "--temp-dir", str(temporary), *_ports(address)),
+            *("--num-cpus", str(cpus), "--object-store-memory", str(STORE_BYTES)),
+            *("--temp-dir", str(temporary), *_ports(address)),
         )
         node = Part(words, self.scratch / f"node{number}.log", self.environment, self.folder)
         self.nodes.append(node)
@@ -405,7 +427,7 @@ def _head_words(cluster: RayCluster, cpus: int) -> list[str]:
     (cluster.scratch / "head").mkdir(exist_ok=True)
     return [
         *("start", "--head", "--block", "--node-ip-address", HEAD_ADDRESS, "--port", str(cluster.port)),
-        *("--num-cpus", str(cpus), "--object-store-memory", str(100 * 2**20), "--temp-dir"),
+        *("--num-cpus", str(cpus), "--object-store-memory", str(STORE_BYTES), "--temp-dir"),
         *(str(cluster.scratch / "head"), "--dashboard-host", HEAD_ADDRESS, "--dashboard-port", str(cluster.dashboard)),
         *("--ray-client-server-port", str(free_port(HEAD_ADDRESS))),
     ]
