@@ -31,7 +31,6 @@ import psutil
 PATIENCE = 240.0  # seconds within which anything that is waited for happens, on a busy machine too
 MARK = "VAESWEEP_PART"  # variable of the environment of every process of a part
 ROOT = Path(__file__).resolve().parents[2]
-HEAD_ADDRESS = "127.0.0.10"
 STORE_BYTES = 100 * 2**20  # of a node's object store
 FAKE_HEAD = "f" * 51 + "00000"  # the id that Ray's fake provider gives to the head
 TOKEN = secrets.token_hex(32)  # of every Ray of this process
@@ -283,23 +282,81 @@ def mlflow_server(store_uri: str, folder: Path) -> Iterator[MlflowServer]:
 # --- Ray ---------------------------------------------------------------------------------------------------------
 
 
+class Loopback:
+    """Nodes at addresses of their own on loopback."""
+
+    head = "127.0.0.10"
+
+    def node(self, number: int) -> tuple[str, list[str]]:
+        """The address of a node, counted from 1, and the words before its command."""
+        return f"127.0.0.{10 + number}", []
+
+
+@dataclass
+class Namespaces:
+    """Nodes in network namespaces of their own, on a bridge at whose address the head is. Takes root and iproute2."""
+
+    name: str
+    head: str = "10.213.7.1"
+    made: set[int] = field(default_factory=set)
+
+    def node(self, number: int) -> tuple[str, list[str]]:
+        """The address of a node, counted from 1, and the words before its command."""
+        address = f"10.213.7.{1 + number}"
+        if number not in self.made:
+            self.made.add(number)
+            space, link = f"{self.name}{number}", f"{self.name}l{number}"
+            ip("netns", "add", space)
+            ip("link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", space)
+            ip("link", "set", link, "master", self.name, "up")
+            ip("-n", space, "addr", "add", f"{address}/24", "dev", "eth0")
+            for device in ("eth0", "lo"):
+                ip("-n", space, "link", "set", device, "up")
+        return address, ["ip", "netns", "exec", f"{self.name}{number}"]
+
+    def set_link(self, number: int, state: str) -> None:
+        """Set a node's cable `down` or `up`."""
+        ip("link", "set", f"{self.name}l{number}", state)
+
+
+def ip(*words: str) -> None:
+    """A command of iproute2."""
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+
+
+@contextlib.contextmanager
+def namespaces() -> Iterator[Namespaces]:
+    """A network of namespaces, which end with it."""
+    network = Namespaces(f"vs{os.getpid() % 10**6}")
+    ip("link", "add", network.name, "type", "bridge")
+    try:
+        ip("addr", "add", f"{network.head}/24", "dev", network.name)
+        ip("link", "set", network.name, "up")
+        yield network
+    finally:
+        for number in network.made:
+            ip("netns", "del", f"{network.name}{number}")
+        ip("link", "del", network.name)
+
+
 @dataclass
 class RayCluster:
-    """A head on loopback, and nodes at other loopback addresses; `scratch` holds their temporary folders."""
+    """A head, and nodes by number, each with an address of its own; `scratch` holds their temporary folders."""
 
     scratch: Path
     folder: Path
-    port: int
-    dashboard: int
-    head: Part
-    nodes: list[Part] = field(default_factory=list)
-    environment: dict[str, str] = field(default_factory=dict)
-    prefix: Callable[[int], Sequence[str]] = lambda number: ()
+    environment: dict[str, str]
+    network: Loopback | Namespaces = field(default_factory=Loopback)
+    nodes: dict[int, Part] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.port, self.dashboard = free_port(self.network.head), free_port(self.network.head)
+        self.head = Part((), self.scratch / "head.log", self.environment, self.folder)
 
     @property
     def address(self) -> str:
         """Where nodes and drivers find it."""
-        return f"{HEAD_ADDRESS}:{self.port}"
+        return f"{self.network.head}:{self.port}"
 
     def command(self, *words: str) -> list[str]:
         """A command of Ray's."""
@@ -317,26 +374,24 @@ class RayCluster:
             return False
         return True
 
-    def add_node(self, cpus: int = 1) -> Part:
-        """Begin a node; it joins within seconds."""
-        number = len(self.nodes) + 1
-        address = f"127.0.0.{10 + number}"
-        temporary = self.scratch / f"node{number}"
-        temporary.mkdir(exist_ok=True)
+    def add_node(self, number: int, cpus: int = 1, temporary: Path | None = None) -> Part:
+        """Begin a node in the place `number`; it joins within seconds."""
+        address, prefix = self.network.node(number)
+        temporary = temporary or Path(tempfile.mkdtemp(prefix=f"n{number}", dir=self.scratch))
         words = self.command(
             *("start", "--block", "--address", self.address, "--node-ip-address", address),
             *("--num-cpus", str(cpus), "--object-store-memory", str(STORE_BYTES)),
-            *("--temp-dir", str(temporary), *_ports(address)),
+            *("--temp-dir", str(temporary), *_ports()),
         )
-        node = Part(words, self.scratch / f"node{number}.log", self.environment, self.folder)
-        self.nodes.append(node)
+        node = Part([*prefix, *words], self.scratch / f"node{number}.log", self.environment, self.folder)
+        self.nodes[number] = node
         node.start()
         return node
 
     def api(self, path: str, data: Any = None) -> Any:
         """What the head's dashboard answers."""
         request = urllib.request.Request(
-            f"http://{HEAD_ADDRESS}:{self.dashboard}{path}",
+            f"http://{self.network.head}:{self.dashboard}{path}",
             data=None if data is None else json.dumps(data).encode(),
             headers={"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"},
         )
@@ -355,7 +410,7 @@ class RayCluster:
     def submit(self, name: str, words: Sequence[str], environment: Mapping[str, str], folder: Path) -> None:
         """Hand in a job by `ray job submit`, which runs in `folder` on the head."""
         variables = [f"{key}={value}" for key, value in environment.items()]
-        address = f"http://{HEAD_ADDRESS}:{self.dashboard}"
+        address = f"http://{self.network.head}:{self.dashboard}"
         subprocess.run(
             [
                 *self.command("job", "submit", "--address", address, "--no-wait", "--submission-id", name, "--"),
@@ -384,14 +439,14 @@ class RayCluster:
 
     def stop(self) -> None:
         """Kill all of it."""
-        for part in (*self.nodes, self.head):
+        for part in (*self.nodes.values(), self.head):
             part.kill()
 
 
-def _ports(address: str) -> list[str]:
+def _ports() -> list[str]:
     """Ports that would else be the same on every node."""
     names = ("dashboard-agent-listen-port", "metrics-export-port", "runtime-env-agent-port", "node-manager-port")
-    return [word for name in names for word in (f"--{name}", str(free_port(address)))]
+    return [word for name in names for word in (f"--{name}", str(free_port()))]
 
 
 def ray_environment(**more: str) -> dict[str, str]:
@@ -407,30 +462,30 @@ def ray_environment(**more: str) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def ray_cluster(folder: Path, head_cpus: int = 0, nodes: int = 0, **environment: str) -> Iterator[RayCluster]:
+def ray_cluster(
+    folder: Path, head_cpus: int = 0, nodes: int = 0, network: Loopback | Namespaces | None = None, **environment: str
+) -> Iterator[RayCluster]:
     """A head with `head_cpus`, and nodes of one CPU each; its jobs run in `folder`."""
     scratch = Path(tempfile.mkdtemp(prefix="vs"))  # sockets are there, whose paths may not be long
-    port, dashboard = free_port(HEAD_ADDRESS), free_port(HEAD_ADDRESS)
-    variables = ray_environment(**environment)
-    cluster = RayCluster(scratch, folder, port, dashboard, Part((), scratch / "head.log", variables, folder))
-    cluster.environment = variables
-    cluster.head.words = cluster.command(*_head_words(cluster, head_cpus), *_ports(HEAD_ADDRESS))
+    cluster = RayCluster(scratch, folder, ray_environment(**environment), network or Loopback())
+    cluster.head.words = _head_words(cluster, head_cpus)
     with _stopping(cluster):
         cluster.start_head()
-        for _ in range(nodes):
-            cluster.add_node()
+        for number in range(1, nodes + 1):
+            cluster.add_node(number)
         cluster.wait_for_nodes(1 + nodes)
         yield cluster
 
 
-def _head_words(cluster: RayCluster, cpus: int) -> list[str]:
+def _head_words(cluster: RayCluster, cpus: int, *more: str) -> list[str]:
+    address = cluster.network.head
     (cluster.scratch / "head").mkdir(exist_ok=True)
-    return [
-        *("start", "--head", "--block", "--node-ip-address", HEAD_ADDRESS, "--port", str(cluster.port)),
+    return cluster.command(
+        *("start", "--head", "--block", "--node-ip-address", address, "--port", str(cluster.port)),
         *("--num-cpus", str(cpus), "--object-store-memory", str(STORE_BYTES), "--temp-dir"),
-        *(str(cluster.scratch / "head"), "--dashboard-host", HEAD_ADDRESS, "--dashboard-port", str(cluster.dashboard)),
-        *("--ray-client-server-port", str(free_port(HEAD_ADDRESS))),
-    ]
+        *(str(cluster.scratch / "head"), "--dashboard-host", address, "--dashboard-port", str(cluster.dashboard)),
+        *("--ray-client-server-port", str(free_port(address)), *_ports(), *more),
+    )
 
 
 @contextlib.contextmanager
@@ -446,7 +501,15 @@ def _stopping(cluster: RayCluster) -> Iterator[None]:
 def scaled_cluster(folder: Path, head_cpus: int = 1, most: int = 3, **environment: str) -> Iterator[RayCluster]:
     """A head with Ray's autoscaler, whose fake nodes of one CPU come and go as processes of this machine."""
     scratch = Path(tempfile.mkdtemp(prefix="vs"))
-    port, dashboard = free_port(HEAD_ADDRESS), free_port(HEAD_ADDRESS)
+    variables = ray_environment(
+        RAY_FAKE_CLUSTER="1",
+        AUTOSCALER_UPDATE_INTERVAL_S="1",
+        RAY_enable_autoscaler_v2="1",
+        RAY_CLOUD_INSTANCE_ID=FAKE_HEAD,
+        RAY_OVERRIDE_NODE_ID_FOR_TESTING=FAKE_HEAD,
+        **environment,
+    )
+    cluster = RayCluster(scratch, folder, variables)
     types = {
         "ray.head.default": {"node_config": {}, "resources": {"CPU": head_cpus}, "max_workers": 0},
         "worker": {"node_config": {}, "resources": {"CPU": 1}, "min_workers": 0, "max_workers": most},
@@ -461,7 +524,7 @@ def scaled_cluster(folder: Path, head_cpus: int = 1, most: int = 3, **environmen
             "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
             "head_node_id": FAKE_HEAD,
             "launch_multiple": True,
-            "gcs_address": f"{HEAD_ADDRESS}:{port}",
+            "gcs_address": cluster.address,
         },
         "auth": {},
         "docker": {},
@@ -481,17 +544,7 @@ def scaled_cluster(folder: Path, head_cpus: int = 1, most: int = 3, **environmen
     }
     file = scratch / "autoscaler.yaml"
     file.write_text(json.dumps(config))  # JSON is YAML
-    variables = ray_environment(
-        RAY_FAKE_CLUSTER="1",
-        AUTOSCALER_UPDATE_INTERVAL_S="1",
-        RAY_enable_autoscaler_v2="1",
-        RAY_CLOUD_INSTANCE_ID=FAKE_HEAD,
-        RAY_OVERRIDE_NODE_ID_FOR_TESTING=FAKE_HEAD,
-        **environment,
-    )
-    cluster = RayCluster(scratch, folder, port, dashboard, Part((), scratch / "head.log", variables, folder))
-    cluster.environment = variables
-    cluster.head.words = cluster.command(*_head_words(cluster, head_cpus), "--autoscaling-config", str(file))
+    cluster.head.words = _head_words(cluster, head_cpus, "--autoscaling-config", str(file))
     with _stopping(cluster):
         cluster.start_head()
         yield cluster
