@@ -30,8 +30,9 @@ class Counted(type(PVAE)):
         notes = open(Path({folder!r}, f"{{os.uname().nodename}}-{{os.getpid()}}-{{time.time_ns()}}.steps"), "ab", 0)
 
         def noted(draws, read=None):
-            notes.write(struct.pack("<qq", draws.seed, draws.step))
-            time.sleep(pause)
+            if len(draws.places) > 1:  # one row is no step: operations are counted with it
+                notes.write(struct.pack("<qq", draws.seed, draws.step))
+                time.sleep(pause)
             return train_share(draws, read)
 
         problem.train_share = noted

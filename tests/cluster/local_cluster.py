@@ -94,22 +94,20 @@ class Part:
         They are of its session, or have its mark, or descend from one that has: a process that gives itself a title, as
         Ray's do, may write it over its environment.
         """
-        own = {}
-        for process in psutil.process_iter():
-            with contextlib.suppress(psutil.Error, ProcessLookupError):
-                if self._owns(process):
-                    own |= {one.pid: one for one in (process, *process.children(recursive=True))}
-        named = []
-        for process in own.values():
-            with contextlib.suppress(psutil.Error):
-                if name in " ".join(process.cmdline()):
-                    named.append(process)
-        return named
+        processes = list(psutil.process_iter(["ppid", "cmdline"]))
+        own = {process.pid: process for process in processes if self._owns(process)}
+        before = -1
+        while before != len(own):
+            before = len(own)
+            own |= {process.pid: process for process in processes if process.info["ppid"] in own}
+        return [process for process in own.values() if name in " ".join(process.info["cmdline"] or ())]
 
     def _owns(self, process: psutil.Process) -> bool:
-        if self.process is not None and os.getsid(process.pid) == self.process.pid:
-            return True
-        return process.environ().get(MARK) == self.mark
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if self.process is not None and os.getsid(process.pid) == self.process.pid:
+                return True
+            return bool(process.environ().get(MARK) == self.mark)
+        return False
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process that was started."""
