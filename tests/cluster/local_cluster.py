@@ -522,6 +522,7 @@ def scaled_cluster(folder: Path, head_cpus: int = 1, most: int = 3, **environmen
             "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
             "head_node_id": FAKE_HEAD,
             "launch_multiple": True,
+            "disable_node_updaters": True,
             "gcs_address": cluster.address,
         },
         "auth": {},

@@ -33,7 +33,7 @@ pytestmark = [
         reason="PostgreSQL and psycopg2 are not installed",
     ),
 ]
-SECONDS = 600.0  # within which a sweep ends on a busy machine
+SECONDS = 900.0  # within which anything that is waited for happens, on a busy machine too
 TRIAL = "ImplicitFunc"
 AT_ONCE = 1  # packs that a sweep runs at once that has met a cluster without CPUs
 
@@ -134,7 +134,7 @@ def test_two_sweeps_at_once_by_jobs_on_two_nodes(
 def test_the_autoscaler_brings_nodes_for_packs_and_takes_idle_ones_and_a_killed_one_costs_steps_since_its_checkpoint(
     database: Postgres, server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sweep = CountedSweep(tmp_path / "sweep", 1500, 100, (0, 1))
+    sweep = CountedSweep(tmp_path / "sweep", 600, 100, (0, 1))
     sweep.write()
     monkeypatch.setenv("PYTHONPATH", f"{sweep.folder}:{os.environ.get('PYTHONPATH', '')}")
     with scaled_cluster(tmp_path, head_cpus=0, most=2, COUNTED_PAUSE="0.01") as cluster:
