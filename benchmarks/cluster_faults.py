@@ -41,7 +41,7 @@ from local_cluster import (
 
 STEPS, INTERVAL, NODES = 400, 40, 2
 PAUSE = 0.005  # seconds that every step waits, so that training lasts a few seconds
-PATIENCE = 400.0  # seconds within which a job ends
+PATIENCE = 900.0  # seconds within which a job ends
 CUT_SECONDS = 40.0
 DISK_BYTES = 32 * 2**20
 ALWAYS, NEVER = "0", "3600"  # --checkpoint-every: at every evaluation, or only where notice is given

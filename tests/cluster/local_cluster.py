@@ -28,7 +28,7 @@ from typing import Any
 
 import psutil
 
-PATIENCE = 240.0  # seconds within which anything that is waited for happens, on a busy machine too
+PATIENCE = 600.0  # seconds within which anything that is waited for happens, on a busy machine too
 MARK = "VAESWEEP_PART"  # variable of the environment of every process of a part
 ROOT = Path(__file__).resolve().parents[2]
 STORE_BYTES = 100 * 2**20  # of a node's object store
