@@ -321,6 +321,11 @@ class Tracked:
             ):
                 tags.setdefault(run, {})[key] = value
             rows = connection.execute("select run_uuid, key, step, value from metrics").fetchall()
+        return cls.of_rows(tags, rows)
+
+    @classmethod
+    def of_rows(cls, tags: dict[str, dict[str, str]], rows: Sequence[tuple[Any, ...]]) -> "Tracked":
+        """What a store has whose runs have `tags`, oldest first, and metrics `rows` (run, key, step, value)."""
         cells = {run: tag["vaesweep.cell"] for run, tag in tags.items() if tag.get("vaesweep.kind") == "cell"}
         newest = {cell: run for run, cell in cells.items() if tags[run].get("vaesweep.outcome") == "finished"}
         points: dict[str, Points] = {cell: {} for cell in newest}

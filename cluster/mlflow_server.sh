@@ -2,8 +2,9 @@
 # A light MLflow server: one worker process, no job runner. Sweeps write to it from the driver alone.
 #
 #   bash cluster/mlflow_server.sh                      SQLite and artifacts under results/mlflow_server
-#   MLFLOW_BACKEND_STORE_URI=postgresql://USER:PASSWORD@HOST/DATABASE bash cluster/mlflow_server.sh
-#                                                      PostgreSQL (pip install psycopg2-binary beforehand)
+#   MLFLOW_BACKEND_STORE_URI=postgresql+psycopg2://USER:PASSWORD@HOST/DATABASE bash cluster/mlflow_server.sh
+#                                                      PostgreSQL (pip install psycopg2-binary beforehand; the driver
+#                                                      must be named, since SQLAlchemy's default differs by release)
 #
 # Variables: MLFLOW_SERVER_DIR, MLFLOW_BACKEND_STORE_URI, MLFLOW_ARTIFACTS_DESTINATION, MLFLOW_HOST, MLFLOW_PORT.
 # MLFLOW_SERVER_ALLOWED_HOSTS is MLflow's own: the host names under which clients of other machines call it.

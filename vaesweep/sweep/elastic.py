@@ -23,7 +23,7 @@ from vaesweep.sweep.jobs import Event, PackJob
 from vaesweep.sweep.splits import request_name, split
 from vaesweep.sweep.storage import Storage
 
-WORTH_SECONDS = 60.0  # that a pack must take still for a part of it to go elsewhere, where it starts anew
+WORTH_SECONDS = 120.0  # that a pack must take still for a part of it to start anew elsewhere: some four starts
 LOOK_SECONDS = 1.0  # between two looks for idle devices
 
 

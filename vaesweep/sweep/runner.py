@@ -39,6 +39,7 @@ from vaesweep.sweep.data_sets import DataSets
 from vaesweep.sweep.elastic import JobQueue, PlacementGroups, Splitter
 from vaesweep.sweep.evaluation import evaluated_on
 from vaesweep.sweep.jobs import Event, PackJob
+from vaesweep.sweep.notice import MachineEnds
 from vaesweep.sweep.plan import Plan
 from vaesweep.sweep.progress import ProgressDisplay
 from vaesweep.sweep.retries import Progress, Retries, saved_steps
@@ -298,6 +299,9 @@ class _EventCallback(tune.Callback):
             return True  # its machine was taken back, which Ray has announced and does not count
         self._failures[trial.trial_id] = trial.num_failures
         cause, notes = _cause_of(trial), list[str]()
+        if MachineEnds.__name__ in cause:  # it has saved itself, and is not to blame
+            self._display.note(pack, f"goes on from its checkpoint: {cause.partition(': ')[2]}")
+            return True
         job, progress = self.jobs[pack], Progress()
         with contextlib.suppress(OSError):  # a storage that is away says nothing of progress
             ended = [cell for cell in job.configs if self.collect(cell)]

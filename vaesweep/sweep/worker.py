@@ -16,6 +16,7 @@ from torch import Tensor
 
 from vaesweep.data.domains import DataSet
 from vaesweep.family import CellConfig, family
+from vaesweep.sweep import notice
 from vaesweep.sweep.evaluation import Evaluation
 from vaesweep.sweep.identity import digest
 from vaesweep.sweep.jobs import Event, PackJob, Report
@@ -29,9 +30,11 @@ from vaesweep.training.state import PackState
 from vaesweep.training.world import World, current_world
 
 PERMANENT = {errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS}  # no pause mends these
+FULL = {errno.ENOSPC, errno.EDQUOT}
 WRITE_PAUSES = (1.0, 5.0, 30.0)  # seconds between attempts to write a finished file
 REPORT_SECONDS = 1.0  # the least between two events of a pack that trains in one process
 REQUEST_SECONDS = 2.0  # between two looks for a request to split
+KEPT_CHECKPOINTS = 2  # the newest, and the one before it, should the newest be lost
 
 
 def run_job(job: PackJob, data: DataSet, report: Report, device: torch.device) -> None:
@@ -164,7 +167,7 @@ class _PackWriter:
         self._before = len(job.configs) - len(waiting) - len(cells)
         self._report, self._world = report, world
         self._saved = self._reported_at = self._asked_at = time.monotonic()
-        self._name: str | None = None
+        self._names: list[str] = []  # of checkpoints that are kept, oldest first
         self._event = Event(job.pack, 0, next(iter(configs.values())).all_steps)
 
     def progress(self, state: PackState, latest: dict[str, Tensor]) -> None:
@@ -178,11 +181,17 @@ class _PackWriter:
             self._report_event()
 
     def checkpoint(self, state: PackState) -> None:
-        """Save a checkpoint, if the last one is old enough, and delete the one that it replaces.
+        """Save a checkpoint, if the last one is old enough, and delete the one before the last.
 
-        Where none need be old, it is saved at evaluations: files after every step would take longer than steps. Where
-        the driver asks the pack to split, it is saved at once, and `PackSplit` raised.
+        Where none need be old, it is saved at evaluations: files after every step would take longer than steps.
+        Where notice was given that the machine ends, it is saved in any case, and `MachineEnds` is raised; where the
+        driver asks the pack to split, `PackSplit` is.
         """
+        if notice.is_given():
+            self._save(state)
+            if self._world.size == 1:  # reports of several wait for each other
+                self._report_event()
+            raise notice.MachineEnds(f"its machine ends soon: saved at step {state.all_steps}")
         if len(state.cells) + len(self._waiting) > 1 and self._is_asked_to_split():
             self._split(state)
         if not self._world.leads or time.monotonic() - self._saved < self._job.checkpoint_seconds:
@@ -192,20 +201,33 @@ class _PackWriter:
         self._save(state)
 
     def _save(self, state: PackState) -> bool:
-        """Save a checkpoint, and delete the one that it replaces; false where it cannot be written."""
+        """Save a checkpoint, and delete the one before the last; false where it cannot be written."""
         name, self._saved = checkpoint_name(self._group, state.all_steps), time.monotonic()
-        if self._name == name:
+        if self._names and self._names[-1] == name:
             return True
+        content = state.to_bytes(name)
         try:
-            self._storage.write(name, state.to_bytes(name))
+            try:
+                self._storage.write(name, content)
+            except OSError as error:
+                if error.errno not in FULL or not self._keep(1):
+                    raise
+                self._storage.write(name, content)  # the oldest has made room for it
         except OSError as error:  # training goes on, and the next checkpoint is tried when it is due
             self._event.notes.append(f"checkpoint {name} cannot be written ({error}): training goes on without it")
             return False
-        if self._name:
-            with contextlib.suppress(OSError):
-                self._storage.delete(self._name)
-        self._name = name
+        self._names.append(name)
+        self._keep(KEPT_CHECKPOINTS)
         return True
+
+    def _keep(self, newest: int) -> int:
+        """Delete all checkpoints but the `newest`, and return the number of those deleted."""
+        old = self._names[: len(self._names) - newest] if len(self._names) > newest else []
+        self._names = self._names[len(old) :]
+        for name in old:
+            with contextlib.suppress(OSError):  # a spent one is deleted by the driver
+                self._storage.delete(name)
+        return len(old)
 
     def _is_asked_to_split(self) -> bool:
         """Whether the driver asks for a part of the cells, looked up now and then."""
@@ -257,11 +279,9 @@ class _PackWriter:
         self._storage.write(name, data)
 
     def close(self) -> None:
-        """Report the last event, and delete the checkpoint: every cell of it has its finished file."""
+        """Report the last event, and delete the checkpoints: every cell of them has its finished file."""
         self._report_event()
-        if self._name:
-            with contextlib.suppress(OSError):  # a spent one is deleted by the driver
-                self._storage.delete(self._name)
+        self._keep(0)
 
     def _report_event(self) -> None:
         self._report(self._event)
