@@ -511,9 +511,17 @@ def test_a_pack_whose_pace_is_not_known_is_not_split_and_the_device_is_held_till
 
 
 def test_a_device_that_a_trial_waits_for_is_left_to_it(storage: Storage, clock: Clock) -> None:
-    driver = Driver(storage, clock, {"a": 4, "b": 4}, Devices(1), pending={"b"})
+    """A new placeholder in the place of one that was dropped might be placed before the trial, again and again."""
+    driver = Driver(storage, clock, {"a": 4, "b": 4}, Devices(0), at_once=5, pending={"b"})
     driver.come_to(10, a=1000)
     assert driver.look() == []
+    assert driver.devices.wanted == 3
+    driver.devices.idle = 1
+    for _ in range(3):
+        assert driver.look() == []
+    assert driver.devices.wanted == 0
+    driver.pending.clear()
+    assert driver.look() == ["a"]
 
 
 def test_no_more_devices_are_asked_for_than_packs_may_run_or_cells_could_be_split_off(
@@ -624,7 +632,7 @@ LONG = (
     "model.hidden=8",
     "model.features=8",
     "model.latents=2",
-    "training.steps=8000",
+    "training.steps=5000",
     "training.evaluate_every=100",
     "training.batch_size=16",
     "data.draws=1",
@@ -639,14 +647,14 @@ def test_on_ray_a_pack_beside_an_idle_cpu_is_split_and_both_halves_finish(comman
     script.write_text(SCRIPT.format(script=str(Path(__file__).parents[2] / "sweeps" / "rd_curve_pvae.py")))
     options = ("--pack-size", "4", "--checkpoint-every", "1", "--scale-to", "2", "--set", *LONG)
     process = command.start(*options, script=str(script))
-    out, errors = process.communicate(timeout=2 * PATIENCE)
+    out, errors = process.communicate(timeout=4 * PATIENCE)
     assert process.returncode == 0, errors
     assert "pack 1: split, 2 of 4 cells go to a free device" in out
     assert "cells: 4 finished, 0 diverged, 0 failed" in out
     assert [status for _, status in command.runs("cell")] == ["FINISHED"] * 4
     points = command.points()
     assert len(set(points)) == len(points)
-    assert len([key for _, key, _ in points if key == "valid/elbo"]) == 4 * 80
+    assert len([key for _, key, _ in points if key == "valid/elbo"]) == 4 * 50
     assert command.checkpoints() == []
     storage = command.folder / "results" / "rd_curve_pvae" / "cells"
     assert list((storage / SPLITS).iterdir()) == []

@@ -139,6 +139,7 @@ class Splitter:
         self._paces: dict[str, _Pace] = {}
         self._asked: dict[str, str] = {}  # by pack, the name of its request
         self._looked_at = 0.0
+        self._yielded = 0  # placeholders that were dropped for trials that wait, whose place new ones would take
 
     def event(self, event: Event) -> None:
         """Learn a pack's pace from its event."""
@@ -177,14 +178,17 @@ class Splitter:
         for pack in self._asked:
             lagging.pop(pack, None)
         if pending:
-            self._placeholders.drop(self._placeholders.placed())  # the device is theirs
+            placed = self._placeholders.placed()
+            self._placeholders.drop(placed)
+            self._yielded += placed
         else:
+            self._yielded = 0
             known = {pack: seconds for pack, seconds in lagging.items() if seconds is not None}
             for pack in sorted(known, key=known.__getitem__, reverse=True)[: self._placeholders.placed()]:
                 if self._ask(running[pack]):
                     self._placeholders.drop(1)
                     del lagging[pack]
-        room = self._at_once - len(running) - len(pending) - len(self._asked)
+        room = self._at_once - len(running) - len(pending) - len(self._asked) - self._yielded
         spare = sum(unfinished[pack] - 1 for pack in lagging)
         self._placeholders.keep(0 if self._queue.waiting else max(0, min(room, spare)))
 
