@@ -168,21 +168,25 @@ class _PackWriter:
             return
         self._save(state)
 
-    def _save(self, state: PackState) -> None:
+    def _save(self, state: PackState) -> bool:
+        """Save a checkpoint, and delete all but the newest two; false where it cannot be written."""
         name, self._saved = checkpoint_name(self._group, state.all_steps), time.monotonic()
-        content = state.to_bytes(name)
         try:
-            try:
-                self._storage.write(name, content)
-            except OSError as error:
-                if error.errno not in FULL or not self._keep(1):
-                    raise
-                self._storage.write(name, content)  # the oldest has made room for it
+            self._write_checkpoint(name, state.to_bytes(name))
         except OSError as error:  # training goes on, and the next checkpoint is tried when it is due
             self._event.notes.append(f"checkpoint {name} cannot be written ({error}): training goes on without it")
-            return
+            return False
         self._names = [*(other for other in self._names if other != name), name]
         self._keep(KEPT_CHECKPOINTS)
+        return True
+
+    def _write_checkpoint(self, name: str, content: bytes) -> None:
+        try:
+            self._storage.write(name, content)
+        except OSError as error:
+            if error.errno not in FULL or not self._keep(1):
+                raise
+            self._storage.write(name, content)  # the oldest has made room
 
     def _keep(self, newest: int) -> int:
         """Delete all checkpoints but the `newest`, and return the number of those deleted."""
