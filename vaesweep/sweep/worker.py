@@ -158,10 +158,10 @@ class _PackWriter:
         Where notice was given that the machine ends, it is saved in any case, and `MachineEnds` is raised.
         """
         if notice.is_given():
-            self._save(state)
+            saved = "saved" if self._save(state) else "could not be saved"
             if self._world.size == 1:  # reports of several wait for each other
                 self._report_event()
-            raise notice.MachineEnds(f"its machine ends soon: saved at step {state.all_steps}")
+            raise notice.MachineEnds(f"its machine ends soon: {saved} at step {state.all_steps}")
         if not self._world.leads or time.monotonic() - self._saved < self._job.checkpoint_seconds:
             return
         if not self._job.checkpoint_seconds and not state.is_evaluated:
