@@ -188,10 +188,10 @@ class _PackWriter:
         driver asks the pack to split, `PackSplit` is.
         """
         if notice.is_given():
-            self._save(state)
+            saved = "saved" if self._save(state) else "could not be saved"
             if self._world.size == 1:  # reports of several wait for each other
                 self._report_event()
-            raise notice.MachineEnds(f"its machine ends soon: saved at step {state.all_steps}")
+            raise notice.MachineEnds(f"its machine ends soon: {saved} at step {state.all_steps}")
         if len(state.cells) + len(self._waiting) > 1 and self._is_asked_to_split():
             self._split(state)
         if not self._world.leads or time.monotonic() - self._saved < self._job.checkpoint_seconds:
@@ -201,24 +201,26 @@ class _PackWriter:
         self._save(state)
 
     def _save(self, state: PackState) -> bool:
-        """Save a checkpoint, and delete the one before the last; false where it cannot be written."""
+        """Save a checkpoint, and delete all but the newest two; false where it cannot be written."""
         name, self._saved = checkpoint_name(self._group, state.all_steps), time.monotonic()
         if self._names and self._names[-1] == name:
             return True
-        content = state.to_bytes(name)
         try:
-            try:
-                self._storage.write(name, content)
-            except OSError as error:
-                if error.errno not in FULL or not self._keep(1):
-                    raise
-                self._storage.write(name, content)  # the oldest has made room for it
+            self._write_checkpoint(name, state.to_bytes(name))
         except OSError as error:  # training goes on, and the next checkpoint is tried when it is due
             self._event.notes.append(f"checkpoint {name} cannot be written ({error}): training goes on without it")
             return False
         self._names.append(name)
         self._keep(KEPT_CHECKPOINTS)
         return True
+
+    def _write_checkpoint(self, name: str, content: bytes) -> None:
+        try:
+            self._storage.write(name, content)
+        except OSError as error:
+            if error.errno not in FULL or not self._keep(1):
+                raise
+            self._storage.write(name, content)  # the oldest has made room
 
     def _keep(self, newest: int) -> int:
         """Delete all checkpoints but the `newest`, and return the number of those deleted."""
