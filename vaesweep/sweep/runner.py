@@ -36,7 +36,7 @@ from vaesweep.sweep.backends import EVENT, GIVEN_UP, PACK, trainable, worker_env
 from vaesweep.sweep.cells import Pack
 from vaesweep.sweep.data_sets import DataSets
 from vaesweep.sweep.evaluation import evaluated_on
-from vaesweep.sweep.jobs import Event, PackJob
+from vaesweep.sweep.jobs import ConfigTexts, Event, PackJob
 from vaesweep.sweep.plan import Plan
 from vaesweep.sweep.progress import ProgressDisplay
 from vaesweep.sweep.retries import Progress, Retries, saved_steps
@@ -310,7 +310,7 @@ def job_of(
     return PackJob(
         pack=pack.identity,
         family=pack.cells[0].family,
-        configs={cell.identity: cell.config.model_dump_json() for cell in pack.cells},
+        configs=ConfigTexts(pack),
         storage=storage.uri,
         checkpoint_seconds=options.checkpoint_seconds,
         pack_size=options.pack_size,
