@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
 
-
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
@@ -35,7 +34,7 @@ class Frozen(BaseModel):
 
 
 class SharedParts:
-    """Makes equal parts of configurations one object, such as the model of all cells: thousands then take little room."""
+    """Makes equal parts of configurations one object, such as the model of all cells: thousands take little memory."""
 
     def __init__(self) -> None:
         self._parts: dict[tuple[type, str], BaseModel] = {}

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from vaesweep.analysis.intervals import Interval, t_interval
+from vaesweep.data.description import Description
 from vaesweep.data.domains import DataSet, Role
 from vaesweep.search.objectives import ResolvedObjective
 from vaesweep.search.rounds import CONFIRMATION, Place, SearchSession, Trainer, missed_target
@@ -60,7 +61,7 @@ def _place(session: SearchSession, name: str, params: Mapping[str, Any], seed: i
 
 
 def confirmation_table(
-    confirmation: Confirmation, objectives: Sequence[ResolvedObjective], data: DataSet
+    confirmation: Confirmation, objectives: Sequence[ResolvedObjective], data: DataSet | Description
 ) -> pd.DataFrame:
     """One row an objective, then one a domain and metric: rate, distortion, ELBO and what the objectives are of.
 
