@@ -1,4 +1,4 @@
-"""The `vaesweep` command: `ui` opens MLflow on the store that sweeps write to, `manifest` lists data for object storage.
+"""The `vaesweep` command: `ui` opens MLflow on the store that sweeps write to, `manifest` lists files to upload.
 
 Families bring commands of their own.
 """

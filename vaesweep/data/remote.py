@@ -45,8 +45,8 @@ class Entry:
 def local_copy(uri: str, cache: Path | None = None) -> Path:
     """The copy on this machine of the folder or file at `uri`, made if there is none.
 
-    The manifest is in the folder; for a file, in the folder that it is in. Raises `UserError` where there is none, where
-    a file is not what its manifest says, or where the URI holds credentials.
+    The manifest is in the folder; for a file, in the folder that it is in. Raises `UserError` where there is none,
+    where a file is not what its manifest says, or where the URI holds credentials.
     """
     uri = uri.rstrip("/")
     if "@" in uri.partition("://")[2].partition("/")[0] or masked(uri) != uri:
