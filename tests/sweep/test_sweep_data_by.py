@@ -169,7 +169,7 @@ def test_numbers_are_the_same_whichever_way_data_travel(sessions: Any, populatio
     expected = trained(tmp_path / "driver", by_driver, tuple(by_driver.data))
     remote.with_name(population.name).rename(population)
     for name, session in (("workers", by_workers), ("manifest", by_manifest)):
-        data_reading._read.cache_clear()
+        data_reading._latest.clear()
         assert_identical(trained(tmp_path / name, session, (session.data.reading(0),)), expected)
 
 

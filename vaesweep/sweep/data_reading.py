@@ -4,7 +4,6 @@ driver ── family, --data, settings ──► a process that reads and ends �
    └──── DataReading: the same, with the fingerprints of all domains ──► worker: reads, compares, trains
 """
 
-import functools
 import json
 import os
 import socket
@@ -36,10 +35,15 @@ class DataReading:
 
     def read(self) -> DataSet:
         """The data set, which a process that asks for it again does not read again."""
-        return _read(self)
+        if self not in _latest:
+            _latest.clear()  # before another one is read: two may be more than there is memory for
+            _latest[self] = _read(self)
+        return _latest[self]
 
 
-@functools.lru_cache(maxsize=1)
+_latest: dict[DataReading, DataSet] = {}  # what this process has read last
+
+
 def _read(reading: DataReading) -> DataSet:
     owner, place = family(reading.family), f"--data {masked(reading.spec)} on {socket.gethostname()}"
     try:
