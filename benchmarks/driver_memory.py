@@ -2,9 +2,9 @@
 
     python benchmarks/driver_memory.py [--cells 100 1000 4000] [--data 100 400]
 
-MiB of resident memory beyond what the driver has before, after each of its steps: cells planned, tracker and jobs made,
-and every cell finished while the tracking store does not answer. Then for images of so many MiB, in a process each: the
-most that it had, and what it holds once workers have the data, by who reads them (`--data-by`).
+Each number in a process of its own: MiB of resident memory beyond what it has before, after each of its steps: cells planned, tracker and jobs made,
+and every cell finished while the tracking store does not answer. Then for images of so
+many MiB the most that it had, and what it holds once workers have the data, by who reads them (`--data-by`).
 """
 
 import argparse
@@ -40,16 +40,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, nargs="*", default=[100, 1000, 4000], help="that wait (%(default)s)")
     parser.add_argument("--data", type=int, nargs="*", default=[100, 400], help="MiB of images (%(default)s)")
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        print(json.dumps(of_data(Path(options.child[0]), options.child[1])))
+        what, *rest = options.child
+        print(json.dumps(of_cells(int(rest[0])) if what == "cells" else of_data(Path(rest[0]), rest[1])))
         return 0
     if options.cells:
-        of_cells(2)  # whatever is imported or cached once
         print(f"{'cells':>8}{'planned':>12}{'jobs':>12}{'waiting':>12}{'KiB a waiting cell':>22}")
     for count in options.cells:
-        planned, jobs, waiting = of_cells(count)
+        planned, jobs, waiting = in_a_process("cells", str(count))
         each = 1024 * waiting / count
         print(f"{count:>8}{planned:>12.1f}{jobs:>12.1f}{waiting:>12.1f}{each:>22.1f}", flush=True)
     if options.data:
@@ -58,14 +58,23 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             write_images(Path(folder), size)
             for by in ("driver", "workers"):
-                command = [sys.executable, __file__, "--child", folder, by]
-                most, held = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
+                most, held = in_a_process("data", folder, by)
                 print(f"{size:>8}{by:>12}{most:>12.1f}{held:>12.1f}", flush=True)
     return 0
 
 
-def of_cells(count: int) -> tuple[float, float, float]:
+def in_a_process(*words: str) -> list[float]:
+    """What a process of its own has measured: what another one freed would count as free."""
+    command = [sys.executable, __file__, "--child", *words]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    values: list[float] = json.loads(done.stdout.splitlines()[-1])
+    return values
+
+
+def of_cells(count: int, first: bool = True) -> tuple[float, float, float]:
     """MiB that `count` cells take once they are planned, as jobs, and where all have ended and none is tracked."""
+    if first:
+        of_cells(2, first=False)  # whatever is imported or cached once
     with tempfile.TemporaryDirectory() as name:
         os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{name}/mlflow.db"
         axes = {"rates.total.target": [0.5, 2.0], "seed": list(range(count // 2))}
