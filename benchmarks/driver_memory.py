@@ -2,8 +2,8 @@
 
     python benchmarks/driver_memory.py [--cells 100 1000 4000] [--data 100 400]
 
-Each number in a process of its own: MiB of resident memory beyond what it has before, after each of its steps: cells planned, tracker and jobs made,
-and every cell finished while the tracking store does not answer. Then for images of so
+Each number in a process of its own: MiB of resident memory beyond what it has before, after each of its steps: cells
+planned, tracker and jobs made, and every cell finished while the tracking store does not answer. Then for images of so
 many MiB the most that it had, and what it holds once workers have the data, by who reads them (`--data-by`).
 """
 
