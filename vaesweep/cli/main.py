@@ -1,10 +1,14 @@
-"""The `vaesweep` command: `ui` opens MLflow on the store that sweeps write to; families bring commands of their own."""
+"""The `vaesweep` command: `ui` opens MLflow on the store that sweeps write to, `manifest` lists files to upload.
+
+Families bring commands of their own.
+"""
 
 import argparse
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import vaesweep
 from vaesweep.errors import UserError
@@ -37,6 +41,9 @@ def _parser() -> argparse.ArgumentParser:
     ui.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     ui.add_argument("--port", type=int, default=5000, help="port to listen on (%(default)s)")
     ui.set_defaults(act=_ui)
+    manifest = commands.add_parser("manifest", help="list the files of a folder of data, to be uploaded with it")
+    manifest.add_argument("folder", type=Path, metavar="DIR", help="the folder, in which manifest.json is written")
+    manifest.set_defaults(act=_manifest)
     for module in command_modules():
         module.register(commands)
     return parser
@@ -58,6 +65,15 @@ def _ui(arguments: argparse.Namespace) -> int:
     command += ["--host", arguments.host, "--port", str(arguments.port)]
     own = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     return subprocess.call(command, env=os.environ | own)
+
+
+def _manifest(arguments: argparse.Namespace) -> int:
+    """Write the manifest of a folder of data."""
+    from vaesweep.data.remote import write_manifest  # pyarrow takes its time to import
+
+    path, count = write_manifest(arguments.folder.expanduser())
+    print(f"written: {path}, of {count} files")
+    return 0
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from vaesweep.errors import UserError
 from vaesweep.family import family
 from vaesweep.sweep import settings
 from vaesweep.sweep.cells import Sweep
+from vaesweep.sweep.data_sets import DataBy
 from vaesweep.sweep.lease import lease
 from vaesweep.sweep.plan import Plan, estimate_seconds
 from vaesweep.sweep.progress import duration
@@ -131,6 +132,13 @@ def make_parser(sweep: Sweep, about: str | None) -> argparse.ArgumentParser:
         help="a process that dies costs at most what it did since, and one step; 0: saved at every evaluation "
         "(%(default)s)",
     )
+    add(
+        "--data-by",
+        choices=get_args(DataBy),
+        default="auto",
+        help="who reads data: the driver, which sends them, or each worker; auto: workers, if an object store is too "
+        "small (%(default)s)",
+    )
     return parser
 
 
@@ -150,6 +158,7 @@ def options_from(sweep: Sweep, arguments: argparse.Namespace, words: Sequence[st
         scale_to=arguments.scale_to,
         checkpoint_seconds=arguments.checkpoint_every,
         compiling=arguments.compile,
+        data_by=arguments.data_by,
         command=command,
     )
     check_counts(options)
@@ -175,7 +184,7 @@ def _run(sweep: Sweep, options: Options, console: Console, report: FamilyReport 
         if not work:
             return _run_tracked(session, plan, resources, 0, console, report)
         clear_storage(session, console)
-        with connected(resources) as available:
+        with connected(resources, session.data.nbytes) as available:
             slots = resources.slots(available)
             plan = session.plan(slots)  # packs for the cluster that there is
             describe(session, plan, console)

@@ -251,7 +251,7 @@ def _report(
 ) -> None:
     table = None
     if confirmed:
-        table = confirmation.confirmation_table(confirmed, session.objectives, session.data[0])
+        table = confirmation.confirmation_table(confirmed, session.objectives, session.data.descriptions[0])
     title = f"{session.sweep.name} ({session.family.name}, preset {session.options.preset})"
     report = write(Searched(study, session.objectives, title, confirmed, table, curve), session.options.out)
     if trainer.parent is not None:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from vaesweep.analysis.intervals import Interval, t_interval
+from vaesweep.data.description import Description
 from vaesweep.data.domains import DataSet, Role
 from vaesweep.search.objectives import ResolvedObjective
 from vaesweep.search.rounds import CONFIRMATION, TRIAL, Place, SearchSession, Trainer, missed_target
@@ -95,7 +96,7 @@ def _place(session: SearchSession, name: str, params: Mapping[str, Any], number:
 
 
 def confirmation_table(
-    confirmations: Sequence[Confirmation], objectives: Sequence[ResolvedObjective], data: DataSet
+    confirmations: Sequence[Confirmation], objectives: Sequence[ResolvedObjective], data: DataSet | Description
 ) -> pd.DataFrame:
     """Of each `choice`, a trial's number, one row an objective, then one a domain and metric.
 

@@ -17,8 +17,8 @@ from ray import tune
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from vaesweep.data.domains import DataSet
 from vaesweep.sweep import notice
+from vaesweep.sweep.data_transfer import Sent, received
 from vaesweep.sweep.jobs import Event, PackJob
 from vaesweep.sweep.loopback import LoopbackTorchConfig
 from vaesweep.sweep.worker import run_job
@@ -29,17 +29,17 @@ EVENT = "event"  # the one key of a Tune result that is ours
 DRAINING_SECONDS = 1.0  # between two looks whether this node ends soon
 
 
-def train_alone(config: dict[str, Any], data: Sequence[DataSet]) -> None:
+def train_alone(config: dict[str, Any], data: Sequence[Sent]) -> None:
     """A Tune function that trains the pack in this process, on the GPU if the trial was given one."""
     if config[PACK].get(GIVEN_UP):
         return
     job = PackJob.from_json(config[PACK]["job"])
     device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
     with noticing():
-        run_job(job, data[job.data], lambda event: tune.report({EVENT: event.to_json()}), device)
+        run_job(job, received(job, data), lambda event: tune.report({EVENT: event.to_json()}), device)
 
 
-def train_on_workers(config: dict[str, Any], data: Sequence[DataSet]) -> None:
+def train_on_workers(config: dict[str, Any], data: Sequence[Sent]) -> None:
     """A Tune function that trains the pack on several Train workers, each with its share of every batch."""
     config = config[PACK]
     if config.get(GIVEN_UP):
@@ -48,7 +48,7 @@ def train_on_workers(config: dict[str, Any], data: Sequence[DataSet]) -> None:
     backend = "nccl" if gpus else "gloo"
     TorchTrainer(
         _train_worker,
-        train_loop_config={"job": config["job"], "data": ray.put(data[PackJob.from_json(config["job"]).data])},
+        train_loop_config={"job": config["job"], "data": data},
         torch_config=LoopbackTorchConfig(backend=backend, folder=config["scratch"], name=name)
         if config["local"]
         else TorchConfig(backend=backend),
@@ -71,7 +71,7 @@ def _train_worker(config: dict[str, Any]) -> None:
     device = ray.train.torch.get_device()
     job = PackJob.from_json(config["job"])
     with noticing():
-        run_job(job, ray.get(config["data"]), report, device)
+        run_job(job, received(job, config["data"]), report, device)
 
 
 @contextlib.contextmanager
@@ -96,7 +96,7 @@ def _watch_node(ended: threading.Event) -> None:
                 return
 
 
-def trainable(workers: int) -> Callable[[dict[str, Any], Sequence[DataSet]], None]:
+def trainable(workers: int) -> Callable[[dict[str, Any], Sequence[Sent]], None]:
     """The Tune function for packs on `workers` workers."""
     return train_alone if workers == 1 else train_on_workers
 

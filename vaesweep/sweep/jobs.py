@@ -1,9 +1,10 @@
 """Messages between driver and workers: a pack to train, and events of its training."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from vaesweep.sweep.cells import Cell, Pack
 from vaesweep.training.autotune import Compile
 
 
@@ -19,7 +20,7 @@ class PackJob:
 
     pack: str
     family: str
-    configs: dict[str, str]
+    configs: Mapping[str, str]
     storage: str
     checkpoint_seconds: float = 30.0
     pack_size: int | None = None
@@ -41,12 +42,28 @@ class PackJob:
 
     def to_json(self) -> str:
         """The job as JSON."""
-        return json.dumps(self.__dict__)
+        return json.dumps({**self.__dict__, "configs": dict(self.configs)})
 
     @classmethod
     def from_json(cls, text: str) -> "PackJob":
         """A job from its JSON."""
         return cls(**json.loads(text))
+
+
+class ConfigTexts(Mapping[str, str]):
+    """The configurations of a pack as JSON by cell, each written when it is asked for: packs that wait hold none."""
+
+    def __init__(self, pack: Pack) -> None:
+        self._cells: dict[str, Cell] = {cell.identity: cell for cell in pack.cells}
+
+    def __getitem__(self, cell: str) -> str:
+        return self._cells[cell].config.model_dump_json()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._cells)
+
+    def __len__(self) -> int:
+        return len(self._cells)
 
 
 @dataclass

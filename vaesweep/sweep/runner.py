@@ -30,15 +30,15 @@ import ray
 from ray import tune
 from rich.console import Console
 
-from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
 from vaesweep.sweep import loopback
 from vaesweep.sweep.backends import EVENT, GIVEN_UP, PACK, trainable, worker_environment
 from vaesweep.sweep.cells import Pack
 from vaesweep.sweep.data_sets import DataSets
+from vaesweep.sweep.data_transfer import Sent, local_store_bytes, sent
 from vaesweep.sweep.elastic import JobQueue, PlacementGroups, Splitter
 from vaesweep.sweep.evaluation import evaluated_on
-from vaesweep.sweep.jobs import Event, PackJob
+from vaesweep.sweep.jobs import ConfigTexts, Event, PackJob
 from vaesweep.sweep.notice import MachineEnds
 from vaesweep.sweep.plan import Plan
 from vaesweep.sweep.progress import ProgressDisplay
@@ -54,8 +54,6 @@ NO_CAUSE = "its worker process died without reporting an error"
 WAITING_BYTES = 2**28  # memory of a trial that builds a trainer and waits
 # Tune prints whole tracebacks of trials; we name each failed cell with its cause.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-
-OBJECT_STORE_BYTES = 300 * 2**20  # of a local Ray: the data once, and events
 
 
 @dataclass(frozen=True)
@@ -105,8 +103,11 @@ class Outcomes:
 
 
 @contextlib.contextmanager
-def connected(resources: Resources) -> Iterator[dict[str, float]]:
-    """Context connected to the Ray cluster of `resources`, or to a local one that ends with it; gives CPUs and GPUs."""
+def connected(resources: Resources, data: int = 0) -> Iterator[dict[str, float]]:
+    """Context connected to the Ray cluster of `resources`, or to a local one that ends with it; gives CPUs and GPUs.
+
+    A local one has room for so many bytes of data, where the machine has it.
+    """
     environment = worker_environment() | ({} if resources.cluster else loopback.ENVIRONMENT)
     common = {"runtime_env": {"env_vars": environment}, "log_to_driver": False, "logging_level": logging.ERROR}
     try:
@@ -114,7 +115,7 @@ def connected(resources: Resources) -> Iterator[dict[str, float]]:
             _check_reachable(resources.cluster)
             ray.init(address=resources.cluster, **common)
         else:
-            size = {"num_cpus": local_cpus(resources.workers), "object_store_memory": OBJECT_STORE_BYTES}
+            size = {"num_cpus": local_cpus(resources.workers), "object_store_memory": local_store_bytes(data)}
             with loopback.on_loopback():
                 ray.init(LOCAL, include_dashboard=False, **size, **common)
     except (OSError, RuntimeError, ValueError) as error:
@@ -156,8 +157,9 @@ def train_plan(
     send = partial(job_of, data=session.data, storage=session.storage, options=session.options, share=share)
     jobs = [send(pack, token=token) for pack in plan.packs]
     jobs += [send(pack, sources=session.survey.sources) for pack in plan.evaluations]
+    data = sent(session.data, session.options.data_by)
     with ProgressDisplay(console, packs, len(plan.done), len(plan.cells)) as display:
-        outcomes = run_packs(jobs, session.data, session.storage, resources, slots, tracker, display)
+        outcomes = run_packs(jobs, data, session.storage, resources, slots, tracker, display)
     if outcomes.interrupted:
         console.print("stopping: writing what is known", highlight=False)
         raise KeyboardInterrupt
@@ -166,7 +168,7 @@ def train_plan(
 
 def run_packs(
     jobs: Sequence[PackJob],
-    data: Sequence[DataSet],
+    data: Sequence[Sent],
     storage: Storage,
     resources: Resources,
     slots: int,
@@ -175,8 +177,8 @@ def run_packs(
 ) -> Outcomes:
     """Train all packs and return when each has ended or failed for good, or when the user has pressed Ctrl-C.
 
-    A job names its data set by the index in `data`, whose arrays the workers of a machine share. Packs that lag are
-    split where devices are idle.
+    A job names its data set by the index in `data`, as `sent` gives them. Packs that lag are split where devices are
+    idle.
     """
     interrupted, causes = False, dict[str, str]()
     at_once = resources.scale_to or slots
@@ -335,7 +337,7 @@ class _EventCallback(tune.Callback):
         return True
 
 
-def _with_resources(resources: Resources, data: tuple[DataSet, ...]) -> Any:
+def _with_resources(resources: Resources, data: tuple[Sent, ...]) -> Any:
     nested = resources.workers > 1
     # A trial that only waits for its workers takes no CPU of theirs, but Ray wants it to take something.
     own = {"cpu": 0, "memory": WAITING_BYTES} if nested else {"cpu": resources.cpus, "gpu": resources.gpus}
@@ -363,7 +365,7 @@ def job_of(
     return PackJob(
         pack=pack.identity,
         family=pack.cells[0].family,
-        configs={cell.identity: cell.config.model_dump_json() for cell in pack.cells},
+        configs=ConfigTexts(pack),
         storage=storage.uri,
         checkpoint_seconds=options.checkpoint_seconds,
         pack_size=options.pack_size,
