@@ -119,9 +119,12 @@ def record_digest(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=list).encode()).hexdigest()
 
 
+STORE_VARIABLE = "MLFLOW_TRACKING_URI"
+
+
 def store_uri() -> str:
     """URI of the tracking store: `MLFLOW_TRACKING_URI`, or an SQLite file below the working directory."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///results/mlflow.db"
+    return os.environ.get(STORE_VARIABLE) or "sqlite:///results/mlflow.db"
 
 
 def final(domain: str, metric: str) -> str:
