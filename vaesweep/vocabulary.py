@@ -20,6 +20,7 @@ class Tag(StrEnum):
     KIND = "vaesweep.kind"  # Kind
     SWEEP = "vaesweep.sweep"  # identity of the sweep (parent) or of the sweep that first ran the cell
     CELL = "vaesweep.cell"  # hashed configuration of the cell
+    BEGAN = "vaesweep.began"  # when the last command, or round of a search, began on a sweep: ISO 8601 in UTC
     PACK = "vaesweep.pack"  # the pack in which it last trained
     FAMILY = "vaesweep.family"
     CODE = "vaesweep.code"  # package version and git commit

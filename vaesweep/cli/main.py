@@ -1,4 +1,7 @@
-"""The `vaesweep` command: `ui` opens MLflow on the store that sweeps write to; families bring commands of their own."""
+"""The `vaesweep` command: `ui` opens MLflow on the store that sweeps write to, `status` says where sweeps stand.
+
+Families bring commands of their own.
+"""
 
 import argparse
 import os
@@ -7,6 +10,7 @@ import sys
 from collections.abc import Sequence
 
 import vaesweep
+from vaesweep.cli import status
 from vaesweep.errors import UserError
 from vaesweep.family.registry import command_modules
 from vaesweep.store_access import StoreFile, store_file
@@ -37,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     ui.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     ui.add_argument("--port", type=int, default=5000, help="port to listen on (%(default)s)")
     ui.set_defaults(act=_ui)
+    status.register(commands)
     for module in command_modules():
         module.register(commands)
     return parser

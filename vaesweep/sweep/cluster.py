@@ -79,7 +79,7 @@ def cluster_size(cluster: Cluster) -> ClusterSize:
 
 def _alive_nodes(address: str) -> list[dict[str, float]]:
     from ray._private.services import canonicalize_bootstrap_address_or_die
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
     from ray.core.generated.gcs_pb2 import GcsNodeInfo
 
     address = canonicalize_bootstrap_address_or_die(address)
