@@ -12,15 +12,17 @@ from collections.abc import Sequence
 import vaesweep
 from vaesweep.cli import status
 from vaesweep.errors import UserError
-from vaesweep.family.registry import command_modules
 from vaesweep.store_access import StoreFile, store_file
 from vaesweep.uris import is_server, masked, sqlite_file
 from vaesweep.vocabulary import store_uri
 
+OWN = ("ui", "status")  # commands that need no family
+
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command and return the process's exit code."""
-    arguments = _parser().parse_args(words)
+    words = sys.argv[1:] if words is None else words
+    arguments = _parser(families=not words or words[0] not in OWN).parse_args(words)
     try:
         return int(arguments.act(arguments))
     except UserError as error:
@@ -33,7 +35,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*, families: bool) -> argparse.ArgumentParser:
+    """A parser of this package's own commands and, with `families`, of theirs, for which torch must be imported."""
     parser = argparse.ArgumentParser(prog="vaesweep", description="Rate sweeps of variational autoencoders.")
     parser.add_argument("--version", action="version", version=f"vaesweep {vaesweep.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -42,8 +45,11 @@ def _parser() -> argparse.ArgumentParser:
     ui.add_argument("--port", type=int, default=5000, help="port to listen on (%(default)s)")
     ui.set_defaults(act=_ui)
     status.register(commands)
-    for module in command_modules():
-        module.register(commands)
+    if families:
+        from vaesweep.family.registry import command_modules
+
+        for module in command_modules():
+            module.register(commands)
     return parser
 
 
