@@ -265,7 +265,7 @@ def _status(client: MlflowClient, parent: Run, name: str, runs: Iterable[Run], n
         **_rates(table),
         steps_done=sum(cell.done for cell in cells),
         steps_all=_sum_known(cell.all_steps for cell in cells) if not note else None,
-        seconds_left=_seconds_left(cells, pace, now) if state is SweepState.RUNNING and not note else None,
+        seconds_left=_seconds_left(cells, pace, began, now) if state is SweepState.RUNNING and not note else None,
         note=note,
     )
 
@@ -365,19 +365,27 @@ def _sweep_state(status: str, silence: timedelta, pace: _Pace) -> SweepState:
     return SweepState.SILENT if silence.total_seconds() > limit else SweepState.RUNNING
 
 
-def _seconds_left(cells: Sequence[_CellStatus], pace: _Pace, now: datetime) -> float | None:
+def _seconds_left(cells: Sequence[_CellStatus], pace: _Pace, began: datetime | None, now: datetime) -> float | None:
     """Seconds until the slowest pack that trains is done, or all steps are taken at the pace of those that train.
 
-    An upper bound where cells may stop early; evaluations at the end of cells and the start of further packs are left
-    out.
+    Where none trains just now it is the pace of the command so far, by the cells that it has begun. An upper bound
+    where cells may stop early; evaluations at the end of cells and the start of further packs are left out.
     """
-    if not pace.speeds or any(cell.all_steps is None for cell in cells):
+    if any(cell.all_steps is None for cell in cells):
         return None
     running = [cell for cell in cells if cell.state is CellState.RUNNING]
-    speed = sum(pace.speeds[cell.pack] for cell in running)
-    slowest = max((cell.left / pace.speeds[cell.pack] for cell in running), default=0.0)
-    since = now.timestamp() - max(cell.sign for cell in running) / 1000
-    return max(0.0, max(slowest, sum(cell.left for cell in cells) / speed) - max(0.0, since))
+    slowest, sign = 0.0, max((cell.sign for cell in cells), default=0)
+    if pace.speeds:
+        speed = sum(pace.speeds[cell.pack] for cell in running)
+        slowest = max(cell.left / pace.speeds[cell.pack] for cell in running)
+    else:
+        start = _milliseconds(began)
+        own = [cell.step for cell in cells if cell.run is not None and cell.run.info.start_time >= start > 0]
+        speed = sum(own) / (sign - start) * 1000 if own and sign > start else 0.0
+    if not speed:
+        return None
+    since = max(0.0, now.timestamp() - sign / 1000)
+    return max(0.0, max(slowest, sum(cell.left for cell in cells) / speed) - since)
 
 
 def _causes(cells: Iterable[_CellStatus], state: CellState) -> tuple[Cause, ...]:

@@ -6,6 +6,7 @@ Exit codes: 0, 1 where a sweep that is shown has failed cells, 2 bad input, 130 
 import argparse
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -175,7 +176,9 @@ def _lines(view: View) -> Iterator[str]:
         yield f"Ray at {view.ray_address}: no job runs a script of sweeps/"
     if jobs:
         yield f"Ray at {view.ray_address}, jobs of other sweeps:" if view.sweeps else f"Ray at {view.ray_address}:"
-        yield from (f"  {_job_words(job)}: sweeps/{job.script}.py {' '.join(job.words)}".rstrip() for job in jobs)
+        for job in jobs:
+            yield f"  {_job_words(job)}"
+            yield f"    {shlex.join([f'sweeps/{job.script}.py', *job.words])}"
     yield _clock(view.time, date=True)
 
 

@@ -85,8 +85,15 @@ def _job_of(details: Any) -> SweepJob | None:
         words=found[1],
         began=_moment(details.start_time),
         ended=_moment(details.end_time),
-        message=masked(" ".join((details.message or "").split())),
+        message=masked(_in_short(details.message or "")),
     )
+
+
+def _in_short(message: str) -> str:
+    """A job's message in one line: what Ray says first, and the last line of the log that follows."""
+    first, _, log = message.partition(", last available logs")
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    return " ".join(first.split()) + (f"; {lines[-1]}" if len(lines) > 1 else "")
 
 
 def _script_and_words(command: str) -> tuple[str, tuple[str, ...]] | None:
