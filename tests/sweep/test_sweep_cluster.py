@@ -135,7 +135,7 @@ def test_results_inside_of_an_uploaded_copy_are_noted(monkeypatch: pytest.Monkey
     ("size", "said"),
     [
         (None, "Ray: one of this command's own, "),
-        (ClusterSize(3, {"CPU": 12.0, "GPU": 1.0}), "the cluster of --address head:6379, 3 nodes, 12 CPUs, 1 GPUs now"),
+        (ClusterSize(3, {"CPU": 12.0, "GPU": 1.0}), "the cluster of --address head:6379, 3 nodes, 12 CPUs, 1 GPU now"),
         (ClusterSize(1, {"CPU": 0.0, "GPU": 0.0}), "1 node, 0 CPUs now"),
         (UserError("--address head:6379: no Ray cluster answers there (why)"), "answers there (why)"),
     ],

@@ -196,7 +196,8 @@ def note_of_copy(session: Session) -> str | None:
     inside = [name for name, path in places.items() if path and copy and path.resolve().is_relative_to(copy)]
     if not inside:
         return None
-    return f"this job runs in an uploaded copy, which Ray deletes: place {', '.join(inside)} elsewhere to keep results"
+    names = ", ".join(inside)
+    return f"this job runs in an uploaded copy, which goes with Ray's session: place {names} elsewhere to keep results"
 
 
 def clear_storage(session: Session, console: Console) -> None:
@@ -266,7 +267,11 @@ def print_places(
         print_line(masked(f"Ray: {size}"))
     else:
         held = f"{size.nodes} node{'s' if size.nodes != 1 else ''}"
-        held += "".join(f", {count:g} {name}s" for name, count in size.resources.items() if count or name == "CPU")
+        held += "".join(
+            f", {count:g} {name}{'s' * (count != 1)}"
+            for name, count in size.resources.items()
+            if count or name == "CPU"
+        )
         print_line(masked(f"Ray: the cluster of {resources.cluster}, {held} now"))
     nodes = size.nodes if isinstance(size, ClusterSize) else 1
     shared = "; all nodes must reach it" if nodes > 1 and session.storage.folder else ""

@@ -96,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 class _Look:
-    """Looks at the store and at Ray; what it has shown once it shows again. `seconds` is how long the last one took."""
+    """Looks at the store and at Ray; what it has shown once it shows again. `seconds` is how long the store took."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._uri = arguments.tracking_uri or store_uri()
@@ -110,11 +110,9 @@ class _Look:
         self.seconds = 0.0
 
     def __call__(self) -> View:
-        began = time.monotonic()
         sweeps = self._sweeps() if self._has_store else []
         jobs, ray_error = self._jobs() if self._ray else ([], "")
         self._shown |= {sweep.run_id for sweep in sweeps}
-        self.seconds = time.monotonic() - began
         store = masked(self._uri) if self._has_store else ""
         return View(store, datetime.now(UTC), sweeps, masked(self._ray), jobs, ray_error)
 
@@ -126,7 +124,10 @@ class _Look:
         from vaesweep.analysis.runs import client_of
 
         self._client = self._client or client_of(self._uri)
-        return status.read(self._client, self._names, also=self._shown)
+        began = time.monotonic()
+        sweeps = status.read(self._client, self._names, also=self._shown)
+        self.seconds = time.monotonic() - began
+        return sweeps
 
     def _jobs(self) -> "tuple[Sequence[SweepJob], str]":
         """The jobs, or why there are none, which is an error only where they were asked for."""

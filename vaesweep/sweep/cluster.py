@@ -97,7 +97,7 @@ def job_environment() -> dict[str, str]:
 
 
 def uploaded_copy() -> Path | None:
-    """The working directory, where it is the uploaded copy of a Ray job's: Ray deletes it some time after the job."""
+    """The working directory, where it is a Ray job's uploaded copy, which goes with Ray's session or sooner."""
     return Path.cwd() if _job().get("working_dir") else None
 
 
