@@ -57,9 +57,9 @@ def first_answer(uri: str, call: Callable[[], Answer], connect: Callable[[], obj
     """
     try:
         if is_server(uri):
-            return _within(PROBE_SECONDS, call)
+            return within(PROBE_SECONDS, call)
         if scheme_of(uri) in DATABASE_SCHEMES and scheme_of(uri) != "sqlite":
-            _within(PROBE_SECONDS, connect)
+            within(PROBE_SECONDS, connect)
             return _once_made(call)
         return call()
     except UserError:
@@ -80,7 +80,7 @@ def _once_made(call: Callable[[], Answer]) -> Answer:
     return call()
 
 
-def _within(seconds: float, call: Callable[[], Answer]) -> Answer:
+def within(seconds: float, call: Callable[[], Answer]) -> Answer:
     """What `call` returns or raises, or `TimeoutError`: then its thread is left behind, since nothing can end it."""
     answer: Future[Answer] = Future()
 

@@ -1,6 +1,6 @@
-"""The `vaesweep` command: `ui` opens MLflow on the store that sweeps write to, `manifest` lists files to upload.
+"""The `vaesweep` command: `ui` opens MLflow on the store that sweeps write to, `status` says where sweeps stand.
 
-Families bring commands of their own.
+`manifest` lists files of data to upload. Families bring commands of their own.
 """
 
 import argparse
@@ -11,16 +11,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import vaesweep
+from vaesweep.cli import status
 from vaesweep.errors import UserError
-from vaesweep.family.registry import command_modules
 from vaesweep.store_access import StoreFile, store_file
 from vaesweep.uris import is_server, masked, sqlite_file
 from vaesweep.vocabulary import store_uri
 
+OWN = ("ui", "status", "manifest")  # commands that need no family
+
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command and return the process's exit code."""
-    arguments = _parser().parse_args(words)
+    words = sys.argv[1:] if words is None else words
+    arguments = _parser(families=not words or words[0] not in OWN).parse_args(words)
     try:
         return int(arguments.act(arguments))
     except UserError as error:
@@ -33,7 +36,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*, families: bool) -> argparse.ArgumentParser:
+    """A parser of this package's own commands and, with `families`, of theirs, for which torch must be imported."""
     parser = argparse.ArgumentParser(prog="vaesweep", description="Rate sweeps of variational autoencoders.")
     parser.add_argument("--version", action="version", version=f"vaesweep {vaesweep.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -44,8 +48,12 @@ def _parser() -> argparse.ArgumentParser:
     manifest = commands.add_parser("manifest", help="list the files of a folder of data, to be uploaded with it")
     manifest.add_argument("folder", type=Path, metavar="DIR", help="the folder, in which manifest.json is written")
     manifest.set_defaults(act=_manifest)
-    for module in command_modules():
-        module.register(commands)
+    status.register(commands)
+    if families:
+        from vaesweep.family.registry import command_modules
+
+        for module in command_modules():
+            module.register(commands)
     return parser
 
 

@@ -28,6 +28,7 @@ from vaesweep.search.rounds import RoundFailed, SearchSession, Trained, Trainer,
 from vaesweep.search.search import Search
 from vaesweep.search.space import is_packed
 from vaesweep.search.study import CELL, SAMPLERS, Sampler, Study, Trial, best_trial, is_on_target, open_storage
+from vaesweep.sweep.cluster import ClusterSize
 from vaesweep.sweep.lease import lease
 from vaesweep.sweep.plan import estimate_seconds
 from vaesweep.sweep.progress import duration
@@ -298,7 +299,9 @@ def _print_estimate(session: SearchSession, own: SearchOptions, resources: "Reso
     """Print about how long a first round takes, as a round of random trials on this machine, and what all would."""
     from vaesweep.sweep.runner import local_cpus
 
-    slots = resources.slots({"CPU": float(local_cpus(resources.workers)), "GPU": resources.gpus * resources.workers})
+    machine = {"CPU": float(local_cpus(resources.workers)), "GPU": resources.gpus * resources.workers}
+    size = script.find_cluster(resources)
+    slots = resources.slots(size.resources if isinstance(size, ClusterSize) else machine)
     study = Study(
         None,
         "plan",
@@ -316,4 +319,4 @@ def _print_estimate(session: SearchSession, own: SearchOptions, resources: "Reso
             f"about {duration(seconds)} of training a round of {plan.left()} in {len(plan.packs)} packs on this machine"
         )
         console.print(f"{line}, {rounds} rounds and {2 * own.confirm * choices} cells that confirm", highlight=False)
-    console.print(f"runs go to {masked(store_uri())}, tables and figures to {session.options.out}", highlight=False)
+    script.print_places(session, resources, size, console)

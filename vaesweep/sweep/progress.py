@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from statistics import median
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -15,8 +16,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from vaesweep.sweep.cells import Pack
-from vaesweep.sweep.jobs import Event
+if TYPE_CHECKING:  # `vaesweep status` takes durations from here, and shall not wait for torch
+    from vaesweep.sweep.cells import Pack
+    from vaesweep.sweep.jobs import Event
 
 LOG_SECONDS = 10.0  # between lines where there is no terminal, at first
 LOG_SHARE = 0.05  # later lines come after this share of the time spent, so that a long sweep stays readable
@@ -25,7 +27,7 @@ LOG_SHARE = 0.05  # later lines come after this share of the time spent, so that
 class ProgressDisplay:
     """Shows events as they come. Use as a context."""
 
-    def __init__(self, console: Console, packs: Sequence[Pack], done: int, total: int) -> None:
+    def __init__(self, console: Console, packs: "Sequence[Pack]", done: int, total: int) -> None:
         self._console, self._total, self._done, self._diverged = console, total, done, 0
         self._steps: dict[str, int] = {}
         self._resumed_at: dict[str, int] = {}  # steps that a checkpoint held, which took none of this command's time
@@ -58,7 +60,7 @@ class ProgressDisplay:
         if self._console.is_terminal:
             self._bars.stop()
 
-    def event(self, event: Event) -> None:
+    def event(self, event: "Event") -> None:
         """Show a worker's event."""
         for note in event.notes:
             self.note(event.pack, note)

@@ -8,7 +8,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import tempfile
 import textwrap
 import uuid
@@ -34,6 +33,7 @@ from vaesweep.errors import UserError
 from vaesweep.sweep import loopback
 from vaesweep.sweep.backends import EVENT, GIVEN_UP, PACK, trainable, worker_environment
 from vaesweep.sweep.cells import Pack
+from vaesweep.sweep.cluster import LOCAL, Cluster, check_reachable, job_environment, named_cluster
 from vaesweep.sweep.data_sets import DataSets
 from vaesweep.sweep.data_transfer import Sent, local_store_bytes, sent
 from vaesweep.sweep.elastic import JobQueue, PlacementGroups, Splitter
@@ -49,7 +49,6 @@ from vaesweep.sweep.tracking import Tracker
 from vaesweep.training import finished
 from vaesweep.training.sealed import DamagedFile
 
-LOCAL = "local"  # Ray's address of a cluster that is started
 NO_CAUSE = "its worker process died without reporting an error"
 WAITING_BYTES = 2**28  # memory of a trial that builds a trainer and waits
 # Tune prints whole tracebacks of trials; we name each failed cell with its cause.
@@ -75,10 +74,9 @@ class Resources:
         return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
 
     @property
-    def cluster(self) -> str | None:
-        """Address of a running cluster, as given or from RAY_ADDRESS; `None` for a local Ray of this command's own."""
-        address = self.address or os.environ.get("RAY_ADDRESS")
-        return address if address and address != LOCAL else None
+    def cluster(self) -> Cluster | None:
+        """The running cluster, as given or from RAY_ADDRESS; `None` for a local Ray of this command's own."""
+        return named_cluster(self.address)
 
     def share(self, packs: int) -> float:
         """The part of a device, or of a machine's memory, that each of `packs` packs has that run at once."""
@@ -108,37 +106,29 @@ def connected(resources: Resources, data: int = 0) -> Iterator[dict[str, float]]
 
     A local one has room for so many bytes of data, where the machine has it.
     """
-    environment = worker_environment() | ({} if resources.cluster else loopback.ENVIRONMENT)
+    cluster, job = resources.cluster, job_environment()  # what the job sets holds
+    environment = worker_environment() | ({} if cluster else loopback.ENVIRONMENT)
+    environment = {name: value for name, value in environment.items() if name not in job}
     common = {"runtime_env": {"env_vars": environment}, "log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        if resources.cluster:
-            _check_reachable(resources.cluster)
-            ray.init(address=resources.cluster, **common)
+        if cluster:
+            check_reachable(cluster.address)
+            ray.init(address=cluster.address, **common)
         else:
             size = {"num_cpus": local_cpus(resources.workers), "object_store_memory": local_store_bytes(data)}
             with loopback.on_loopback():
                 ray.init(LOCAL, include_dashboard=False, **size, **common)
     except (OSError, RuntimeError, ValueError) as error:
-        where = "--address" if resources.address else "RAY_ADDRESS"
-        reason = (
-            f"{where} {resources.cluster}: no Ray cluster answers there" if resources.cluster else "Ray does not start"
-        )
+        reason = f"{cluster}: no Ray cluster answers there" if cluster else "Ray does not start"
         raise UserError(f"{reason} ({_last_line(error)})") from None
     try:
         available = ray.cluster_resources()
-        if not resources.cluster and resources.gpus * resources.workers > available.get("GPU", 0):
+        if not cluster and resources.gpus * resources.workers > available.get("GPU", 0):
             gpus = f"{available.get('GPU', 0):g} GPUs"
             raise UserError(f"--gpus {resources.gpus:g}: this machine has {gpus}; use fewer, or a cluster by --address")
         yield available
     finally:
         ray.shutdown()
-
-
-def _check_reachable(address: str) -> None:
-    """Raise at once if nothing listens at `host:port`; Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=15).close()
 
 
 def local_cpus(workers: int) -> int:

@@ -138,7 +138,10 @@ class Session:
             "preset": self.options.preset,
             "command": masked(self.options.command),
             "axes": {key: list(values) for key, values in axes.items()},
-            "cells": [{"cell": cell.identity, "values": dict(cell.values)} for cell in self.cells],
+            "cells": [
+                {"cell": cell.identity, "values": dict(cell.values), "steps": cell.config.all_steps}
+                for cell in self.cells
+            ],
             "domains": [
                 {"name": d.name, "role": str(d.role), "rows": len(d)} for d in self.data.descriptions[0].domains
             ],
