@@ -69,7 +69,7 @@ start_ray() {
         rm -rf "$3"' worker "$address:$port" "$cpus" "$scratch" > "$folder/workers.log" 2>&1 &
     ray_processes+=($!)
     export RAY_ADDRESS="$address:$port"
-    python - "$nodes" << 'WAIT' &
+    RAY_BACKEND_LOG_LEVEL=fatal python - "$nodes" << 'WAIT' &
 import logging, sys, time
 import ray
 
@@ -100,7 +100,7 @@ stop_ray() {
     rm -rf "$folder" "$scratch"
 }
 
-# The driver writes its last checkpoints and ends with code 130.
+# The driver ends with code 130. It loses what was done since the packs' last checkpoints (--checkpoint-every).
 # shellcheck disable=SC2317,SC2329  # called by the traps
 on_signal() {
     told=$1
