@@ -39,6 +39,35 @@ ray_processes=()
 driver=
 told= # the signal that has come
 
+# Wait until Ray is up on so many nodes, five minutes at most; a signal ends it, too.
+wait_for_nodes() {
+    RAY_BACKEND_LOG_LEVEL=fatal python - "$1" "${ray_processes[0]}" << 'WAIT' &
+import logging, os, sys, time
+import ray
+
+nodes, head = map(int, sys.argv[1:])
+deadline = time.monotonic() + 300
+while True:
+    try:
+        os.kill(head, 0)
+    except OSError:
+        sys.exit("error: Ray's head has ended")
+    try:
+        if not ray.is_initialized():
+            ray.init(logging_level=logging.CRITICAL, log_to_driver=False)
+        alive = sum(node["Alive"] for node in ray.nodes())
+        state = f"{alive} have joined"
+    except Exception as error:
+        alive, state = 0, error
+    if alive >= nodes:
+        sys.exit(0)
+    if time.monotonic() > deadline:
+        sys.exit(f"error: Ray is not up on {nodes} nodes after 5 minutes: {state}")
+    time.sleep(2)
+WAIT
+    wait $!
+}
+
 # Start Ray on all nodes, and name it in RAY_ADDRESS. Whoever reaches a port of Ray can run code: it asks for a token.
 start_ray() {
     export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$folder/token" RAY_USAGE_STATS_ENABLED=0
@@ -60,35 +89,17 @@ start_ray() {
         --dashboard-host=127.0.0.1 --dashboard-port=$((port + 2)) --min-worker-port=0 --max-worker-port=0 \
         --num-cpus="$cpus" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" --temp-dir="$scratch" > "$folder/head.log" 2>&1 &
     ray_processes+=($!)
+    export RAY_ADDRESS="$address:$port"
+    wait_for_nodes 1 || return 1
     # shellcheck disable=SC2016  # the variables are those of the worker's node
     srun --nodes=$((nodes - 1)) --ntasks=$((nodes - 1)) --cpus-per-task="$cpus" --nodelist="$workers" bash -c '
         trap : TERM
         ray start --block --address="$1" --num-cpus="$2" --num-gpus="${SLURM_GPUS_ON_NODE:-0}" \
             --min-worker-port=0 --max-worker-port=0 &
         wait; wait
-        rm -rf "$3"' worker "$address:$port" "$cpus" "$scratch" > "$folder/workers.log" 2>&1 &
+        rm -rf "$3"' worker "$RAY_ADDRESS" "$cpus" "$scratch" > "$folder/workers.log" 2>&1 &
     ray_processes+=($!)
-    export RAY_ADDRESS="$address:$port"
-    RAY_BACKEND_LOG_LEVEL=fatal python - "$nodes" << 'WAIT' &
-import logging, sys, time
-import ray
-
-deadline = time.monotonic() + 300
-while True:
-    try:
-        if not ray.is_initialized():
-            ray.init(logging_level=logging.CRITICAL, log_to_driver=False)
-        alive = sum(node["Alive"] for node in ray.nodes())
-        state = f"{alive} have joined"
-    except Exception as error:
-        alive, state = 0, error
-    if alive >= int(sys.argv[1]):
-        sys.exit(0)
-    if time.monotonic() > deadline:
-        sys.exit(f"error: Ray is not up on {sys.argv[1]} nodes after 5 minutes: {state}")
-    time.sleep(2)
-WAIT
-    wait $! # which a signal ends
+    wait_for_nodes "$nodes"
 }
 
 stop_ray() {
