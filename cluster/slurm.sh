@@ -41,7 +41,7 @@ told= # the signal that has come
 
 # Wait until Ray is up on so many nodes, five minutes at most; a signal ends it, too.
 wait_for_nodes() {
-    RAY_BACKEND_LOG_LEVEL=fatal python - "$1" "${ray_processes[0]}" << 'WAIT' &
+    python - "$1" "${ray_processes[0]}" << 'WAIT' 2>> "$folder/wait.log" &
 import logging, os, sys, time
 import ray
 
