@@ -48,6 +48,7 @@ OFF_TARGET = "off_target"  # the constraint that trials meet which have the rate
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings are of its own defaults
 warnings.filterwarnings("ignore", category=ExperimentalWarning)
+warnings.filterwarnings("ignore", message="Clip non-finite values")  # of trials that diverged: they count as the worst
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
