@@ -34,7 +34,7 @@ echo "job $SLURM_JOB_ID on $nodes nodes ($SLURM_JOB_NODELIST), start $((${SLURM_
 folder=$HOME/.vaesweep-job-$SLURM_JOB_ID # on all nodes; what a killed start of this job has left there goes
 rm -rf "$folder"
 mkdir -m 700 "$folder"
-scratch=$(mktemp -d "/tmp/ray-$SLURM_JOB_ID-XXXXXX")
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/ray-$SLURM_JOB_ID-XXXXXX")
 ray_processes=()
 driver=
 told= # the signal that has come
