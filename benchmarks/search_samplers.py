@@ -72,7 +72,7 @@ class Bench:
 
 
 def grid(count: int) -> Iterator[dict[str, float]]:
-    """At most `count` places: all keys crossed, each at the middles of equal parts of its range, the first the finest."""
+    """At most `count` places: all keys crossed, at the middles of equal parts of their ranges, the first the finest."""
     levels = dict.fromkeys(SPACE, 1)
     for key in itertools.cycle(SPACE):  # one level more at a time, as long as it fits
         levels[key] += 1
