@@ -85,10 +85,17 @@ class InProcessTune:
         """The data: there is one process."""
         return data
 
-    def Tuner(self, data: Any, param_space: Any, run_config: Any, **_: Any) -> Any:
+    def Tuner(self, data: Any, tune_config: Any, run_config: Any) -> Any:
         """What `tune.Tuner` is used for."""
-        configs = param_space[PACK]["grid_search"]
-        return SimpleNamespace(fit=lambda: [self._trial(config, data, run_config) for config in configs])
+
+        def fit() -> list[Any]:
+            queue, trials = tune_config.search_alg, list[Any]()
+            while (config := queue.suggest("trial")) != queue.FINISHED:
+                trials.append(self._trial(config[PACK], data, run_config))
+                queue.on_trial_complete("trial")
+            return trials
+
+        return SimpleNamespace(fit=fit)
 
     def _trial(self, config: Any, data: Any, run_config: Any) -> Any:
         def report(event: Event) -> None:
@@ -314,6 +321,11 @@ class Tracked:
             ):
                 tags.setdefault(run, {})[key] = value
             rows = connection.execute("select run_uuid, key, step, value from metrics").fetchall()
+        return cls.of_rows(tags, rows)
+
+    @classmethod
+    def of_rows(cls, tags: dict[str, dict[str, str]], rows: Sequence[tuple[Any, ...]]) -> "Tracked":
+        """What a store has whose runs have `tags`, oldest first, and metrics `rows` (run, key, step, value)."""
         cells = {run: tag["vaesweep.cell"] for run, tag in tags.items() if tag.get("vaesweep.kind") == "cell"}
         newest = {cell: run for run, cell in cells.items() if tags[run].get("vaesweep.outcome") == "finished"}
         points: dict[str, Points] = {cell: {} for cell in newest}

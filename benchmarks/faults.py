@@ -1,17 +1,21 @@
 """The fault table: what is lost, trained again, written twice and said when something breaks, and the time to recover.
 
-Faults of files are injected into a sweep in this process; those of processes into the real command with Ray.
+Faults of files are injected into a sweep in this process; those of processes into the real command with Ray; those of a
+cluster into jobs on nodes in network namespaces, which takes root, iproute2, PostgreSQL and psycopg2.
 
-    python benchmarks/faults.py --out docs/faults.md               all, into the page: some half an hour
+    python benchmarks/faults.py --out docs/faults.md               all, into the page: some hours
     python benchmarks/faults.py --quick --only bit NaN             once each, of files only, by parts of their names
+    python benchmarks/faults.py --quick --group cluster            once each, of a cluster
 """
 
 import argparse
+import contextlib
 import os
 import shlex
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -19,6 +23,9 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, which reads it once
 
+import cluster_faults
+from cluster_faults import CLUSTER_FAULTS, Cluster
+from cluster_faults import inject as inject_cluster_fault
 from fault_injection import States
 from fault_table import Result, row, table
 from file_faults import FILE_FAULTS
@@ -28,8 +35,8 @@ from process_faults import inject as inject_process_fault
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- {group}: by benchmarks/faults.py -->", "<!-- end of {group} -->"
-FILES, PROCESSES = "files", "processes"
-TIMES = {FILES: 20, PROCESSES: 2}
+FILES, PROCESSES, CLUSTER = "files", "processes", "cluster"
+TIMES = {FILES: 20, PROCESSES: 2, CLUSTER: 20}
 
 Inject = Callable[[str], Result]  # given a seed
 
@@ -38,8 +45,11 @@ def main() -> int:
     """Inject faults, print their tables, put them into the page; 1 where a cell was lost or a point is there twice."""
     arguments = make_parser().parse_args()
     sound = True
-    with tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder:
-        for group, faults in chosen_faults(arguments, States(Path(folder))).items():
+    with (
+        tempfile.TemporaryDirectory(prefix="faults-", ignore_cleanup_errors=True) as folder,
+        contextlib.closing(Cluster(Path(folder) / "cluster")) as cluster,
+    ):
+        for group, faults in chosen_faults(arguments, States(Path(folder)), cluster).items():
             times = arguments.times or (1 if arguments.quick else TIMES[group])
             results = {name: list(injected(name, inject, times)) for name, inject in faults.items()}
             sound = sound and all(result.sound for each in results.values() for result in each)
@@ -55,20 +65,24 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add("--only", nargs="+", metavar="NAME", help="faults with one of these words in their names")
-    add("--group", choices=list(TIMES), help="faults of files, or of processes (both)")
+    add("--group", choices=list(TIMES), help="faults of one group only")
     add("--times", type=int, metavar="N", help=f"how often each ({TIMES[FILES]}, and {TIMES[PROCESSES]} of processes)")
-    add("--quick", action="store_true", help="once each, and none of processes")
+    add("--quick", action="store_true", help="once each, of files only unless --group is given")
     add("--out", type=Path, metavar="PAGE", help="the page whose tables are replaced, such as docs/faults.md")
     return parser
 
 
-def chosen_faults(arguments: argparse.Namespace, states: States) -> dict[str, dict[str, Inject]]:
+def chosen_faults(arguments: argparse.Namespace, states: States, cluster: Cluster) -> dict[str, dict[str, Inject]]:
     """The injection of every fault that was asked for, by group and name."""
     groups: dict[str, dict[str, Inject]] = {
         FILES: {fault.name: partial(inject_file_fault, fault, states) for fault in FILE_FAULTS},
         PROCESSES: {fault.name: partial(inject_process_fault, fault, states) for fault in PROCESS_FAULTS},
+        CLUSTER: {fault.name: partial(inject_cluster_fault, fault, cluster) for fault in CLUSTER_FAULTS},
     }
-    wanted = FILES if arguments.quick else arguments.group
+    wanted = arguments.group or (FILES if arguments.quick else None)
+    if (lacking := cluster_faults.missing()) and wanted in (None, CLUSTER):
+        print(f"faults of a cluster are left out: they take {lacking}", file=sys.stderr)
+        del groups[CLUSTER]
     chosen = {
         group: {name: inject for name, inject in faults.items() if is_chosen(name, arguments.only)}
         for group, faults in groups.items()
@@ -84,6 +98,7 @@ def is_chosen(name: str, only: Sequence[str] | None) -> bool:
 
 def injected(name: str, inject: Inject, times: int) -> Iterator[Result]:
     """Results of a fault that is injected `times` times, each in another place; what fails is printed in full."""
+    started = time.monotonic()
     for number in range(times):
         seed = f"{name} {number}"
         result = inject(seed)
@@ -91,6 +106,7 @@ def injected(name: str, inject: Inject, times: int) -> Iterator[Result]:
         if not result.sound:
             print(f"NOT SOUND: {seed!r}: {result}\n{result.trace}", file=sys.stderr, flush=True)
         yield result
+    print(f"{name}: {(time.monotonic() - started) / times:.1f} s each", file=sys.stderr, flush=True)
 
 
 def made_by() -> str:

@@ -210,6 +210,13 @@ def write_nan(trial: Trial) -> None:
     file.write_bytes(content)
 
 
+def delete_newest_checkpoint(trial: Trial) -> None:
+    """Delete the newest checkpoint of a pack, so that there is the one before it, where there is one."""
+    group = chosen(trial, CHECKPOINTS).stem.rpartition("-")[0]
+    files = [file for file in trial.files(CHECKPOINTS) if file.stem.rpartition("-")[0] == group]
+    max(files, key=lambda file: int(file.stem.rpartition("-")[2])).unlink()
+
+
 def delete_finished(trial: Trial) -> None:
     """Delete a finished file."""
     chosen(trial, FINISHED).unlink()
@@ -320,6 +327,7 @@ FILE_FAULTS = (
     FileFault("finished file: deleted, tracked", TRACKED, delete_finished),
     FileFault("checkpoint: a bit flipped", UNDER_WAY, flip_bit(CHECKPOINTS)),
     FileFault("checkpoint: a NaN in its tensors", UNDER_WAY, write_nan),
+    FileFault("checkpoint: the newest lost", UNDER_WAY, delete_newest_checkpoint),
     FileFault("checkpoint: renamed", UNDER_WAY, rename_checkpoint),
     FileFault("checkpoint: cut short", UNDER_WAY, cut(CHECKPOINTS)),
     FileFault("checkpoint: empty", UNDER_WAY, overwrite(CHECKPOINTS, b"")),

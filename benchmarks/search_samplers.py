@@ -9,6 +9,7 @@ optimistic for all alike.
 
 import argparse
 import itertools
+import math
 import tempfile
 from collections.abc import Iterator, Sequence
 
@@ -71,11 +72,21 @@ class Bench:
 
 
 def grid(count: int) -> Iterator[dict[str, float]]:
-    """`count` places or fewer: the learning rate and the clipping norm crossed, the rest as the family has it."""
-    side = int(count**0.5)
-    axes = (np.geomspace(1e-4, 1e-1, count // side), np.geomspace(0.3, 100.0, side))
-    for rate, norm in itertools.product(*axes):
-        yield {"training.learning_rate": float(rate), "training.clip_norm": float(norm)}
+    """At most `count` places: all keys crossed, at the middles of equal parts of their ranges, the first the finest."""
+    levels = dict.fromkeys(SPACE, 1)
+    for key in itertools.cycle(SPACE):  # one level more at a time, as long as it fits
+        levels[key] += 1
+        if math.prod(levels.values()) > count:
+            levels[key] -= 1
+            break
+    axes = []
+    for key, number in levels.items():
+        optuna = SPACE[key].of_optuna()
+        low, high = (math.log(optuna.low), math.log(optuna.high)) if optuna.log else (optuna.low, optuna.high)
+        middles = low + (np.arange(number) + 0.5) / number * (high - low)
+        axes.append((np.exp(middles) if optuna.log else middles).tolist())
+    for values in itertools.product(*axes):
+        yield dict(zip(SPACE, values, strict=True))
 
 
 def main() -> None:

@@ -17,9 +17,11 @@ from vaesweep.search.space import choice, integers, loguniform, uniform
 CONTROL = {"rates.total.kind": "target", "rates.total.target": 2.5}  # nats per datum
 SPACE = {
     "training.learning_rate": loguniform(3e-4, 3e-2),
-    "training.weight_decay": uniform(0.0, 0.3),
+    "training.weight_decay": uniform(0.0, 0.2),
+    "training.batch_size": choice([64, 128]),
     "model.latents": integers(2, 12),
-    "training.batch_size": choice([32, 64, 128]),
+    "model.hidden": choice([64, 128]),
+    "model.linear_path": choice([False, True]),
 }
 
 

@@ -35,5 +35,5 @@ def test_three_faults_lose_nothing_and_are_put_into_the_page(tmp_path: Path) -> 
     for (name, times, lost, again, duplicated, _, code, _), fault in zip(rows, FAULTS, strict=True):
         assert name.startswith(fault)
         assert (times, lost, duplicated, code) == ("1", "0", "0", "0"), name
-        steps, of_all = re.match(r"(\d+) .* of (\d+)$", again).groups()  # type: ignore[union-attr]
-        assert 0 < int(steps) < int(of_all), name
+        steps, of_all = re.match(r"([\d.]+) .* of (\d+)$", again).groups()  # type: ignore[union-attr]
+        assert 0 < float(steps) < int(of_all), name

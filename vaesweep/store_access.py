@@ -9,6 +9,7 @@ import os
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
@@ -23,6 +24,8 @@ from vaesweep.errors import UserError
 from vaesweep.uris import DATABASE_SCHEMES, is_local, is_server, masked, scheme_of, sqlite_file
 
 PROBE_SECONDS = 15.0  # within which a server must answer
+MAKING_TRIES, MAKING_SECONDS = 30, 1.0  # of a database whose tables are being made
+ALREADY_MADE = r"already exists|unique ?violation|duplicate key|schema \(found version None"
 LONGEST_REASON = 200  # characters of a store's own words
 NO_ACCESS = ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED")  # MLflow's codes of errors
 # MLflow itself would try for minutes. It reads these at every call.
@@ -54,9 +57,10 @@ def first_answer(uri: str, call: Callable[[], Answer], connect: Callable[[], obj
     """
     try:
         if is_server(uri):
-            return _within(PROBE_SECONDS, call)
+            return within(PROBE_SECONDS, call)
         if scheme_of(uri) in DATABASE_SCHEMES and scheme_of(uri) != "sqlite":
-            _within(PROBE_SECONDS, connect)
+            within(PROBE_SECONDS, connect)
+            return _once_made(call)
         return call()
     except UserError:
         raise
@@ -64,7 +68,19 @@ def first_answer(uri: str, call: Callable[[], Answer], connect: Callable[[], obj
         raise refusal(uri, error) from None
 
 
-def _within(seconds: float, call: Callable[[], Answer]) -> Answer:
+def _once_made(call: Callable[[], Answer]) -> Answer:
+    """The answer of a database, whose tables another command may be making at this moment."""
+    for _ in range(MAKING_TRIES):
+        try:
+            return call()
+        except Exception as error:
+            if not re.search(ALREADY_MADE, str(error), re.IGNORECASE):
+                raise
+            time.sleep(MAKING_SECONDS)
+    return call()
+
+
+def within(seconds: float, call: Callable[[], Answer]) -> Answer:
     """What `call` returns or raises, or `TimeoutError`: then its thread is left behind, since nothing can end it."""
     answer: Future[Answer] = Future()
 

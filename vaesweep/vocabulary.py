@@ -20,6 +20,7 @@ class Tag(StrEnum):
     KIND = "vaesweep.kind"  # Kind
     SWEEP = "vaesweep.sweep"  # identity of the sweep (parent) or of the sweep that first ran the cell
     CELL = "vaesweep.cell"  # hashed configuration of the cell
+    BEGAN = "vaesweep.began"  # when the last command, or round of a search, began on a sweep: ISO 8601 in UTC
     PACK = "vaesweep.pack"  # the pack in which it last trained
     FAMILY = "vaesweep.family"
     CODE = "vaesweep.code"  # package version and git commit
@@ -119,9 +120,12 @@ def record_digest(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=list).encode()).hexdigest()
 
 
+STORE_VARIABLE = "MLFLOW_TRACKING_URI"
+
+
 def store_uri() -> str:
     """URI of the tracking store: `MLFLOW_TRACKING_URI`, or an SQLite file below the working directory."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///results/mlflow.db"
+    return os.environ.get(STORE_VARIABLE) or "sqlite:///results/mlflow.db"
 
 
 def final(domain: str, metric: str) -> str:

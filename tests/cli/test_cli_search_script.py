@@ -59,7 +59,10 @@ SEARCH = Search(
     [maximise("valid/elbo")],
     "tiny",
 )
-FILES = ["search_confirmation.csv", "search_history.png", "search_importance.png", "trials.csv"]
+FILES = [
+    *("search_confirmation.csv", "search_history.png", "search_importance.png", "search_parallel.png"),
+    "trials.csv",
+]
 
 
 class Killed(BaseException):

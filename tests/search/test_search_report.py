@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pandas as pd
 import pytest
@@ -10,8 +11,16 @@ from optuna.trial import TrialState
 
 from vaesweep.family import family
 from vaesweep.search.objectives import maximise, minimise, resolve
-from vaesweep.search.report import Searched, parameter_importances, summarise, trials_table, write
-from vaesweep.search.space import loguniform, uniform
+from vaesweep.search.report import (
+    Searched,
+    _scale,
+    _value_scale,
+    parameter_importances,
+    summarise,
+    trials_table,
+    write,
+)
+from vaesweep.search.space import choice, loguniform, uniform
 from vaesweep.search.study import Study, Told
 
 SPACE = {"training.learning_rate": loguniform(1e-4, 1e-1), "training.weight_decay": uniform(0.0, 0.3)}
@@ -75,7 +84,7 @@ def test_a_search_without_a_finite_value_says_so(tmp_path: Path) -> None:
 
 def test_a_front_is_drawn_of_several_objectives(tmp_path: Path) -> None:
     report = write(searched(12, 2), tmp_path)
-    names = ["trials.csv", "search_history.png", "search_importance.png", "search_front.png"]
+    names = ["trials.csv", "search_history.png", "search_parallel.png", "search_importance.png", "search_front.png"]
     assert [path.name for path in report.paths] == names
     assert all(path.stat().st_size > 500 for path in report.paths)
     front = pd.read_csv(tmp_path / "trials.csv")
@@ -83,3 +92,16 @@ def test_a_front_is_drawn_of_several_objectives(tmp_path: Path) -> None:
     for values in zip(front["valid/distortion"], front["valid/elbo"], strict=True):
         study.add_trial(optuna.trial.create_trial(values=values))
     assert list(front["trial"][front["front"]]) == sorted(trial.number for trial in study.best_trials)
+
+
+def test_lines_of_parallel_coordinates_end_where_settings_and_values_lie() -> None:
+    learning_rate, choices = _scale(loguniform(1e-4, 1e-2).of_optuna()), _scale(choice([32, None, 128]).of_optuna())
+    assert [learning_rate.height(value) for value in (1e-4, 1e-3, 1e-2)] == pytest.approx([0, 0.5, 1])
+    assert [choices.height(value) for value in (32, None, 128)] == [0, 0.5, 1]
+    for sign in (1, -1):
+        values = sign * np.array([1.0, 2.0, 3.0, 4.0, 1000.0])
+        scale = _value_scale(values, sign)
+        heights = [scale.height(value) for value in values]
+        assert heights == sorted(heights, reverse=True)
+        assert (heights[0], heights[-1]) == (1.0, 0.0)
+        assert heights[1] - heights[2] > 0.05  # one that is far worse than most does not flatten the rest

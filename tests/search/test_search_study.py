@@ -3,6 +3,7 @@
 Trials are trained by a fake: a cell is finished once its number stands in a dictionary, as a file stands on a disk.
 """
 
+import importlib.util
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,9 +18,11 @@ import torch
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import IntegrityError
 
 from vaesweep.errors import UserError
 from vaesweep.family import family
+from vaesweep.search import study as study_module
 from vaesweep.search.objectives import maximise, minimise, resolve
 from vaesweep.search.pruning import MedianPruner
 from vaesweep.search.rounds import RoundFailed, Trained, search
@@ -386,6 +389,30 @@ def test_a_database_that_cannot_be_used_is_refused_in_one_line_without_its_passw
         open_storage(uri)
     assert "\n" not in str(error.value)
     assert "secret" not in str(error.value)
+
+
+def test_a_database_whose_tables_another_command_is_just_making_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, tried = f"sqlite:///{tmp_path}/studies.db", list[str]()
+
+    def beaten(uri: str) -> optuna.storages.RDBStorage:
+        tried.append(uri)
+        storage = optuna.storages.RDBStorage(uri)
+        if len(tried) == 1:
+            raise IntegrityError("CREATE TABLE studies", {}, ValueError("duplicate key"))
+        return storage
+
+    monkeypatch.setattr(study_module, "RDBStorage", beaten)
+    assert open_storage(uri).get_all_studies() == []
+    assert len(tried) == 2
+
+
+def test_a_database_without_its_driver_says_what_to_install() -> None:
+    if importlib.util.find_spec("oracledb"):
+        pytest.skip("the driver is installed")
+    with pytest.raises(UserError, match="driver of this database is not installed: pip install oracledb"):
+        open_storage("oracle+oracledb://localhost/studies")
 
 
 def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ compared byte by byte.
 
 import os
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Callable
 from typing import Any
 
 import psutil
 import pytest
-from processes import PATIENCE, TRIAL, processes, wait
+from processes import PATIENCE, TRIAL, WORKER, processes, wait
 
 pytestmark = pytest.mark.slow
 
@@ -192,3 +193,28 @@ def test_a_second_driver_on_the_same_cells_is_refused_and_the_first_goes_on(comm
     done = end(first)
     assert done.returncode == 0, done.stderr
     assert_complete(command, undisturbed)
+
+
+def tracked_steps(command: Any) -> set[int]:
+    """The steps of points that are tracked, none while there is no database."""
+    try:
+        return {step for _, _, step in command.points()}
+    except sqlite3.OperationalError:
+        return set()
+
+
+@pytest.mark.parametrize(("workers", "name"), [(1, TRIAL), (2, WORKER)], ids=["alone", "on workers"])
+def test_a_process_that_is_told_that_its_machine_ends_saves_itself_and_goes_on(
+    command: Any, workers: int, name: str
+) -> None:
+    options = ("--workers", str(workers), "--pack-size", "1", "--checkpoint-every", "3600")
+    process = command.start(*options, settings=(*LONG, "seed=0", "rates.total.target=1.0"))
+    wait(process, lambda: len(tracked_steps(command)) > 2)
+    wait(process, lambda: processes(process, name))[-1].terminate()
+    done = end(process)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if "its machine ends soon" in line]
+    assert int(line.rpartition(" ")[2]) > 2 * 120
+    points = command.points()
+    assert len(set(points)) == len(points)
+    assert len([key for _, key, _ in points if key == "valid/elbo"]) == 20

@@ -14,6 +14,7 @@ from processes import CONTROLLER, PATIENCE, TRIAL, WORKER, processes, wait
 from vaesweep.data.domains import DataSet
 from vaesweep.sweep.backends import GIVEN_UP, PACK, train_alone, train_on_workers
 from vaesweep.sweep.cells import Cell
+from vaesweep.sweep.elastic import JobQueue, PlacementGroups, Splitter
 from vaesweep.sweep.jobs import PackJob
 from vaesweep.sweep.retries import RETRIES, Progress, Retries, saved_steps
 from vaesweep.sweep.runner import NO_CAUSE, _EventCallback
@@ -69,11 +70,14 @@ def test_saved_steps_are_those_of_the_furthest_checkpoint_of_each_cell(
 ) -> None:
     identities = [cell.identity for cell in cells]
     assert saved_steps(storage, identities, []) == 0
-    for group, patience in ((cells[:2], 3), (cells[2:], 2)):
+    for members, patience in ((cells[:2], 3), (cells[2:], 2)):
         with pytest.raises(killed):
-            run_job(job(group, storage), audiograms, driver(patience), CPU)
-    names = storage.names(CHECKPOINTS)
-    steps = sorted(int(name.rpartition("-")[2].partition(".")[0]) for name in names)
+            run_job(job(members, storage), audiograms, driver(patience), CPU)
+    furthest: dict[str, int] = {}
+    for name in storage.names(CHECKPOINTS):
+        group, _, step = name.partition(".")[0].rpartition("-")
+        furthest[group] = max(int(step), furthest.get(group, 0))
+    steps = sorted(furthest.values())
     assert len(steps) == 2
     assert 0 < steps[0] < steps[1]
     assert saved_steps(storage, identities, []) == 2 * sum(steps)
@@ -133,9 +137,15 @@ def pack(cells: list[Cell], storage: Storage) -> PackJob:
 
 
 @pytest.fixture
-def callback(pack: PackJob, storage: Storage, display: Display) -> _EventCallback:
+def queue() -> JobQueue:
+    return JobQueue([], lambda job: {PACK: job.pack})
+
+
+@pytest.fixture
+def callback(pack: PackJob, storage: Storage, display: Display, queue: JobQueue) -> _EventCallback:
     tracker = SimpleNamespace(ended=lambda cell, data: None)
-    return _EventCallback([pack], storage, tracker, display)  # type: ignore[arg-type]
+    splitter = Splitter(queue, storage, PlacementGroups({"CPU": 1.0}), at_once=1)
+    return _EventCallback([pack], storage, tracker, display, queue, splitter)  # type: ignore[arg-type]
 
 
 def test_a_trial_that_fails_too_often_is_told_to_end(
@@ -196,14 +206,15 @@ def test_a_storage_that_is_away_is_no_progress_and_stops_nothing(
 
 
 def test_a_process_that_fails_as_it_starts_is_tried_again_as_often(
-    callback: _EventCallback, pack: PackJob, tmp_path: Path
+    callback: _EventCallback, pack: PackJob, queue: JobQueue, tmp_path: Path
 ) -> None:
     trials = [Trial(pack, tmp_path) for _ in range(RETRIES + 1)]
     for number, trial in enumerate(trials):
         trial.trial_id = f"t{number}"
-        callback.not_started.clear()
         callback.on_trial_error(1, [], trial.fail("the actor never ran"))
-        assert (pack.pack in callback.not_started) == (number < RETRIES)
+        suggested = queue.suggest(trial.trial_id)
+        assert suggested == ({PACK: pack.pack} if number < RETRIES else JobQueue.FINISHED)
+        queue.on_trial_complete(trial.trial_id, error=True)
     assert callback.given_up == {pack.pack: "the actor never ran"}
 
 

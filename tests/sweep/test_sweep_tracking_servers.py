@@ -243,6 +243,24 @@ def test_a_database_may_take_its_time_once_it_is_connected(monkeypatch: pytest.M
     assert store_access.first_answer("postgresql://u:p@host/store", make_tables, lambda: None) == "made"
 
 
+def test_a_database_whose_tables_another_command_is_just_making_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_access, "MAKING_SECONDS", 0.01)
+    refusals = [
+        '(psycopg2.errors.UniqueViolation) duplicate key value violates "pg_type"',
+        "schema (found version None)",
+    ]
+
+    def call() -> str:
+        if refusals:
+            raise RuntimeError(refusals.pop(0))
+        return "made"
+
+    assert store_access.first_answer("postgresql://u:p@host/store", call, lambda: None) == "made"
+    refusals = ["duplicate key"] * 100
+    with pytest.raises(UserError, match="cannot be used \\(duplicate key\\)"):
+        store_access.first_answer("postgresql://u:p@host/store", call, lambda: None)
+
+
 @pytest.mark.parametrize("before", [{}, {"MLFLOW_HTTP_REQUEST_TIMEOUT": "7", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3"}])
 def test_the_users_own_limits_are_as_they_were_after_the_first_call(
     server: Server, before: dict[str, str], monkeypatch: pytest.MonkeyPatch

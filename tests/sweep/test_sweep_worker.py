@@ -1,5 +1,10 @@
 """A pack on a device, without Ray: whatever happens on the way, the finished files are those of an undisturbed run."""
 
+import errno
+import os
+import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +14,9 @@ import torch
 from packs import CPU, assert_close, assert_identical, job, newer, read
 
 from vaesweep.data.domains import DataSet
-from vaesweep.sweep import worker
+from vaesweep.sweep import notice, worker
 from vaesweep.sweep.cells import Cell
+from vaesweep.sweep.jobs import Event
 from vaesweep.sweep.resume import (
     cells_of_newer_checkpoints,
     checkpoint_header,
@@ -77,12 +83,12 @@ def test_a_finished_run_leaves_no_checkpoint(cells: list[Cell], audiograms: Data
     assert storage.names(CHECKPOINTS) == []
 
 
-def test_a_checkpoint_replaces_the_one_before(
+def test_the_two_newest_checkpoints_are_kept(
     cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any, killed: type[Exception]
 ) -> None:
     with pytest.raises(killed):
-        run_job(job(cells, storage), audiograms, driver(patience=3), CPU)
-    assert steps_of_checkpoints(storage) == [6]
+        run_job(job(cells, storage), audiograms, driver(patience=4), CPU)
+    assert steps_of_checkpoints(storage) == [6, 9]
 
 
 def test_a_young_run_writes_no_checkpoint(
@@ -175,7 +181,7 @@ def test_cells_resume_from_checkpoints_of_packs_that_were_grouped_otherwise(
     for group, patience in ((cells[:1], 2), (cells[1:3], 3)):  # to step 3 and to step 6; the last cell not at all
         with pytest.raises(killed):
             run_job(job(group, storage), audiograms, driver(patience), CPU)
-    assert steps_of_checkpoints(storage) == [3, 6]
+    assert steps_of_checkpoints(storage) == [3, 3, 6]
     heard = driver()
     run_job(job(cells, storage), audiograms, heard, CPU)
     told = {cell.identity: sorted(s for name, s in heard.points() if name == cell.identity) for cell in cells}
@@ -239,7 +245,98 @@ def test_another_step_would_be_noticed(
     assert any(not torch.allclose(v, expected.weights[k], rtol=1e-4, atol=1e-5) for k, v in found.weights.items())
 
 
+# A machine that is taken back
+
+
+def test_notice_of_the_machines_end_saves_a_young_run_at_its_next_step(
+    cells: list[Cell], audiograms: DataSet, storage: Storage, driver: Any, undisturbed: dict[str, FinishedCell]
+) -> None:
+    def report(event: Event) -> None:
+        if any(step == 6 for step, _, _ in event.points):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with notice.listening(), pytest.raises(notice.MachineEnds, match="step 6"):
+        run_job(job(cells, storage, checkpoint_seconds=3600), audiograms, report, CPU)
+    assert signal.getsignal(signal.SIGTERM) == before, "a second one ends the process"
+    assert steps_of_checkpoints(storage) == [6]
+    heard = driver()
+    with notice.listening():
+        run_job(job(cells, storage, checkpoint_seconds=3600), audiograms, heard, CPU)
+    assert sorted({step for _, step in heard.points()}) == [9, 12]
+    assert_identical(read(storage, cells), undisturbed)
+
+
+def test_notice_is_taken_in_a_thread_and_outside_of_packs_the_signal_is_as_before() -> None:
+    script = """
+import os, signal, sys, threading, time
+from vaesweep.sweep import notice
+
+def train():
+    with notice.listening():
+        while signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:  # the main thread sets it
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM) if sys.argv[1] == "within" else None
+        deadline = time.monotonic() + 20
+        while not notice.is_given() and time.monotonic() < deadline and sys.argv[1] == "within":
+            time.sleep(0.01)
+        time.sleep(0.2)
+    print("noticed", notice.is_given(), flush=True)
+
+thread = threading.Thread(target=train)
+thread.start()
+while thread.is_alive():
+    time.sleep(0.01)
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(20)
+"""
+    for place, said in (("within", "noticed True\n"), ("after", "noticed False\n")):
+        done = subprocess.run([sys.executable, "-c", script, place], capture_output=True, text=True, timeout=120)
+        assert (done.stdout, done.returncode) == (said, -signal.SIGTERM), done.stderr
+
+
 # Checkpoints that serve nobody, or are no checkpoints
+
+
+def test_where_the_newest_checkpoint_is_lost_the_one_before_goes_on(
+    cells: list[Cell],
+    audiograms: DataSet,
+    storage: Storage,
+    driver: Any,
+    killed: type[Exception],
+    undisturbed: dict[str, FinishedCell],
+) -> None:
+    with pytest.raises(killed):
+        run_job(job(cells, storage), audiograms, driver(patience=4), CPU)
+    (newest,) = (name for name in storage.names(CHECKPOINTS) if "-9." in name)
+    storage.delete(newest)
+    heard = driver()
+    run_job(job(cells, storage), audiograms, heard, CPU)
+    assert sorted({step for _, step in heard.points()}) == [9, 12]
+    assert_identical(read(storage, cells), undisturbed)
+
+
+def test_where_the_disk_has_room_for_one_checkpoint_less_the_older_makes_room(
+    cells: list[Cell],
+    audiograms: DataSet,
+    storage: Storage,
+    driver: Any,
+    killed: type[Exception],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write = Storage.write
+
+    def small(self: Storage, name: str, data: bytes) -> None:
+        if len(self.names(CHECKPOINTS)) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, name, data)
+
+    monkeypatch.setattr(Storage, "write", small)
+    heard = driver(patience=4)
+    with pytest.raises(killed):
+        run_job(job(cells, storage), audiograms, heard, CPU)
+    assert steps_of_checkpoints(storage) == [6, 9]
+    assert not [note for event in heard.events for note in event.notes]
 
 
 def test_checkpoints_whose_cells_have_all_ended_are_dropped_and_others_kept(

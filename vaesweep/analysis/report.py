@@ -21,11 +21,18 @@ from vaesweep.analysis.figures import draw_rd_curve
 from vaesweep.analysis.gaps import NEGATIVE_ELBO, domain_pairs, gap_table, paired
 from vaesweep.analysis.intervals import Interval, t_interval
 from vaesweep.analysis.runs import Runs, log_files
-from vaesweep.analysis.table import cells_table, finished, is_unsettled, on_curve, other_axes, target_axis, target_name
+from vaesweep.analysis.table import (
+    cells_table,
+    finished,
+    is_unsettled,
+    misses,
+    on_curve,
+    other_axes,
+    target_axis,
+    target_name,
+)
 from vaesweep.data.domains import Role
 from vaesweep.data.writing import replace_file
-
-MISSED = 0.05  # a target counts as missed when the measured rate is off by more than this share of it
 
 
 @dataclass(frozen=True)
@@ -154,11 +161,8 @@ def _interval(value: Interval) -> str:
 
 def _missed(table: pd.DataFrame, name: str) -> Iterator[str]:
     """Targets missed on the training domain, measured by the rate that the target was set for."""
-    points = finished(table)
-    points = points[(points["role"] == Role.TRAIN) & (points["saturated"] == "")]
-    column = f"rate.{name}" if f"rate.{name}" in points else "rate"
-    off = (points[column] / points["target_rate"] - 1).abs()
-    missed = off[off > MISSED].groupby(points["target_rate"]).agg(["size", "max"])
+    off = misses(table, name)
+    missed = off.groupby(table["target_rate"]).agg(["size", "max"])
     for target, row in missed.iterrows():
         cells = f"{int(row['size'])} cell{'s' if row['size'] > 1 else ''}"
         yield f"target {target:g} missed on the training domain by up to {row['max']:.0%} ({cells})"

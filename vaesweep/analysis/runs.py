@@ -56,6 +56,7 @@ class SweepRecord:
     domains: tuple[DomainRecord, ...]
     data: str = ""  # what `--data` named
     data_sets: int = 1  # that its cells train on
+    steps: dict[str, int] = field(default_factory=dict)  # of every cell, where the record says them
 
     @classmethod
     def from_json(cls, text: str) -> "SweepRecord":
@@ -71,6 +72,7 @@ class SweepRecord:
                 data=str(raw.get("data", {}).get("spec", "")),
                 data_sets=max(1, len(str(raw.get("data", {}).get("fingerprint", "")).split())),
                 domains=tuple(_domain(domain) for domain in raw["domains"]),
+                steps={cell["cell"]: int(cell["steps"]) for cell in raw["cells"] if "steps" in cell},
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{SWEEP_FILE} is not a sweep's record ({error!r}); was it edited by hand?") from error
@@ -107,19 +109,21 @@ def read(experiment: str, tracking_uri: str | None = None, sweep: str | None = N
     client = client_of(tracking_uri)
     experiment_id = _experiment_id(client, experiment)
     parent = _parent(client, experiment, experiment_id, sweep)
-    record = SweepRecord.from_json(_artifact_text(client, parent.info.run_id, SWEEP_FILE))
-    if record.sweep != parent.data.tags.get(Tag.SWEEP, record.sweep):
-        raise UserError(f"{SWEEP_FILE} of run {parent.info.run_id} is the record of another sweep, {record.sweep}")
+    record = record_of(client, parent)
     cell_runs = _cell_runs(client, experiment_id, set(record.cells))
     if not cell_runs:
         raise UserError(
             f"experiment {experiment!r} holds none of the {len(record.cells)} cells of sweep {record.sweep}; "
             "run the sweep first, or wait for its first cell"
         )
+    return assemble(record, parent.info.run_id, cell_runs)
+
+
+def assemble(record: SweepRecord, run_id: str, cell_runs: Mapping[str, Run]) -> Runs:
+    """The sweep of a record whose parent run is `run_id`, with the run of every cell that has one."""
     ids = {cell: run.info.run_id for cell, run in cell_runs.items()}
     params = {cell: dict(run.data.params) for cell, run in cell_runs.items()}
-    cells, finals = _cells_frame(record, cell_runs), _finals_frame(cell_runs)
-    return Runs(record, parent.info.run_id, cells, finals, ids, params)
+    return Runs(record, run_id, _cells_frame(record, cell_runs), _finals_frame(cell_runs), ids, params)
 
 
 def log_files(run_id: str, paths: Iterable[Path], tracking_uri: str | None = None, folder: str | None = None) -> None:
@@ -175,11 +179,12 @@ def _paged(search: Callable[[str | None], _Page]) -> Iterator[Any]:
             return
 
 
-def _search_runs(client: MlflowClient, experiment_id: str, kind: RunKind) -> Iterator[Run]:
-    """All active runs of one kind, the newest first."""
+def search_runs(client: MlflowClient, experiments: Iterable[str], kind: RunKind) -> Iterator[Run]:
+    """All active runs of one kind in experiments, given by their identities; the newest first."""
+    ids = list(experiments)
     return _paged(
         lambda token: client.search_runs(
-            [experiment_id],
+            ids,
             filter_string=f"tags.`{Tag.KIND}` = '{kind}'",
             max_results=PAGE,
             order_by=["attributes.start_time DESC"],
@@ -188,15 +193,21 @@ def _search_runs(client: MlflowClient, experiment_id: str, kind: RunKind) -> Ite
     )
 
 
-def _experiment_id(client: MlflowClient, name: str) -> str:
+def experiment_names(client: MlflowClient) -> dict[str, str]:
+    """Names of all active experiments by their identities."""
     experiments = _paged(lambda token: client.search_experiments(max_results=PAGE, page_token=token))
-    ids = {experiment.name: experiment.experiment_id for experiment in experiments}
+    return {str(experiment.experiment_id): experiment.name for experiment in experiments}
+
+
+def _experiment_id(client: MlflowClient, name: str) -> str:
+    ids = {known: identity for identity, known in experiment_names(client).items()}
     if name not in ids:
-        raise UserError(f"there is no experiment {name!r} in this tracking store; {_suggestion(name, list(ids))}")
+        raise UserError(f"there is no experiment {name!r} in this tracking store; {suggestion(name, list(ids))}")
     return ids[name]
 
 
-def _suggestion(name: str, names: list[str]) -> str:
+def suggestion(name: str, names: list[str]) -> str:
+    """The nearest of the `names` that there are to one that is not, or some of them."""
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     if close:
         return f"did you mean {close[0]!r}?"
@@ -204,14 +215,22 @@ def _suggestion(name: str, names: list[str]) -> str:
 
 
 def _parent(client: MlflowClient, experiment: str, experiment_id: str, sweep: str | None) -> Run:
-    parents = list(_search_runs(client, experiment_id, RunKind.SWEEP))
+    parents = list(search_runs(client, [experiment_id], RunKind.SWEEP))
     wanted = [run for run in parents if sweep is None or run.data.tags.get(Tag.SWEEP) == sweep]
     if wanted:
         return wanted[0]
     if not parents:
         raise UserError(f"experiment {experiment!r} holds no sweep; run one with this experiment's name first")
     sweeps = list(dict.fromkeys(run.data.tags.get(Tag.SWEEP, "") for run in parents))
-    raise UserError(f"experiment {experiment!r} holds no sweep {sweep!r}; {_suggestion(str(sweep), sweeps)}")
+    raise UserError(f"experiment {experiment!r} holds no sweep {sweep!r}; {suggestion(str(sweep), sweeps)}")
+
+
+def record_of(client: MlflowClient, parent: Run) -> SweepRecord:
+    """The record that a sweep's parent run holds. Raises `UserError` where it cannot be read, or is another sweep's."""
+    record = SweepRecord.from_json(_artifact_text(client, parent.info.run_id, SWEEP_FILE))
+    if record.sweep != parent.data.tags.get(Tag.SWEEP, record.sweep):
+        raise UserError(f"{SWEEP_FILE} of run {parent.info.run_id} is the record of another sweep, {record.sweep}")
+    return record
 
 
 def _artifact_text(client: MlflowClient, run_id: str, name: str) -> str:
@@ -227,11 +246,11 @@ def _artifact_text(client: MlflowClient, run_id: str, name: str) -> str:
 
 def _cell_runs(client: MlflowClient, experiment_id: str, wanted: set[str]) -> dict[str, Run]:
     """The run of each wanted cell that has one."""
-    runs = runs_by_cell(_search_runs(client, experiment_id, RunKind.CELL))
+    runs = runs_by_cell(search_runs(client, [experiment_id], RunKind.CELL))
     return {cell: run for cell, run in runs.items() if cell in wanted}
 
 
-def _cells_frame(record: SweepRecord, cell_runs: dict[str, Run]) -> pd.DataFrame:
+def _cells_frame(record: SweepRecord, cell_runs: Mapping[str, Run]) -> pd.DataFrame:
     return pd.DataFrame([_cell_row(cell, values, cell_runs.get(cell)) for cell, values in record.cells.items()])
 
 
@@ -251,7 +270,7 @@ def _cell_row(cell: str, values: dict[str, Any], run: Run | None) -> dict[str, A
     }
 
 
-def _finals_frame(cell_runs: dict[str, Run]) -> pd.DataFrame:
+def _finals_frame(cell_runs: Mapping[str, Run]) -> pd.DataFrame:
     rows = [
         (cell, *place, float("inf") * (1 if value > 0 else -1) if abs(value) > INFINITE else value)
         for cell, run in cell_runs.items()

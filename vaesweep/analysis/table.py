@@ -3,11 +3,13 @@
 import pandas as pd
 
 from vaesweep.analysis.runs import TARGET, Runs
+from vaesweep.data.domains import Role
 from vaesweep.vocabulary import DATUM, Outcome
 
 IDENTITY = ["cell", "seed", "target_rate", "domain", "role"]
 ELBO_PARTS = ["rate", "distortion", "elbo"]  # nats per datum
 STATUS = ["saturated", "settled", "outcome"]
+MISSED = 0.05  # a target counts as missed when the measured rate is off by more than this share of it
 
 
 def cells_table(runs: Runs) -> pd.DataFrame:
@@ -55,6 +57,19 @@ def on_curve(table: pd.DataFrame) -> pd.DataFrame:
     rates = [name for name in table.columns if name.startswith("rate.")]
     points = finished(table)
     return points[points[rates].notna().any(axis=1)] if rates else points
+
+
+def rates_of_targets(table: pd.DataFrame, name: str) -> pd.Series:
+    """Rates of finished cells on the training domain, in nats per datum: of the one that target `name` was set for."""
+    points = finished(table)
+    points = points[points["role"] == Role.TRAIN]
+    return points[f"rate.{name}" if f"rate.{name}" in points else "rate"]
+
+
+def misses(table: pd.DataFrame, name: str) -> pd.Series:
+    """Shares by which `rates_of_targets` are off their target, of those that missed one that was not out of reach."""
+    off = (rates_of_targets(table, name) / table["target_rate"] - 1).abs()
+    return off[(off > MISSED) & (table["saturated"] == "")]
 
 
 def own_metrics(table: pd.DataFrame, axes: list[str]) -> list[str]:

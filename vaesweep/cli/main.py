@@ -1,22 +1,29 @@
-"""The `vaesweep` command: `ui` opens MLflow on the store that sweeps write to; families bring commands of their own."""
+"""The `vaesweep` command: `ui` opens MLflow on the store that sweeps write to, `status` says where sweeps stand.
+
+`manifest` lists files of data to upload. Families bring commands of their own.
+"""
 
 import argparse
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import vaesweep
+from vaesweep.cli import status
 from vaesweep.errors import UserError
-from vaesweep.family.registry import command_modules
 from vaesweep.store_access import StoreFile, store_file
 from vaesweep.uris import is_server, masked, sqlite_file
 from vaesweep.vocabulary import store_uri
 
+OWN = ("ui", "status", "manifest")  # commands that need no family
+
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command and return the process's exit code."""
-    arguments = _parser().parse_args(words)
+    words = sys.argv[1:] if words is None else words
+    arguments = _parser(families=not words or words[0] not in OWN).parse_args(words)
     try:
         return int(arguments.act(arguments))
     except UserError as error:
@@ -29,7 +36,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(*, families: bool) -> argparse.ArgumentParser:
+    """A parser of this package's own commands and, with `families`, of theirs, for which torch must be imported."""
     parser = argparse.ArgumentParser(prog="vaesweep", description="Rate sweeps of variational autoencoders.")
     parser.add_argument("--version", action="version", version=f"vaesweep {vaesweep.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -37,8 +45,15 @@ def _parser() -> argparse.ArgumentParser:
     ui.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
     ui.add_argument("--port", type=int, default=5000, help="port to listen on (%(default)s)")
     ui.set_defaults(act=_ui)
-    for module in command_modules():
-        module.register(commands)
+    manifest = commands.add_parser("manifest", help="list the files of a folder of data, to be uploaded with it")
+    manifest.add_argument("folder", type=Path, metavar="DIR", help="the folder, in which manifest.json is written")
+    manifest.set_defaults(act=_manifest)
+    status.register(commands)
+    if families:
+        from vaesweep.family.registry import command_modules
+
+        for module in command_modules():
+            module.register(commands)
     return parser
 
 
@@ -58,6 +73,15 @@ def _ui(arguments: argparse.Namespace) -> int:
     command += ["--host", arguments.host, "--port", str(arguments.port)]
     own = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     return subprocess.call(command, env=os.environ | own)
+
+
+def _manifest(arguments: argparse.Namespace) -> int:
+    """Write the manifest of a folder of data."""
+    from vaesweep.data.remote import write_manifest  # pyarrow takes its time to import
+
+    path, count = write_manifest(arguments.folder.expanduser())
+    print(f"written: {path}, of {count} files")
+    return 0
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Exit codes: 0 all is well, 1 cells or tracking failed, 2 bad input (one line on 
 """
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -21,15 +22,18 @@ from vaesweep.errors import UserError
 from vaesweep.family import family
 from vaesweep.sweep import settings
 from vaesweep.sweep.cells import Sweep
+from vaesweep.sweep.cluster import ClusterSize, cluster_size, named_cluster, uploaded_copy
+from vaesweep.sweep.data_sets import DataBy
 from vaesweep.sweep.lease import lease
 from vaesweep.sweep.plan import Plan, estimate_seconds
 from vaesweep.sweep.progress import duration
 from vaesweep.sweep.resume import drop_spent_checkpoints
 from vaesweep.sweep.session import Options, Session, check_counts, check_writable, describe
+from vaesweep.sweep.splits import drop_stale_requests
 from vaesweep.sweep.tracking import TrackingError
 from vaesweep.training.autotune import Compile
-from vaesweep.uris import masked
-from vaesweep.vocabulary import SETTLED, store_uri
+from vaesweep.uris import masked, sqlite_file
+from vaesweep.vocabulary import SETTLED, STORE_VARIABLE, store_uri
 
 if TYPE_CHECKING:
     from vaesweep.sweep.runner import Resources
@@ -117,12 +121,25 @@ def make_parser(sweep: Sweep, about: str | None) -> argparse.ArgumentParser:
         help="GPUs that each worker takes, such as 0.25 (%(default)s)",
     )
     add(
+        "--scale-to",
+        type=int,
+        metavar="N",
+        help="packs at once that the sweep may ask the cluster for (what the cluster has at the start)",
+    )
+    add(
         "--checkpoint-every",
         type=float,
         default=30.0,
         metavar="SECONDS",
         help="a process that dies costs at most what it did since, and one step; 0: saved at every evaluation "
         "(%(default)s)",
+    )
+    add(
+        "--data-by",
+        choices=get_args(DataBy),
+        default="auto",
+        help="who reads data: the driver, which sends them, or each worker; auto: workers, if an object store is too "
+        "small (%(default)s)",
     )
     return parser
 
@@ -140,11 +157,14 @@ def options_from(sweep: Sweep, arguments: argparse.Namespace, words: Sequence[st
         pack_size=arguments.pack_size,
         workers=arguments.workers,
         gpus=arguments.gpus,
+        scale_to=arguments.scale_to,
         checkpoint_seconds=arguments.checkpoint_every,
         compiling=arguments.compile,
+        data_by=arguments.data_by,
         command=command,
     )
     check_counts(options)
+    named_cluster(options.address)  # refuses one on which no sweep runs
     return options
 
 
@@ -152,14 +172,17 @@ def _run(sweep: Sweep, options: Options, console: Console, report: FamilyReport 
     session = Session(sweep, options, dry=plan_only)
     from vaesweep.sweep.runner import Resources, connected, local_cpus  # Ray takes seconds to import: after the checks
 
-    resources = Resources(workers=options.workers, gpus=options.gpus, address=options.address)
+    resources = Resources(options.workers, gpus=options.gpus, address=options.address, scale_to=options.scale_to)
     machine = {"CPU": float(local_cpus(options.workers)), "GPU": options.gpus * options.workers}
-    plan = session.plan(resources.slots(machine))
+    size = find_cluster(resources) if plan_only else None
+    slots = resources.slots(size.resources if isinstance(size, ClusterSize) else machine)
+    plan = session.plan(slots)
     work = bool(plan.packs or plan.evaluations)
     if plan_only or not work:
         describe(session, plan, console)
     if plan_only:
-        _print_plan(session, plan, resources.slots(machine), console)
+        _print_plan(session, plan, slots, console)
+        print_places(session, resources, size, console)
         return OK
     check_folders(session)
     undone = [cell.identity for cell in session.cells if cell.identity not in session.survey.done]
@@ -167,7 +190,7 @@ def _run(sweep: Sweep, options: Options, console: Console, report: FamilyReport 
         if not work:
             return _run_tracked(session, plan, resources, 0, console, report)
         clear_storage(session, console)
-        with connected(resources) as available:
+        with connected(resources, session.data.nbytes) as available:
             slots = resources.slots(available)
             plan = session.plan(slots)  # packs for the cluster that there is
             describe(session, plan, console)
@@ -179,11 +202,25 @@ def check_folders(session: Session) -> None:
     check_writable(session.options.out)
     if session.storage.folder:
         check_writable(session.storage.folder)
+    if note := note_of_copy(session):
+        print(note, file=sys.stderr)
+
+
+def note_of_copy(session: Session) -> str | None:
+    """A line on what of a session would go with the uploaded working directory in which a Ray job runs, if it does."""
+    copy, options = uploaded_copy(), session.options
+    places = {"--out": options.out, "--storage": session.storage.folder, STORE_VARIABLE: sqlite_file(store_uri())}
+    inside = [name for name, path in places.items() if path and copy and path.resolve().is_relative_to(copy)]
+    if not inside:
+        return None
+    names = ", ".join(inside)
+    return f"this job runs in an uploaded copy, which goes with Ray's session: place {names} elsewhere to keep results"
 
 
 def clear_storage(session: Session, console: Console) -> None:
-    """Take away drafts and spent checkpoints that earlier commands have left, and say what was damaged."""
+    """Take away drafts, requests and spent checkpoints that earlier commands have left; say what was damaged."""
     session.storage.sweep_drafts()
+    drop_stale_requests(session.storage)
     for note in drop_spent_checkpoints(session.storage):
         console.print(masked(note), highlight=False, soft_wrap=True)
 
@@ -223,7 +260,44 @@ def _print_plan(session: Session, plan: Plan, slots: int, console: Console) -> N
         many = min(slots, len(plan.packs))
         at_once = f"{many} packs at a time" if many > 1 else "one pack at a time"
         console.print(f"about {duration(seconds)} of training on this machine, {at_once}", highlight=False)
-    console.print(f"runs go to {masked(store_uri())}, tables and figure to {session.options.out}", highlight=False)
+
+
+def find_cluster(resources: "Resources") -> ClusterSize | UserError | None:
+    """What the cluster has that is named, or why it does not say; `None` for a local Ray of this command's own."""
+    if (cluster := resources.cluster) is None:
+        return None
+    try:
+        return cluster_size(cluster)
+    except UserError as error:
+        return error
+
+
+def print_places(
+    session: Session, resources: "Resources", size: ClusterSize | UserError | None, console: Console
+) -> None:
+    """Print where a command would run, keep its cells and track them, and what said so; `size` as of `find_cluster`."""
+    from vaesweep.sweep.runner import local_cpus
+
+    options, print_line = session.options, partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    if size is None:
+        print_line(f"Ray: one of this command's own, {local_cpus(resources.workers)} CPUs")
+    elif isinstance(size, UserError):
+        print_line(masked(f"Ray: {size}"))
+    else:
+        held = f"{size.nodes} node{'s' if size.nodes != 1 else ''}"
+        held += "".join(
+            f", {count:g} {name}{'s' * (count != 1)}"
+            for name, count in size.resources.items()
+            if count or name == "CPU"
+        )
+        print_line(masked(f"Ray: the cluster of {resources.cluster}, {held} now"))
+    nodes = size.nodes if isinstance(size, ClusterSize) else 1
+    shared = "; all nodes must reach it" if nodes > 1 and session.storage.folder else ""
+    print_line(f"cells go to {masked(session.storage.uri)} ({'--storage' if options.storage else 'OUT/cells'}){shared}")
+    origin = STORE_VARIABLE if os.environ.get(STORE_VARIABLE) else f"{STORE_VARIABLE} is not set"
+    print_line(f"runs go to {masked(store_uri())} ({origin}), tables and figures to {options.out}")
+    if note := note_of_copy(session):
+        print_line(note)
 
 
 def _finish(

@@ -28,6 +28,7 @@ from vaesweep.search.rounds import RoundFailed, SearchSession, Trained, Trainer,
 from vaesweep.search.search import Search
 from vaesweep.search.space import is_packed
 from vaesweep.search.study import CELL, SAMPLERS, Sampler, Study, Trial, best_trial, is_on_target, open_storage
+from vaesweep.sweep.cluster import ClusterSize
 from vaesweep.sweep.lease import lease
 from vaesweep.sweep.plan import estimate_seconds
 from vaesweep.sweep.progress import duration
@@ -129,7 +130,7 @@ def _run(declared: Search, options: Options, own: SearchOptions, console: Consol
     )
     from vaesweep.sweep.runner import Resources  # Ray takes seconds to import: after the checks
 
-    resources = Resources(workers=options.workers, gpus=options.gpus, address=options.address)
+    resources = Resources(options.workers, gpus=options.gpus, address=options.address, scale_to=options.scale_to)
     _describe(session, study, own, console)
     if plan_only:
         _print_estimate(session, own, resources, console)
@@ -169,7 +170,8 @@ def _searched(
         failed = _search(session, study, own, trainer, console)
         confirmed = _confirm(session, study, own, trainer)
         causes = {f"trial {number}": cause for number, cause in failed.items()}
-        causes |= {} if confirmed is None else confirmed.failed
+        for one in confirmed:
+            causes |= one.failed
         for name, cause in causes.items():
             print(f"{name} failed: {masked(cause)}", file=sys.stderr)
         _report(session, study, own, trainer, console, confirmed, curve)
@@ -224,17 +226,19 @@ def _search(
     return failed
 
 
-def _confirm(session: SearchSession, study: Study, own: SearchOptions, trainer: Trainer) -> Confirmation | None:
-    """Train the best trial's configuration and the preset's default with fresh seeds; None where there is no best."""
+def _confirm(session: SearchSession, study: Study, own: SearchOptions, trainer: Trainer) -> list[Confirmation]:
+    """Train what is chosen, and the preset's default, with fresh seeds; empty where nothing is to be confirmed."""
     if others := study.other_drivers():
         print(f"{len(others)} other commands still train trials of this study; the last one confirms the choice")
-        return None
+        return []
     session.list_trials(study.trials)
-    best = best_trial(study.trials, session.objectives[0].sign)
-    cell = None if best is None else session.of_configurations([]).finished_cell(best.user_attrs[CELL])
-    if best is None or cell is None or not own.confirm:
-        return None
-    return confirmation.confirm(trainer, best.params, cell, own.confirm)
+    if not own.confirm:
+        return []
+    chosen = confirmation.choices(study.trials, [one.sign for one in session.objectives])
+    every = session.of_configurations([])
+    cells = [(trial, every.finished_cell(trial.user_attrs[CELL])) for trial in chosen]
+    there = [(trial, cell) for trial, cell in cells if cell is not None]
+    return confirmation.confirm(trainer, there, session.objectives, own.confirm) if there else []
 
 
 def _report(
@@ -243,12 +247,12 @@ def _report(
     own: SearchOptions,
     trainer: Trainer,
     console: Console,
-    confirmed: Confirmation | None,
+    confirmed: Sequence[Confirmation],
     curve: pd.DataFrame | None,
 ) -> None:
     table = None
-    if confirmed is not None:
-        table = confirmation.confirmation_table(confirmed, session.objectives, session.data[0])
+    if confirmed:
+        table = confirmation.confirmation_table(confirmed, session.objectives, session.data.descriptions[0])
     title = f"{session.sweep.name} ({session.family.name}, preset {session.options.preset})"
     report = write(Searched(study, session.objectives, title, confirmed, table, curve), session.options.out)
     if trainer.parent is not None:
@@ -295,7 +299,9 @@ def _print_estimate(session: SearchSession, own: SearchOptions, resources: "Reso
     """Print about how long a first round takes, as a round of random trials on this machine, and what all would."""
     from vaesweep.sweep.runner import local_cpus
 
-    slots = resources.slots({"CPU": float(local_cpus(resources.workers)), "GPU": resources.gpus * resources.workers})
+    machine = {"CPU": float(local_cpus(resources.workers)), "GPU": resources.gpus * resources.workers}
+    size = script.find_cluster(resources)
+    slots = resources.slots(size.resources if isinstance(size, ClusterSize) else machine)
     study = Study(
         None,
         "plan",
@@ -308,8 +314,9 @@ def _print_estimate(session: SearchSession, own: SearchOptions, resources: "Reso
     if plan.packs:
         seconds = estimate_seconds(plan, session.data.of, slots)
         rounds = -(-own.trials // own.batch)
+        choices = 1 if len(session.objectives) == 1 else confirmation.FRONT
         line = (
             f"about {duration(seconds)} of training a round of {plan.left()} in {len(plan.packs)} packs on this machine"
         )
-        console.print(f"{line}, {rounds} rounds and {2 * own.confirm} cells that confirm", highlight=False)
-    console.print(f"runs go to {masked(store_uri())}, tables and figures to {session.options.out}", highlight=False)
+        console.print(f"{line}, {rounds} rounds and {2 * own.confirm * choices} cells that confirm", highlight=False)
+    script.print_places(session, resources, size, console)

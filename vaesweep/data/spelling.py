@@ -8,6 +8,8 @@ from pathlib import Path
 
 from vaesweep.errors import UserError
 
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ` (did you mean 'x'?)` for the known word nearest to `word` whatever its case, or nothing."""
@@ -23,7 +25,14 @@ def slug(name: str) -> str:
 
 
 def existing(path: str | Path) -> Path:
-    """The path with `~` expanded; refused where nothing can be read there, with a hint at similar names beside it."""
+    """The path with `~` expanded; refused where nothing can be read there, with a hint at similar names beside it.
+
+    Of a URI, such as `s3://bucket/folder`, it is the copy on this machine (`vaesweep.data.remote`).
+    """
+    if isinstance(path, str) and _URI.match(path):
+        from vaesweep.data.remote import local_copy  # pyarrow takes its time to import
+
+        return local_copy(path)
     try:
         location = Path(path).expanduser()
         if location.exists():

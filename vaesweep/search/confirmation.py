@@ -1,7 +1,8 @@
-"""Confirmation of a choice: it and the preset's default are trained again with fresh seeds, and compared seed by seed.
+"""Confirmation of choices: each and the preset's default are trained again with fresh seeds, and compared by seed.
 
 The best of many noisy trials looks better than it is. Cells of one seed share initial weights, batches and noise, so
-the difference is taken within seeds; its interval is Student's t over seeds.
+the difference is taken within seeds; its interval is Student's t over seeds. Of several objectives a few trials of the
+front are confirmed, each beside the default at the trial's own rate.
 """
 
 import math
@@ -13,14 +14,18 @@ import numpy as np
 import pandas as pd
 
 from vaesweep.analysis.intervals import Interval, t_interval
+from vaesweep.data.description import Description
 from vaesweep.data.domains import DataSet, Role
 from vaesweep.search.objectives import ResolvedObjective
-from vaesweep.search.rounds import CONFIRMATION, Place, SearchSession, Trainer, missed_target
+from vaesweep.search.rounds import CONFIRMATION, TRIAL, Place, SearchSession, Trainer, missed_target
+from vaesweep.search.study import Trial, best_trial, pareto_front
 from vaesweep.training.finished import FinishedCell
 
 CHOSEN, DEFAULT = "chosen", "default"
+SETS_RATE = ("target", "beta")  # the last words of settings of a rate control by which the rate is chosen
+FRONT = 3  # trials of a front that are confirmed: its ends, and between
 COLUMNS = [
-    *("objective", "domain", "role", "metric", "trial"),
+    *("choice", "objective", "domain", "role", "metric", "trial"),
     *("chosen", "chosen_low", "chosen_high", "default", "default_low", "default_high"),
     *("difference", "difference_low", "difference_high", "seeds", "chosen_sd", "default_sd"),
 ]
@@ -30,6 +35,7 @@ COLUMNS = [
 class Confirmation:
     """The cells of a choice and of the default, by seed, beside the trial that was chosen."""
 
+    choice: int  # its trial's number
     trial: FinishedCell
     chosen: Mapping[int, FinishedCell]
     default: Mapping[int, FinishedCell]
@@ -41,40 +47,78 @@ class Confirmation:
         return sorted(self.chosen.keys() & self.default.keys())
 
 
-def confirm(trainer: Trainer, params: Mapping[str, Any], trial: FinishedCell, count: int) -> Confirmation:
-    """Train the chosen `params` and the preset's default with `count` seeds that no trial has had."""
+def choices(trials: Sequence[Trial], signs: Sequence[int]) -> list[Trial]:
+    """The trials to confirm: the best one or, of several objectives, `FRONT` along the front of the first two."""
+    if len(signs) == 1:
+        best = best_trial(trials, signs[0])
+        return [] if best is None else [best]
+    front = sorted(pareto_front(trials, signs), key=lambda trial: (trial.values[0], trial.number))
+    places = np.linspace(0, len(front) - 1, min(FRONT, len(front))).round().astype(int)
+    return [front[place] for place in places]
+
+
+def default_of(params: Mapping[str, Any], objectives: Sequence[ResolvedObjective]) -> dict[str, Any]:
+    """Settings of the default that a choice is compared with: none or, on a front, the choice's own rate."""
+    if len(objectives) == 1:
+        return {}
+    return {k: v for k, v in params.items() if k.startswith("rates.") and k.rpartition(".")[2] in SETS_RATE}
+
+
+def confirm(
+    trainer: Trainer, chosen: Sequence[tuple[Trial, FinishedCell]], objectives: Sequence[ResolvedObjective], count: int
+) -> list[Confirmation]:
+    """Train the `chosen` trials' settings, and the preset's default, with `count` seeds that no trial has had."""
     session = trainer.session
     seeds = range(session.default.seed + 1, session.default.seed + 1 + count)
-    wanted = [(name, seed) for name in (CHOSEN, DEFAULT) for seed in seeds]
-    trained = trainer.train([_place(session, name, params if name == CHOSEN else {}, seed) for name, seed in wanted])
-    cells: dict[str, dict[int, FinishedCell]] = {CHOSEN: {}, DEFAULT: {}}
-    for number, cell in trained.cells.items():
-        name, seed = wanted[number]
-        cells[name][seed] = cell
-    failed = {f"{wanted[number][0]}, seed {wanted[number][1]}": cause for number, cause in trained.failed.items()}
-    return Confirmation(trial, cells[CHOSEN], cells[DEFAULT], failed)
+    settings = {
+        (trial.number, name): params
+        for trial, _ in chosen
+        for name, params in ((CHOSEN, trial.params), (DEFAULT, default_of(trial.params, objectives)))
+    }
+    wanted = [(*which, seed) for which in settings for seed in seeds]
+    trained = trainer.train([_place(session, name, settings[n, name], n, seed) for n, name, seed in wanted])
+    cells: dict[tuple[int, str], dict[int, FinishedCell]] = {which: {} for which in settings}
+    failed: dict[int, dict[str, str]] = {trial.number: {} for trial, _ in chosen}
+    for place, cell in trained.cells.items():
+        number, name, seed = wanted[place]
+        cells[number, name][seed] = cell
+    for place, cause in trained.failed.items():
+        number, name, seed = wanted[place]
+        failed[number][f"{name if name == DEFAULT else f'trial {number}'}, seed {seed}"] = cause
+    return [
+        Confirmation(t.number, cell, cells[t.number, CHOSEN], cells[t.number, DEFAULT], failed[t.number])
+        for t, cell in chosen
+    ]
 
 
-def _place(session: SearchSession, name: str, params: Mapping[str, Any], seed: int) -> Place:
-    return session.configuration({**params, "seed": seed}), {CONFIRMATION: name, "seed": seed}
+def _place(session: SearchSession, name: str, params: Mapping[str, Any], number: int, seed: int) -> Place:
+    return session.configuration({**params, "seed": seed}), {CONFIRMATION: name, TRIAL: number, "seed": seed}
 
 
 def confirmation_table(
-    confirmation: Confirmation, objectives: Sequence[ResolvedObjective], data: DataSet
+    confirmations: Sequence[Confirmation], objectives: Sequence[ResolvedObjective], data: DataSet | Description
 ) -> pd.DataFrame:
-    """One row an objective, then one a domain and metric: rate, distortion, ELBO and what the objectives are of.
+    """Of each `choice`, a trial's number, one row an objective, then one a domain and metric.
 
-    `trial` is the value that was chosen by; `chosen` and `default` are means over fresh seeds, `difference` is chosen
-    less default within seeds, each with its interval; `…_sd` are standard deviations between seeds. A seed of which
-    either has no value, as one that diverged, is in no mean.
+    The metrics are rate, distortion, ELBO and what the objectives are of. `trial` is the value that was chosen by;
+    `chosen` and `default` are means over fresh seeds, `difference` is chosen less default within seeds, each with its
+    interval; `…_sd` are standard deviations between seeds. A seed of which either has no value, as one that diverged,
+    is in no mean.
     """
-    rows = [_row(confirmation, one.label, one, one.value) for one in objectives]
     metrics = list(dict.fromkeys(["rate", "distortion", "elbo", *(o.number.rpartition("/")[2] for o in objectives)]))
-    for domain in data.domains:
-        for metric in metrics:
-            row = _row(confirmation, "", None, _reader(f"{domain.name}/{metric}"))
-            rows.append(row | {"domain": domain.name, "role": str(domain.role), "metric": metric})
+    rows = []
+    for confirmation in confirmations:
+        rows += [_row(confirmation, one.label, one, one.value) for one in objectives]
+        for domain in data.domains:
+            for metric in metrics:
+                row = _row(confirmation, "", None, _reader(f"{domain.name}/{metric}"))
+                rows.append(row | {"domain": domain.name, "role": str(domain.role), "metric": metric})
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def of_objectives(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a confirmation's table that have the objectives, in their order of each choice."""
+    return table[table["objective"] != ""]
 
 
 def _reader(number: str) -> Any:
@@ -89,7 +133,7 @@ def _row(confirmation: Confirmation, label: str, objective: ResolvedObjective | 
     )
     both = np.isfinite(chosen) & np.isfinite(default)
     chosen, default = chosen[both], default[both]
-    row: dict[str, Any] = {"objective": label, "trial": read(confirmation.trial.metrics)}
+    row: dict[str, Any] = {"choice": confirmation.choice, "objective": label, "trial": read(confirmation.trial.metrics)}
     if objective is not None:
         domain, _, row["metric"] = objective.number.rpartition("/")
         row["domain"] = domain if objective.less is None else f"{domain} - {objective.less.rpartition('/')[0]}"
@@ -102,17 +146,27 @@ def _row(confirmation: Confirmation, label: str, objective: ResolvedObjective | 
 
 
 def summarise(
+    confirmations: Sequence[Confirmation], table: pd.DataFrame, objectives: Sequence[ResolvedObjective]
+) -> Iterator[str]:
+    """What the fresh seeds say of each choice: its objectives, how optimistic the trial was, and the test domain."""
+    for confirmation in confirmations:
+        own = table[table["choice"] == confirmation.choice]
+        who = "" if len(confirmations) == 1 else f"trial {confirmation.choice}: "
+        for line in _summarise(confirmation, own, objectives):
+            yield who + line
+
+
+def _summarise(
     confirmation: Confirmation, table: pd.DataFrame, objectives: Sequence[ResolvedObjective]
 ) -> Iterator[str]:
-    """What the fresh seeds say, in a few lines: each objective, how optimistic the trial was, and the test domain."""
-    count = len(confirmation.seeds)
     for label, cause in confirmation.failed.items():
         yield f"confirmation, {label}: failed ({cause})"
-    if not count:
+    if not confirmation.seeds:
         return
-    for one, (_, row) in zip(objectives, table[table["objective"] != ""].iterrows(), strict=True):
+    default = "preset's default" if len(objectives) == 1 else "default at this rate"
+    for one, (_, row) in zip(objectives, of_objectives(table).iterrows(), strict=True):
         yield (
-            f"{one.label} on {row['seeds']} fresh seeds: chosen {_interval(row, 'chosen')}, preset's default "
+            f"{one.label} on {row['seeds']} fresh seeds: chosen {_interval(row, 'chosen')}, {default} "
             f"{_interval(row, 'default')}; difference {_interval(row, 'difference', '+')}: {verdict(row, one.sign)}"
         )
         optimism = one.sign * (row["chosen"] - row["trial"])

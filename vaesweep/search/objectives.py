@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from vaesweep.data.description import Description, DomainDescription
 from vaesweep.data.domains import DataSet, Domain, Role
 from vaesweep.data.spelling import did_you_mean
 from vaesweep.errors import UserError
@@ -72,7 +73,7 @@ class ResolvedObjective:
 
 
 def resolve(
-    objectives: Sequence[Objective], owner: Family, config: CellConfig, data: DataSet
+    objectives: Sequence[Objective], owner: Family, config: CellConfig, data: DataSet | Description
 ) -> tuple[ResolvedObjective, ...]:
     """The objectives on the domains of `data`. Raises `UserError` where a domain or metric does not exist."""
     if not objectives:
@@ -84,7 +85,7 @@ def resolve(
     return resolved
 
 
-def _resolve(objective: Objective, owner: Family, config: CellConfig, data: DataSet) -> ResolvedObjective:
+def _resolve(objective: Objective, owner: Family, config: CellConfig, data: DataSet | Description) -> ResolvedObjective:
     name, slash, metric = objective.metric.partition("/")
     if objective.direction not in (MINIMISE, MAXIMISE) or not slash:
         raise UserError(
@@ -101,8 +102,9 @@ def _resolve(objective: Objective, owner: Family, config: CellConfig, data: Data
     return ResolvedObjective(objective, numbers[0], numbers[1] if len(numbers) > 1 else None, held_out, domains[0].role)
 
 
-def _domain(word: str, objective: Objective, data: DataSet) -> Domain:
-    by_name = {domain.name: domain for domain in data.domains}
+def _domain(word: str, objective: Objective, data: DataSet | Description) -> Domain | DomainDescription:
+    by_name: dict[str, Domain | DomainDescription] = {domain.name: domain for domain in data.domains}
+    by_role: dict[str, Domain | DomainDescription]
     by_role = {str(domain.role): domain for domain in data.domains if domain.role is not Role.UNSEEN}
     known = by_role | by_name
     if word not in known:

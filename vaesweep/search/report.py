@@ -1,16 +1,22 @@
-"""The report of a search: trials.csv, search_confirmation.csv, and figures of history, importance and Pareto front."""
+"""The report of a search: trials.csv, search_confirmation.csv, and figures.
+
+They are history, parallel coordinates, importance and Pareto front.
+"""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
@@ -40,13 +46,13 @@ FEWEST = 4  # complete trials from which importances are computed
 
 @dataclass(frozen=True)
 class Searched:
-    """A search as it stands: its trials, their objectives, and the confirmation of the choice where there is one."""
+    """A search as it stands: its trials, their objectives, and the confirmations of what was chosen."""
 
     study: Study
     objectives: Sequence[ResolvedObjective]
     title: str
-    confirmation: Confirmation | None = None
-    confirmed: pd.DataFrame | None = None
+    confirmations: Sequence[Confirmation] = ()
+    confirmed: pd.DataFrame | None = None  # their table
     curve: pd.DataFrame | None = None  # of a sweep, to be drawn beside the front: `curve.csv`
 
     @property
@@ -66,6 +72,8 @@ def write(searched: Searched, out: Path) -> Report:
         replace_file(out / "trials.csv", partial(table.to_csv, index=False)),
         replace_file(out / "search_history.png", partial(draw_history, searched)),
     ]
+    if complete(searched.trials):
+        paths.append(replace_file(out / "search_parallel.png", partial(draw_parallel, searched)))
     if importances := parameter_importances(searched):
         paths.append(replace_file(out / "search_importance.png", partial(draw_importances, searched, importances)))
     if len(searched.objectives) > 1:
@@ -134,15 +142,15 @@ def summarise(searched: Searched, importances: Sequence[Mapping[str, float]]) ->
     yield f"best trial {best.number}: {values} with {describe_settings(best.params)}{missed}"
     if len(searched.objectives) > 1:
         front = pareto_front(searched.trials, searched.signs)
-        yield f"chosen by the first objective; {len(front)} trials are on the front"
+        yield f"that is by the first objective; {len(front)} trials are on the front"
     for objective, shares in zip(searched.objectives, importances, strict=False):
         named = ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
         yield f"variance of {objective.label} over the space: {named}"
     for objective in searched.objectives:
         for domain in objective.held_out:
             yield f"{objective.label} was optimised on {domain}: its numbers there are a test of this choice no longer"
-    if searched.confirmation is not None and searched.confirmed is not None:
-        yield from confirmations.summarise(searched.confirmation, searched.confirmed, searched.objectives)
+    if searched.confirmed is not None:
+        yield from confirmations.summarise(searched.confirmations, searched.confirmed, searched.objectives)
 
 
 def _counts(trials: Sequence[Trial]) -> str:
@@ -185,17 +193,16 @@ def _draw_objective(axis: Axes, searched: Searched, number: int) -> None:
         sign = searched.signs[number]
         best = sign * np.minimum.accumulate([sign * trial.values[number] for trial in counted])
         axis.step([t.number for t in counted], best, where="post", color=style.BLACK, lw=1.4, label="best so far")
-    if searched.confirmed is not None and len(searched.confirmed):
+    means: list[float] = []
+    if searched.confirmed is not None and len(searched.objectives) == 1:
         row, right = searched.confirmed.iloc[number], len(searched.trials)
+        means = searched.confirmed[["chosen", "default"]].iloc[number].dropna().tolist()
         for name, colour, place in (("chosen", style.RED, right + 0.5), ("default", style.GREY, right + 1.5)):
             half = row[f"{name}_high"] - row[name]
             axis.errorbar(
-                place, row[name], yerr=half if half == half else None, fmt="D", ms=6, color=colour, capsize=4,
+                place, row[name], yerr=_half(half), fmt="D", ms=6, color=colour, capsize=4,
                 label=f"{name}, fresh seeds",
             )  # fmt: skip
-    means: list[float] = []
-    if searched.confirmed is not None:
-        means = searched.confirmed[["chosen", "default"]].iloc[number].dropna().tolist()
     _limits(axis, np.array([trial.values[number] for trial in done]), np.array(means), searched.signs[number])
     style.legend(axis, columns=5)
 
@@ -214,6 +221,74 @@ def _limits(axis: Axes, values: np.ndarray, means: np.ndarray, sign: int) -> Non
         y, edge = (0.97, "top") if sign > 0 else (0.03, "bottom")
         text = f"{outside} worse trial{'s' if outside > 1 else ''} beyond"
         axis.text(0.01, y, text, va=edge, transform=axis.transAxes, fontsize=style.TICK)
+
+
+def draw_parallel(searched: Searched, path: Path) -> None:
+    """Parallel coordinates: a line a trial over its settings and objectives, coloured by the rank of the first one."""
+    shown = sorted(complete(searched.trials), key=lambda trial: -searched.signs[0] * trial.values[0])  # best on top
+    keys = list(shown[0].params)
+    scales = [_scale(shown[0].distributions[key]) for key in keys]
+    costs = np.array([trial.values for trial in shown])
+    scales += [_value_scale(costs[:, place], sign) for place, sign in enumerate(searched.signs)]
+    names = [*keys, *(objective.axis for objective in searched.objectives)]
+    figure = style.page(2.2 * len(names) + 1, 4.6, f"{searched.title}: settings and outcomes of trials")
+    axis = figure.subplots()
+    colours = colormaps["viridis"](np.linspace(0, 1, max(2, len(shown))))
+    for rank, trial in enumerate(shown):
+        values = [*(trial.params[key] for key in keys), *trial.values]
+        heights = [scale.height(value) for scale, value in zip(scales, values, strict=True)]
+        line = "-" if is_on_target(trial) else ":"
+        axis.plot(range(len(names)), heights, line, color=colours[rank], lw=1.6, alpha=0.85, clip_on=True)
+    for place, scale in enumerate(scales):
+        axis.axvline(place, color=style.BLACK, lw=0.8)
+        for height, text in scale.ticks:
+            axis.text(place + 0.03, height, text, fontsize=style.TICK, va="center", backgroundcolor=(1, 1, 1, 0.6))
+    axis.set_xticks(range(len(names)), [name.replace(" [", "\n[") for name in names], fontsize=style.TICK)
+    axis.set_yticks([])
+    axis.set_ylim(-0.05, 1.05)
+    axis.set_xlim(-0.1, len(names) - 0.6)
+    axis.spines[["left", "right", "top", "bottom"]].set_visible(False)
+    dotted = "; dotted: off target" if not all(map(is_on_target, shown)) else ""
+    axis.set_title(
+        f"yellow: best in {searched.objectives[0].label}, violet: worst{dotted}", fontsize=style.TICK, loc="left"
+    )
+    style.save(figure, path)
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Where values lie on a vertical axis of parallel coordinates, from 0 to 1, and its ticks with their words."""
+
+    height: Callable[[Any], float]
+    ticks: Sequence[tuple[float, str]]
+
+
+def _scale(distribution: BaseDistribution) -> _Scale:
+    """The scale of a key: its range, by logarithm where it is drawn so, or its choices at equal distances."""
+    if isinstance(distribution, CategoricalDistribution):
+        places = {repr(value): place for place, value in enumerate(distribution.choices)}
+        top = max(1, len(places) - 1)
+        ticks = [(place / top, str(value)) for place, value in enumerate(distribution.choices)]
+        return _Scale(lambda value: places[repr(value)] / top, ticks)
+    assert isinstance(distribution, (FloatDistribution, IntDistribution))
+    low, high, log = distribution.low, distribution.high, distribution.log
+
+    def height(value: float) -> float:
+        if log:
+            return (math.log(value) - math.log(low)) / (math.log(high) - math.log(low) or 1.0)
+        return (value - low) / (high - low or 1.0)
+
+    middle = math.sqrt(low * high) if log else (low + high) / 2
+    return _Scale(height, [(height(value), f"{value:.2g}") for value in (low, middle, high)])
+
+
+def _value_scale(values: np.ndarray, sign: int) -> _Scale:
+    """The scale of an objective, the better the higher; trials that are far worse than most lie at its foot."""
+    costs = sign * values
+    best, worst = costs.min(), min(costs.max(), np.quantile(costs, 0.5) + 6 * np.ptp(np.quantile(costs, [0.25, 0.5])))
+    width = worst - best or 1.0
+    ticks = [(1 - part, f"{sign * (best + part * width):.4g}") for part in (0.0, 0.5, 1.0)]
+    return _Scale(lambda value: float(max(0.0, 1 - (sign * value - best) / width)), ticks)
 
 
 def draw_importances(searched: Searched, importances: Sequence[Mapping[str, float]], path: Path) -> None:
@@ -254,11 +329,30 @@ def draw_front(searched: Searched, path: Path) -> None:
         axis.plot(front[:, 0], front[:, 1], "o-", color=style.RED, ms=6, lw=1.4, label="front", zorder=4)
     if searched.curve is not None:
         _draw_curve(axis, searched.curve, first, second)
+    if searched.confirmed is not None:
+        _draw_confirmed(axis, confirmations.of_objectives(searched.confirmed))
     axis.set_xlabel(first.axis, fontsize=style.LABEL)
     axis.set_ylabel(second.axis, fontsize=style.LABEL)
     axis.tick_params(labelsize=style.TICK)
     style.legend(axis, columns=4)
     style.save(figure, path)
+
+
+def _draw_confirmed(axis: Axes, rows: pd.DataFrame) -> None:
+    """Means of fresh seeds with intervals, in two objectives, of each choice and of the default at its rate."""
+    pairs = [group.iloc[:2] for _, group in rows.groupby("choice")]
+    for name, colour in (("chosen", style.BLACK), ("default", style.GREY)):
+        for place, pair in enumerate(pairs):
+            (x, y), (right, top) = pair[name], pair[f"{name}_high"]
+            axis.errorbar(
+                x, y, xerr=_half(right - x), yerr=_half(top - y), fmt="D", ms=6, color=colour, capsize=4, zorder=5,
+                label=None if place else f"{name}, fresh seeds",
+            )  # fmt: skip
+
+
+def _half(width: float) -> float | None:
+    """Half an interval as `errorbar` takes it; None of a mean without one."""
+    return width if math.isfinite(width) else None
 
 
 def _draw_curve(axis: Axes, curve: pd.DataFrame, first: ResolvedObjective, second: ResolvedObjective) -> None:

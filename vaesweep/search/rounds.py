@@ -62,7 +62,9 @@ class SearchSession(Session):
         check_space(owner, self.settings, self.space)
         super().__init__(search.sweep, options, dry=dry)
         self.default = self.configuration({})
-        self.objectives = resolve(objectives or search.objectives, owner, self.default, self.data.of(self.default))
+        self.objectives = resolve(
+            objectives or search.objectives, owner, self.default, self.data.description(self.default)
+        )
         self.sampler, self.seed = sampler, seed
         self.pruner = MedianPruner.of(self.objectives, self.default) if prune else None
         self.listed: dict[str, dict[str, Any]] = {}  # by cell of the record, its values on the axes
@@ -213,7 +215,8 @@ class Trainer:
         from vaesweep.sweep.runner import connected
 
         if self._slots is None:
-            self._slots = self._resources.slots(self._ray.enter_context(connected(self._resources)))
+            available = self._ray.enter_context(connected(self._resources, self.session.data.nbytes))
+            self._slots = self._resources.slots(available)
         return self._slots
 
     def end(self, status: str) -> None:

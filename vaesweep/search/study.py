@@ -11,6 +11,7 @@ Several commands may search one study, each in rounds of its own: drivers 0, 1, 
 import logging
 import math
 import os
+import time
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,12 +41,14 @@ Sampler = Literal["tpe", "gp", "random"]
 SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 DIRECTIONS = {MINIMISE: StudyDirection.MINIMIZE, MAXIMISE: StudyDirection.MAXIMIZE}
 STARTUP = 8  # trials that are drawn at random before the sampler models anything
+TRIES, TRY_SECONDS = 6, 0.5  # of opening a database whose tables are being made
 # Attributes of a trial.
 CELL, DRIVER, ROUND, SIZE, REFUSED, CAUSE, PRUNING = "cell", "driver", "round", "size", "refused", "cause", "pruning"
 OFF_TARGET = "off_target"  # the constraint that trials meet which have the rate that was asked for
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # its warnings are of its own defaults
 warnings.filterwarnings("ignore", category=ExperimentalWarning)
+warnings.filterwarnings("ignore", message="Clip non-finite values")  # of trials that diverged: they count as the worst
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
@@ -265,9 +268,24 @@ def open_storage(uri: str, *, dry: bool = False) -> BaseStorage:
             )
         if dry and "studies" not in tables:
             return optuna.storages.InMemoryStorage()
-        return RDBStorage(uri)
-    except (SQLAlchemyError, ImportError, RuntimeError, ValueError) as error:
+        return _database(uri, is_new="alembic_version" not in tables)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"--study {masked(uri)}: the driver of this database is not installed: pip install {error.name}, "
+            "or name a file"
+        ) from None
+    except (SQLAlchemyError, RuntimeError, ValueError) as error:
         raise UserError(f"--study {masked(uri)}: {one_line(error)}; name a file, or a database's URI") from None
+
+
+def _database(uri: str, *, is_new: bool) -> BaseStorage:
+    """The storage in a database. While it is new another command may be making the same tables: both then go on."""
+    for _ in range(TRIES if is_new else 0):
+        try:
+            return RDBStorage(uri)
+        except (SQLAlchemyError, RuntimeError):
+            time.sleep(TRY_SECONDS)
+    return RDBStorage(uri)
 
 
 def _journal(path: Path, *, dry: bool) -> BaseStorage:

@@ -4,8 +4,10 @@ Both run `worker.run_job`; they differ in the number of processes that share a b
 driver.
 """
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ray
@@ -15,7 +17,8 @@ from ray import tune
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from vaesweep.data.domains import DataSet
+from vaesweep.sweep import notice
+from vaesweep.sweep.data_transfer import Sent, received
 from vaesweep.sweep.jobs import Event, PackJob
 from vaesweep.sweep.loopback import LoopbackTorchConfig
 from vaesweep.sweep.worker import run_job
@@ -23,18 +26,20 @@ from vaesweep.sweep.worker import run_job
 PACK = "pack"  # the one key of a trial's configuration: the pack's job and resources
 GIVEN_UP = "given_up"  # of that configuration: whether the pack is only ended, since it has failed too often
 EVENT = "event"  # the one key of a Tune result that is ours
+DRAINING_SECONDS = 1.0  # between two looks whether this node ends soon
 
 
-def train_alone(config: dict[str, Any], data: Sequence[DataSet]) -> None:
+def train_alone(config: dict[str, Any], data: Sequence[Sent]) -> None:
     """A Tune function that trains the pack in this process, on the GPU if the trial was given one."""
     if config[PACK].get(GIVEN_UP):
         return
     job = PackJob.from_json(config[PACK]["job"])
     device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
-    run_job(job, data[job.data], lambda event: tune.report({EVENT: event.to_json()}), device)
+    with noticing():
+        run_job(job, received(job, data), lambda event: tune.report({EVENT: event.to_json()}), device)
 
 
-def train_on_workers(config: dict[str, Any], data: Sequence[DataSet]) -> None:
+def train_on_workers(config: dict[str, Any], data: Sequence[Sent]) -> None:
     """A Tune function that trains the pack on several Train workers, each with its share of every batch."""
     config = config[PACK]
     if config.get(GIVEN_UP):
@@ -43,7 +48,7 @@ def train_on_workers(config: dict[str, Any], data: Sequence[DataSet]) -> None:
     backend = "nccl" if gpus else "gloo"
     TorchTrainer(
         _train_worker,
-        train_loop_config={"job": config["job"], "data": ray.put(data[PackJob.from_json(config["job"]).data])},
+        train_loop_config={"job": config["job"], "data": data},
         torch_config=LoopbackTorchConfig(backend=backend, folder=config["scratch"], name=name)
         if config["local"]
         else TorchConfig(backend=backend),
@@ -65,10 +70,33 @@ def _train_worker(config: dict[str, Any]) -> None:
 
     device = ray.train.torch.get_device()
     job = PackJob.from_json(config["job"])
-    run_job(job, ray.get(config["data"]), report, device)
+    with noticing():
+        run_job(job, received(job, config["data"]), report, device)
 
 
-def trainable(workers: int) -> Callable[[dict[str, Any], Sequence[DataSet]], None]:
+@contextlib.contextmanager
+def noticing() -> Iterator[None]:
+    """Context in which a pack is given notice of its machine's end: by SIGTERM, and where Ray drains its node."""
+    ended = threading.Event()
+    with notice.listening():
+        threading.Thread(target=_watch_node, args=(ended,), name="notice", daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
+
+
+def _watch_node(ended: threading.Event) -> None:
+    """Give notice as soon as Ray drains this node, such as one whose `ray start --block` got SIGTERM."""
+    node = ray.get_runtime_context().get_node_id()
+    while not ended.wait(DRAINING_SECONDS):
+        with contextlib.suppress(Exception):  # the head is away for a while: the next look may reach it
+            if node in ray._private.state.state.get_draining_nodes():
+                notice.give()
+                return
+
+
+def trainable(workers: int) -> Callable[[dict[str, Any], Sequence[Sent]], None]:
     """The Tune function for packs on `workers` workers."""
     return train_alone if workers == 1 else train_on_workers
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 MEMORY_POINTS = 200_000  # that are kept in memory, some seventy bytes each
-MEMORY_BYTES = 2**26  # of finished files that are kept in memory
+MEMORY_BYTES = 2**24  # of finished files that are kept in memory
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from vaesweep.errors import UserError
 from vaesweep.family import CellConfig, Family, family
-from vaesweep.packing import leaves, structure
+from vaesweep.packing import SharedParts, leaves, structure
 from vaesweep.sweep.identity import digest, identity
 from vaesweep.sweep.settings import PRETRAINING, Settings, build, combine
 from vaesweep.vocabulary import DATUM
@@ -129,6 +129,7 @@ def axes_and_single(preset: Preset, settings: Settings) -> tuple[dict[str, Seque
 def expand(owner: Family, preset: Preset, settings: Settings) -> list[tuple[CellConfig, dict[str, Any]]]:
     """Configurations of all cells of a preset with the user's settings, with their places on the axes."""
     axes, single = axes_and_single(preset, settings)
+    shared = SharedParts()
     configs: dict[str, tuple[CellConfig, dict[str, Any]]] = {}
     for values in itertools.product(*axes.values()):
         place = dict(zip(axes, values, strict=True))
@@ -139,7 +140,7 @@ def expand(owner: Family, preset: Preset, settings: Settings) -> list[tuple[Cell
                 continue
         chosen = combine(own, place)
         bundle = _variant(preset, chosen.pop(VARIANT, None))
-        config = build(owner.config, combine(base, bundle, chosen))
+        config = shared.of(build(owner.config, combine(base, bundle, chosen)))
         owner.check(config)
         if (key := config.model_dump_json()) in configs:
             second = " ".join(f"{axis}={value}" for axis, value in place.items())

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from statistics import median
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -15,8 +16,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from vaesweep.sweep.cells import Pack
-from vaesweep.sweep.jobs import Event
+if TYPE_CHECKING:  # `vaesweep status` takes durations from here, and shall not wait for torch
+    from vaesweep.sweep.cells import Pack
+    from vaesweep.sweep.jobs import Event
 
 LOG_SECONDS = 10.0  # between lines where there is no terminal, at first
 LOG_SHARE = 0.05  # later lines come after this share of the time spent, so that a long sweep stays readable
@@ -25,12 +27,13 @@ LOG_SHARE = 0.05  # later lines come after this share of the time spent, so that
 class ProgressDisplay:
     """Shows events as they come. Use as a context."""
 
-    def __init__(self, console: Console, packs: Sequence[Pack], done: int, total: int) -> None:
+    def __init__(self, console: Console, packs: "Sequence[Pack]", done: int, total: int) -> None:
         self._console, self._total, self._done, self._diverged = console, total, done, 0
         self._steps: dict[str, int] = {}
         self._resumed_at: dict[str, int] = {}  # steps that a checkpoint held, which took none of this command's time
         self._interval = {p.identity: p.cells[0].config.training.evaluate_every for p in packs}
         self._all_steps = {p.identity: p.cells[0].config.all_steps for p in packs}
+        self._sizes = {p.identity: len(p.cells) for p in packs}
         self._numbers = {p.identity: number for number, p in enumerate(packs, 1)}
         self._started = time.monotonic()
         self._logged_at = self._started - LOG_SECONDS
@@ -57,7 +60,7 @@ class ProgressDisplay:
         if self._console.is_terminal:
             self._bars.stop()
 
-    def event(self, event: Event) -> None:
+    def event(self, event: "Event") -> None:
         """Show a worker's event."""
         for note in event.notes:
             self.note(event.pack, note)
@@ -73,6 +76,16 @@ class ProgressDisplay:
             self._tasks[event.pack], completed=self._steps[event.pack], note=self._latest.get(event.pack, "")
         )
         self._log()
+
+    def split(self, pack: str, other: str, released: Mapping[str, int]) -> None:
+        """Count the cells that `pack` has released, with their steps so far, as those of a pack of their own."""
+        self._numbers[other] = len(self._numbers) + 1
+        self._sizes[other] = len(released)
+        self._sizes[pack] -= len(released)
+        for by_pack in (self._interval, self._all_steps):
+            by_pack[other] = by_pack[pack]
+        self._steps[other] = sum(released.values()) // len(released)
+        self._resumed_at[other] = min(self._steps[other], self._resumed_at.get(pack, 0))
 
     def note(self, pack: str, note: str) -> None:
         """Print a line about a pack."""
@@ -90,13 +103,17 @@ class ProgressDisplay:
     def _pause(self, now: float) -> float:
         return max(LOG_SECONDS, LOG_SHARE * (now - self._started))
 
+    def _of_all_cells(self, by_pack: Mapping[str, int]) -> int:
+        """The sum over cells of numbers that their packs have."""
+        return sum(self._sizes.get(pack, 1) * number for pack, number in by_pack.items())
+
     def _log(self) -> None:
         now = time.monotonic()
         if self._console.is_terminal or now - self._logged_at < self._pause(now):
             return
         self._logged_at = now
-        steps, all_steps = sum(self._steps.values()), max(1, sum(self._all_steps.values()))
-        share, own_steps = steps / all_steps, steps - sum(self._resumed_at.values())
+        steps, all_steps = self._of_all_cells(self._steps), max(1, self._of_all_cells(self._all_steps))
+        share, own_steps = steps / all_steps, steps - self._of_all_cells(self._resumed_at)
         spent = now - self._started
         left = (
             f", about {duration(spent * (all_steps - steps) / own_steps)} left" if own_steps > 0.02 * all_steps else ""

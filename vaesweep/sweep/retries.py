@@ -31,6 +31,11 @@ class Retries:
         self._furthest: dict[str, Progress] = {}
         self._failures: Counter[str] = Counter()
 
+    def restart(self, pack: str) -> None:
+        """Begin anew with a pack that has other cells now, whose progress is measured in others."""
+        self._furthest.pop(pack, None)
+        self._failures.pop(pack, None)
+
     def failed(self, pack: str, progress: Progress) -> bool:
         """Count a failure of a pack that has come as far as `progress`; whether it is to be tried again."""
         if progress > self._furthest.get(pack, Progress()):

@@ -8,12 +8,11 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import tempfile
 import textwrap
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,19 +23,23 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # ours stops at once: no file of Tune's is needed
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # its tables would stand between our own lines
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "10000")  # all that may run at once are demand, not one by one
 
 import ray
 from ray import tune
 from rich.console import Console
 
-from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
 from vaesweep.sweep import loopback
 from vaesweep.sweep.backends import EVENT, GIVEN_UP, PACK, trainable, worker_environment
 from vaesweep.sweep.cells import Pack
+from vaesweep.sweep.cluster import LOCAL, Cluster, check_reachable, job_environment, named_cluster
 from vaesweep.sweep.data_sets import DataSets
+from vaesweep.sweep.data_transfer import Sent, local_store_bytes, sent
+from vaesweep.sweep.elastic import JobQueue, PlacementGroups, Splitter
 from vaesweep.sweep.evaluation import evaluated_on
-from vaesweep.sweep.jobs import Event, PackJob
+from vaesweep.sweep.jobs import ConfigTexts, Event, PackJob
+from vaesweep.sweep.notice import MachineEnds
 from vaesweep.sweep.plan import Plan
 from vaesweep.sweep.progress import ProgressDisplay
 from vaesweep.sweep.retries import Progress, Retries, saved_steps
@@ -46,40 +49,46 @@ from vaesweep.sweep.tracking import Tracker
 from vaesweep.training import finished
 from vaesweep.training.sealed import DamagedFile
 
-LOCAL = "local"  # Ray's address of a cluster that is started
 NO_CAUSE = "its worker process died without reporting an error"
 WAITING_BYTES = 2**28  # memory of a trial that builds a trainer and waits
 # Tune prints whole tracebacks of trials; we name each failed cell with its cause.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
-OBJECT_STORE_BYTES = 300 * 2**20  # of a local Ray: the data once, and events
-
 
 @dataclass(frozen=True)
 class Resources:
-    """The resources of every pack: its workers, the CPUs and GPUs of each, and the cluster that has them."""
+    """The resources of every pack: its workers, the CPUs and GPUs of each, and the cluster that has them.
+
+    `scale_to` is the most packs at once, where the user sets it; a cluster may grow to them.
+    """
 
     workers: int = 1
     cpus: float = 1.0
     gpus: float = 0.0
     address: str | None = None
+    scale_to: int | None = None
 
     @property
-    def cluster(self) -> str | None:
-        """Address of a running cluster, as given or from RAY_ADDRESS; `None` for a local Ray of this command's own."""
-        address = self.address or os.environ.get("RAY_ADDRESS")
-        return address if address and address != LOCAL else None
+    def per_worker(self) -> dict[str, float]:
+        """The CPUs and GPUs of each worker, by Ray's names."""
+        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """The running cluster, as given or from RAY_ADDRESS; `None` for a local Ray of this command's own."""
+        return named_cluster(self.address)
 
     def share(self, packs: int) -> float:
         """The part of a device, or of a machine's memory, that each of `packs` packs has that run at once."""
         return min(1.0, self.gpus) if self.gpus else 1.0 / max(1, packs * self.workers)
 
     def slots(self, available: Mapping[str, float]) -> int:
-        """The number of packs that a cluster with `available` CPUs and GPUs runs at once, at least one."""
+        """The number of packs that run at once on a cluster with `available` CPUs and GPUs, at least one."""
         counts = [available.get("CPU", 0) / (self.cpus * self.workers)]
         if self.gpus:
             counts.append(available.get("GPU", 0) / (self.gpus * self.workers))
-        return max(1, int(min(counts) + 1e-9))
+        slots = max(1, int(min(counts) + 1e-9))
+        return min(slots, self.scale_to or slots)
 
 
 @dataclass(frozen=True)
@@ -92,39 +101,34 @@ class Outcomes:
 
 
 @contextlib.contextmanager
-def connected(resources: Resources) -> Iterator[dict[str, float]]:
-    """Context connected to the Ray cluster of `resources`, or to a local one that ends with it; gives CPUs and GPUs."""
-    environment = worker_environment() | ({} if resources.cluster else loopback.ENVIRONMENT)
+def connected(resources: Resources, data: int = 0) -> Iterator[dict[str, float]]:
+    """Context connected to the Ray cluster of `resources`, or to a local one that ends with it; gives CPUs and GPUs.
+
+    A local one has room for so many bytes of data, where the machine has it.
+    """
+    cluster, job = resources.cluster, job_environment()  # what the job sets holds
+    environment = worker_environment() | ({} if cluster else loopback.ENVIRONMENT)
+    environment = {name: value for name, value in environment.items() if name not in job}
     common = {"runtime_env": {"env_vars": environment}, "log_to_driver": False, "logging_level": logging.ERROR}
     try:
-        if resources.cluster:
-            _check_reachable(resources.cluster)
-            ray.init(address=resources.cluster, **common)
+        if cluster:
+            check_reachable(cluster.address)
+            ray.init(address=cluster.address, **common)
         else:
-            size = {"num_cpus": local_cpus(resources.workers), "object_store_memory": OBJECT_STORE_BYTES}
+            size = {"num_cpus": local_cpus(resources.workers), "object_store_memory": local_store_bytes(data)}
             with loopback.on_loopback():
                 ray.init(LOCAL, include_dashboard=False, **size, **common)
     except (OSError, RuntimeError, ValueError) as error:
-        where = "--address" if resources.address else "RAY_ADDRESS"
-        reason = (
-            f"{where} {resources.cluster}: no Ray cluster answers there" if resources.cluster else "Ray does not start"
-        )
+        reason = f"{cluster}: no Ray cluster answers there" if cluster else "Ray does not start"
         raise UserError(f"{reason} ({_last_line(error)})") from None
     try:
         available = ray.cluster_resources()
-        if not resources.cluster and resources.gpus * resources.workers > available.get("GPU", 0):
+        if not cluster and resources.gpus * resources.workers > available.get("GPU", 0):
             gpus = f"{available.get('GPU', 0):g} GPUs"
             raise UserError(f"--gpus {resources.gpus:g}: this machine has {gpus}; use fewer, or a cluster by --address")
         yield available
     finally:
         ray.shutdown()
-
-
-def _check_reachable(address: str) -> None:
-    """Raise at once if nothing listens at `host:port`; Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=15).close()
 
 
 def local_cpus(workers: int) -> int:
@@ -137,12 +141,15 @@ def train_plan(
 ) -> Mapping[str, str]:
     """Train the packs of a plan and return the causes of cells that failed. Ctrl-C ends it as `KeyboardInterrupt`."""
     packs = [*plan.packs, *plan.evaluations]
-    share = resources.share(min(slots, len(packs)))
+    token = uuid.uuid4().hex[:8] if resources.workers == 1 else None
+    most = len(packs) if token is None else plan.left() + len(plan.evaluations)
+    share = resources.share(min(resources.scale_to or slots, most))
     send = partial(job_of, data=session.data, storage=session.storage, options=session.options, share=share)
-    jobs = [send(pack) for pack in plan.packs]
+    jobs = [send(pack, token=token) for pack in plan.packs]
     jobs += [send(pack, sources=session.survey.sources) for pack in plan.evaluations]
+    data = sent(session.data, session.options.data_by)
     with ProgressDisplay(console, packs, len(plan.done), len(plan.cells)) as display:
-        outcomes = run_packs(jobs, session.data, session.storage, resources, slots, tracker, display)
+        outcomes = run_packs(jobs, data, session.storage, resources, slots, tracker, display)
     if outcomes.interrupted:
         console.print("stopping: writing what is known", highlight=False)
         raise KeyboardInterrupt
@@ -151,7 +158,7 @@ def train_plan(
 
 def run_packs(
     jobs: Sequence[PackJob],
-    data: Sequence[DataSet],
+    data: Sequence[Sent],
     storage: Storage,
     resources: Resources,
     slots: int,
@@ -160,35 +167,35 @@ def run_packs(
 ) -> Outcomes:
     """Train all packs and return when each has ended or failed for good, or when the user has pressed Ctrl-C.
 
-    A job names its data set by the index in `data`, whose arrays the workers of a machine share.
+    A job names its data set by the index in `data`, as `sent` gives them. Packs that lag are split where devices are
+    idle.
     """
-    callback = _EventCallback(jobs, storage, tracker, display)
-    interrupted, causes, left = False, dict[str, str](), list(jobs)
+    interrupted, causes = False, dict[str, str]()
+    at_once = resources.scale_to or slots
     with tempfile.TemporaryDirectory(prefix="vaesweep-") as scratch:
         # Tune and Train keep files that are not used; on a cluster every node must reach them.
         ray_folder = f"{storage.uri}/ray" if resources.cluster else scratch
-        while left and not interrupted:
-            callback.not_started.clear()
-            tuner = tune.Tuner(
-                _with_resources(resources, tuple(data)),
-                param_space=_space(left, resources, ray_folder),
-                tune_config=tune.TuneConfig(max_concurrent_trials=slots),
-                run_config=tune.RunConfig(
-                    name=f"packs-{uuid.uuid4().hex[:8]}",
-                    storage_path=ray_folder,
-                    callbacks=[callback],
-                    verbose=0,
-                    failure_config=tune.FailureConfig(-1),  # the callback counts
-                ),
-            )
-            try:
-                with _terminate_as_interrupt():
-                    causes |= _causes(tuner.fit())
-            except KeyboardInterrupt:
-                interrupted = True
-            left = [job for job in left if job.pack in callback.not_started]
+        queue = JobQueue(jobs, _config_of(resources, ray_folder))
+        splitter = Splitter(queue, storage, PlacementGroups(resources.per_worker), at_once)
+        callback = _EventCallback(jobs, storage, tracker, display, queue, splitter)
+        tuner = tune.Tuner(
+            _with_resources(resources, tuple(data)),
+            tune_config=tune.TuneConfig(search_alg=queue, num_samples=-1, max_concurrent_trials=at_once),
+            run_config=tune.RunConfig(
+                name=f"packs-{uuid.uuid4().hex[:8]}",
+                storage_path=ray_folder,
+                callbacks=[callback],
+                verbose=0,
+                failure_config=tune.FailureConfig(-1),  # the callback counts
+            ),
+        )
+        try:
+            with _terminate_as_interrupt(), contextlib.closing(splitter):
+                causes = _causes(tuner.fit())
+        except KeyboardInterrupt:
+            interrupted = True
     failed = {}
-    for job in jobs:
+    for job in callback.jobs.values():
         for cell in job.configs:
             if not callback.collect(cell) and not interrupted:
                 pack_cause = callback.given_up.get(job.pack) or causes.get(job.pack, NO_CAUSE)
@@ -200,18 +207,30 @@ def run_packs(
 
 
 class _EventCallback(tune.Callback):
-    """Collects the events of workers in the driver's own thread: points, finished files, progress; counts failures."""
+    """Collects the events of workers in the driver's own thread: points, finished files, progress; counts failures.
 
-    def __init__(self, jobs: Sequence[PackJob], storage: Storage, tracker: Tracker, display: ProgressDisplay) -> None:
-        self._jobs = {job.pack: job for job in jobs}
+    `jobs` are those of all packs, as they are now. What a pack has released, and a pack whose process failed as it
+    started, goes to the `queue`.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[PackJob],
+        storage: Storage,
+        tracker: Tracker,
+        display: ProgressDisplay,
+        queue: JobQueue,
+        splitter: Splitter,
+    ) -> None:
+        self.jobs = {job.pack: job for job in jobs}
         # Fingerprints of the domains that a cell shall have been evaluated on.
         self._domains = {cell: job.domains for job in jobs if job.sources is not None for cell in job.configs}
         self._storage, self._tracker, self._display = storage, tracker, display
+        self._queue, self._splitter = queue, splitter
         self._retries, self._failures = Retries(), Counter[str]()
         self.collected: set[str] = set()
         self.damaged: dict[str, str] = {}  # by cell, why its finished file was not taken
         self.given_up: dict[str, str] = {}  # by pack that has failed too often, its last cause
-        self.not_started: set[str] = set()  # packs whose process failed as it started, which Tune tries only once
 
     def __getstate__(self) -> dict[str, Any]:
         """An empty state: Tune pickles its callbacks into its files, and this one is of use to its driver only."""
@@ -227,9 +246,32 @@ class _EventCallback(tune.Callback):
         for cell in event.finished:
             self.collect(cell)
         self._display.event(event)
+        self._splitter.event(event)
+        if event.released:
+            self._split(trial, event)
+
+    def _split(self, trial: Any, event: Event) -> None:
+        """Take the released cells from a pack's trial, which goes on when this returns, and queue them."""
+        kept, released = self._splitter.answered(self.jobs[event.pack], event)
+        self.jobs |= {kept.pack: kept, released.pack: released}
+        self._retries.restart(kept.pack)
+        self._display.split(kept.pack, released.pack, event.released)
+        trial.set_config({PACK: trial.config[PACK] | {"job": kept.to_json()}})  # it is tried again without them
+
+    def on_step_end(self, iteration: int, trials: Sequence[Any], **_: Any) -> None:
+        """Look for idle devices now and then, and ask packs that lag to split."""
+        if not self._splitter.is_due():
+            return
+        live = {trial.config[PACK]["pack"]: trial.status for trial in trials if not trial.is_finished()}
+        running = {pack: self.jobs[pack] for pack, status in live.items() if status == "RUNNING"}
+        unfinished = {
+            pack: len(self.jobs[pack].configs.keys() - self.collected) for pack in live if self.jobs[pack].is_splittable
+        }
+        self._splitter.look(running, live.keys() - running.keys(), unfinished)
 
     def on_trial_recover(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """Count a failure of a pack, and give it up where it has not progressed for too many."""
+        self._splitter.restarted(trial.config[PACK]["pack"])
         if not self._is_tried_again(trial):
             trial.set_config({PACK: trial.config[PACK] | {GIVEN_UP: True}})  # it starts once more, and ends
             trial.max_failures = 0  # or fails once more
@@ -237,7 +279,7 @@ class _EventCallback(tune.Callback):
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **_: Any) -> None:
         """Count a failure of a pack that Tune does not try again, since its process was still starting."""
         if self._is_tried_again(trial):
-            self.not_started.add(trial.config[PACK]["pack"])
+            self._queue.add(self.jobs[trial.config[PACK]["pack"]])
 
     def _is_tried_again(self, trial: Any) -> bool:
         """Count the failure of a trial's pack, where it is one, and say so; false where there were too many."""
@@ -249,7 +291,10 @@ class _EventCallback(tune.Callback):
             return True  # its machine was taken back, which Ray has announced and does not count
         self._failures[trial.trial_id] = trial.num_failures
         cause, notes = _cause_of(trial), list[str]()
-        job, progress = self._jobs[pack], Progress()
+        if MachineEnds.__name__ in cause:  # it has saved itself, and is not to blame
+            self._display.note(pack, f"goes on from its checkpoint: {cause.partition(': ')[2]}")
+            return True
+        job, progress = self.jobs[pack], Progress()
         with contextlib.suppress(OSError):  # a storage that is away says nothing of progress
             ended = [cell for cell in job.configs if self.collect(cell)]
             progress = Progress(len(ended), saved_steps(self._storage, job.configs, notes))
@@ -282,19 +327,18 @@ class _EventCallback(tune.Callback):
         return True
 
 
-def _with_resources(resources: Resources, data: tuple[DataSet, ...]) -> Any:
+def _with_resources(resources: Resources, data: tuple[Sent, ...]) -> Any:
     nested = resources.workers > 1
     # A trial that only waits for its workers takes no CPU of theirs, but Ray wants it to take something.
     own = {"cpu": 0, "memory": WAITING_BYTES} if nested else {"cpu": resources.cpus, "gpu": resources.gpus}
     return tune.with_resources(tune.with_parameters(trainable(resources.workers), data=data), own)
 
 
-def _space(jobs: Sequence[PackJob], resources: Resources, scratch: str) -> dict[str, Any]:
-    packs = [{"pack": job.pack, "job": job.to_json()} for job in jobs]
-    per_worker = {"CPU": resources.cpus} | ({"GPU": resources.gpus} if resources.gpus else {})
-    common = {"workers": resources.workers, "gpus": resources.gpus, "per_worker": per_worker, "scratch": scratch}
-    common |= {"local": resources.cluster is None}
-    return {PACK: tune.grid_search([pack | common for pack in packs])}
+def _config_of(resources: Resources, scratch: str) -> Callable[[PackJob], dict[str, Any]]:
+    """The configuration of a job's trial, as a function of the job."""
+    common = {"workers": resources.workers, "gpus": resources.gpus, "per_worker": resources.per_worker}
+    common |= {"scratch": scratch, "local": resources.cluster is None}
+    return lambda job: {PACK: {"pack": job.pack, "job": job.to_json()} | common}
 
 
 def job_of(
@@ -304,13 +348,14 @@ def job_of(
     options: Options,
     share: float = 1.0,
     sources: Mapping[str, str] | None = None,
+    token: str | None = None,
 ) -> PackJob:
-    """The job of a pack on its own of the sweep's data sets; `share` of a device and `sources` as of `PackJob`."""
+    """The job of a pack on its own of the sweep's data sets; `share`, `sources` and `token` as of `PackJob`."""
     cells, config = [cell.identity for cell in pack.cells], pack.cells[0].config
     return PackJob(
         pack=pack.identity,
         family=pack.cells[0].family,
-        configs={cell.identity: cell.config.model_dump_json() for cell in pack.cells},
+        configs=ConfigTexts(pack),
         storage=storage.uri,
         checkpoint_seconds=options.checkpoint_seconds,
         pack_size=options.pack_size,
@@ -319,6 +364,7 @@ def job_of(
         data=data.number(config),
         domains=dict(data.domains(config)),
         sources=None if sources is None else {cell: sources[cell] for cell in cells},
+        token=token,
     )
 
 

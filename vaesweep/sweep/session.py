@@ -16,16 +16,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-import torch
 from rich.console import Console
 
 import vaesweep
-from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
 from vaesweep.family import CellConfig, Family, family
 from vaesweep.packing import structure
 from vaesweep.sweep.cells import Cell, Sweep, axes_and_single, expand
-from vaesweep.sweep.data_sets import DataSets
+from vaesweep.sweep.data_sets import DataBy, DataSets
 from vaesweep.sweep.plan import Plan, make_plan
 from vaesweep.sweep.storage import Storage, finished_name
 from vaesweep.sweep.storage_probe import check_answers
@@ -51,8 +49,10 @@ class Options:
     pack_size: int | None = None
     workers: int = 1
     gpus: float = 0.0
+    scale_to: int | None = None
     checkpoint_seconds: float = 30.0
     compiling: Compile = "auto"
+    data_by: DataBy = "auto"
     command: str = ""
 
 
@@ -64,10 +64,10 @@ class Session:
         self.family: Family = family(sweep.family)
         self.preset = sweep.preset(options.preset, options.data)
         configs = expand(self.family, self.preset, options.settings)
-        self.data = DataSets(self.family, options.data, [config for config, _ in configs])
+        self.data = DataSets(self.family, options.data, [config for config, _ in configs], options.data_by)
         shapes = {json.dumps(structure(config)): config for config, _ in configs if config.pretraining}
         for config in shapes.values():
-            check_weights(self.family, config, self.data.of(config))
+            check_weights(self.family, config)
         storage = options.storage or str(options.out / "cells")
         check_answers(storage)
         self.storage = Storage(storage, dry=dry)
@@ -78,7 +78,7 @@ class Session:
         other = copy.copy(self)
         other._places = [(config, dict(place)) for config, place in places]
         if not self.data.covers(configs := [config for config, _ in places]):
-            other.data = DataSets(self.family, self.options.data, configs)
+            other.data = DataSets(self.family, self.options.data, configs, self.options.data_by)
         for name in ("cells", "survey", "tracked", "store"):
             other.__dict__.pop(name, None)  # what is known of other cells, or as of earlier
         return other
@@ -91,7 +91,9 @@ class Session:
             Cell(config, name, data.fingerprint(config), place, data_set=data.number(config))
             for config, place in self._places
         ]
-        aliases = find_aliases(self.family, cells, self.tracked, self.storage, lambda cell: data.of(cell.config))
+        aliases = find_aliases(
+            self.family, cells, self.tracked, self.storage, lambda cell: data.description(cell.config)
+        )
         return [replace(cell, alias=aliases.get(cell.identity)) for cell in cells]
 
     def plan(self, slots: int) -> Plan:
@@ -136,8 +138,13 @@ class Session:
             "preset": self.options.preset,
             "command": masked(self.options.command),
             "axes": {key: list(values) for key, values in axes.items()},
-            "cells": [{"cell": cell.identity, "values": dict(cell.values)} for cell in self.cells],
-            "domains": [{"name": d.name, "role": str(d.role), "rows": len(d)} for d in self.data[0].domains],
+            "cells": [
+                {"cell": cell.identity, "values": dict(cell.values), "steps": cell.config.all_steps}
+                for cell in self.cells
+            ],
+            "domains": [
+                {"name": d.name, "role": str(d.role), "rows": len(d)} for d in self.data.descriptions[0].domains
+            ],
             "data": {
                 "spec": masked(self.options.data),
                 "fingerprint": self.data.all_fingerprints,
@@ -168,12 +175,9 @@ class Session:
         return len(self.survey.recovered)
 
 
-def check_weights(owner: Family, config: CellConfig, data: DataSet) -> None:
+def check_weights(owner: Family, config: CellConfig) -> None:
     """Refuse a cell whose pretraining leaves it weights of other names or shapes than its own."""
-    pretraining, own = (
-        dict(layout_of(owner.problem(phase, data, torch.device("cpu")).build()))
-        for phase in (config.pretraining or config, config)
-    )
+    pretraining, own = (dict(layout_of(owner.model(phase))) for phase in (config.pretraining or config, config))
     for name in {**pretraining, **own}:
         if pretraining.get(name) != own.get(name):
             raise UserError(
@@ -234,9 +238,10 @@ def check_writable(folder: Path) -> None:
 
 def check_counts(options: Options) -> None:
     """Refuse counts and seconds that are out of range."""
-    for name, value, least in (("--pack-size", options.pack_size, 1), ("--workers", options.workers, 1)):
-        if value is not None and value < least:
-            raise UserError(f"{name} {value}: must be at least {least}")
+    counts = {"--pack-size": options.pack_size, "--workers": options.workers, "--scale-to": options.scale_to}
+    for name, value in counts.items():
+        if value is not None and value < 1:
+            raise UserError(f"{name} {value}: must be at least 1")
     if not 0 <= options.checkpoint_seconds < math.inf:
         raise UserError(f"--checkpoint-every {options.checkpoint_seconds:g}: must be 0 seconds or more")
     if not 0 <= options.gpus < math.inf or (options.gpus > 1 and options.gpus != int(options.gpus)):

@@ -2,6 +2,7 @@
 
     <storage>/checkpoints/<cells>-<step>.safetensors  the latest state of cells that step together
     <storage>/finished/<cell>.safetensors             a finished cell: weights, history, final metrics
+    <storage>/splits/<token>-<pack>                   a request to a pack, for seconds (`vaesweep.sweep.splits`)
 
 Writes are atomic.
 """
@@ -69,6 +70,13 @@ class Storage:
         return sorted(
             f"{folder}/{f.base_name}" for f in self._fs.get_file_info(selector) if f.is_file and f.path.endswith(suffix)
         )
+
+    def older(self, folder: str, seconds: float) -> list[str]:
+        """All files of a folder that were last written more than `seconds` ago."""
+        selector = fs.FileSelector(f"{self._root}/{folder}", allow_not_found=True)
+        files = [file for file in self._fs.get_file_info(selector) if file.is_file and file.mtime is not None]
+        before = time.time() - seconds
+        return sorted(f"{folder}/{file.base_name}" for file in files if file.mtime.timestamp() < before)
 
     def exists(self, name: str) -> bool:
         """Whether the file `name` exists."""

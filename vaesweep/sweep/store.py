@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import Enum
 from functools import cached_property
 from itertools import islice
@@ -122,11 +123,11 @@ class Store:
         return self._patiently(lambda: self._open_sweep(record, tags))
 
     def _open_sweep(self, record: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-        identity = record["sweep"]
+        identity, began = record["sweep"], datetime.now(UTC).isoformat(timespec="seconds")
         query = f"tags.`{Tag.KIND}` = '{RunKind.SWEEP}' and tags.`{Tag.SWEEP}` = '{identity}'"
         run = next(self._search(query), None)
         if run is None:
-            own = {Tag.KIND: RunKind.SWEEP, Tag.SWEEP: identity, **tags}
+            own = {Tag.KIND: RunKind.SWEEP, Tag.SWEEP: identity, Tag.BEGAN: began, **tags}
             run = self._client.create_run(
                 self.id, tags=own, run_name=record.get("study") or f"{record['name']} {record['preset']}"
             )
@@ -135,7 +136,7 @@ class Store:
         self._check_run(run)
         run_id = run.info.run_id
         params = [Param(key, str(record[key])) for key in ("preset", "family")]  # the same at every try
-        self._client.log_batch(run_id, params=params)
+        self._client.log_batch(run_id, params=params, tags=[RunTag(str(Tag.BEGAN), began)])
         self._client.log_dict(run_id, dict(record), SWEEP_FILE)
         return run_id
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from vaesweep.data.description import Description
 from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
 from vaesweep.family import Family
@@ -43,7 +44,7 @@ def find_aliases(
     cells: Sequence[Cell],
     tracked: Mapping[str, TrackedRun],
     storage: Storage,
-    data_of: Callable[[Cell], DataSet],
+    data_of: Callable[[Cell], DataSet | Description],
 ) -> dict[str, str]:
     """The identity under which release 0.1 tracked or stored a cell, by its identity of today, where it did."""
     known = {*tracked, *_stems(storage.names(FINISHED)), *begun_cells(storage)}

@@ -25,6 +25,7 @@ from vaesweep.store_access import one_line
 from vaesweep.sweep.backlog import Backlog, FileShelf, Point, Record
 from vaesweep.sweep.cells import Cell
 from vaesweep.sweep.store import BATCH, LONGEST_TAG, RunState, Store, TrackedRun, TrackingError
+from vaesweep.training import finished
 from vaesweep.training.finished import FinishedCell
 from vaesweep.uris import masked
 from vaesweep.vocabulary import CONFIG_FILE, MODEL_FILE, Outcome, Tag, final
@@ -39,11 +40,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class _Ending:
-    """The end of a cell's run: its status and tags, and the cell where it has finished, without its weights."""
+    """The end of a cell's run: its status and tags, and whether the shelf has the finished cell.
+
+    Nothing of a cell that waits for the store is held here: thousands may wait.
+    """
 
     status: str
     tags: Mapping[str, str] = field(default_factory=dict)
-    finished: FinishedCell | None = None
+    finished: bool = False
     filled: bool = False  # the finished cell's points are in the backlog
     steps: deque[Callable[[], None]] | None = None  # calls that are left, once all points are written
 
@@ -67,7 +71,7 @@ class _CellRun:
 
     def has_finished(self) -> bool:
         """Whether the cell's finished file is known, which has all points that there are."""
-        return self.completed or (self.ending is not None and self.ending.finished is not None)
+        return self.completed or (self.ending is not None and self.ending.finished)
 
 
 class Tracker:
@@ -147,12 +151,13 @@ class Tracker:
             tags[Tag.DOMAINS] = domains
         if cell.saturated:
             tags[Tag.SATURATED] = " ".join(cell.saturated)
-        ending = _Ending("FAILED" if diverged else "FINISHED", _plain(tags), replace(cell, weights={}, kept={}))
+        ending = _Ending("FAILED" if diverged else "FINISHED", _plain(tags), finished=True)
         with self._lock:
             run = self._cells[cell.cell]
             if run.ending:
                 self._fill(run, run.ending)  # whatever it had more
             self._files.put(cell.cell, file)
+            self._files.put(_record_name(cell.cell), finished.to_bytes(replace(cell, weights={}, kept={})))
             run.completed = False
             self._end(cell.cell, ending)
 
@@ -262,15 +267,21 @@ class Tracker:
             if cell.ending is not ending:
                 return  # another has come meanwhile
             cell.ending, cell.is_open = None, False
-            if ending.finished is not None:
+            if ending.finished:
                 cell.completed, cell.written = True, None
-                self._files.drop(cell.cell.identity)
+                for name in (cell.cell.identity, _record_name(cell.cell.identity)):
+                    self._files.drop(name)
 
     def _fill(self, cell: _CellRun, ending: _Ending) -> None:
         """Add the points of a finished cell to the backlog."""
         if ending.finished and not ending.filled:
-            self._backlog.add([(cell.cell.identity, record) for record in _records_of(ending.finished)])
+            name = cell.cell.identity
+            self._backlog.add([(name, record) for record in _records_of(self._finished(name))])
             ending.filled = True
+
+    def _finished(self, cell: str) -> FinishedCell:
+        """A finished cell that waits, without its weights."""
+        return finished.from_bytes(self._files.get(_record_name(cell)), f"the record of cell {cell}", cell)
 
     def _revive(self, cell: _CellRun, run: str) -> None:
         """Take a run out of the trash, or have the cell begin another where it was deleted for good."""
@@ -331,9 +342,10 @@ class Tracker:
 
     def _steps(self, cell: _CellRun, run: str, ending: _Ending) -> Iterator[Callable[[], None]]:
         """The calls that end a run, each of which may be repeated."""
-        if (finished := ending.finished) is not None:
-            yield lambda: self._log_model(run, cell.cell.identity)
-            yield lambda: self._store.log_json(run, finished.config, CONFIG_FILE)
+        name = cell.cell.identity
+        if ending.finished:
+            yield lambda: self._log_model(run, name)
+            yield lambda: self._store.log_json(run, self._finished(name).config, CONFIG_FILE)
         yield lambda: self._store.end(run, ending.status)
         if ending.tags:
             yield lambda: self._store.tag(run, ending.tags)  # last: the outcome is what counts
@@ -343,6 +355,11 @@ class Tracker:
             path = Path(folder, MODEL_FILE)
             path.write_bytes(self._files.get(cell))
             self._store.log_file(run, path)
+
+
+def _record_name(cell: str) -> str:
+    """The name on the shelf of what a finished file says, beside the file itself under the cell's."""
+    return f"{cell}/record"
 
 
 def _records_of(cell: FinishedCell) -> list[Record]:

@@ -9,17 +9,20 @@ import gc
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum, auto
 
 import torch
 from torch import Tensor
 
 from vaesweep.data.domains import DataSet
 from vaesweep.family import CellConfig, family
+from vaesweep.sweep import notice
 from vaesweep.sweep.evaluation import Evaluation
 from vaesweep.sweep.identity import digest
 from vaesweep.sweep.jobs import Event, PackJob, Report
 from vaesweep.sweep.phases import Phase, phases_of
 from vaesweep.sweep.resume import check_finished, latest_states, resumed
+from vaesweep.sweep.splits import is_requested, latter_half
 from vaesweep.sweep.storage import Storage, checkpoint_name, finished_name
 from vaesweep.training import finished, memory
 from vaesweep.training.loop import CellResult, continued_state, start_state, train_pack
@@ -27,8 +30,11 @@ from vaesweep.training.state import PackState
 from vaesweep.training.world import World, current_world
 
 PERMANENT = {errno.EISDIR, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS}  # no pause mends these
+FULL = {errno.ENOSPC, errno.EDQUOT}
 WRITE_PAUSES = (1.0, 5.0, 30.0)  # seconds between attempts to write a finished file
 REPORT_SECONDS = 1.0  # the least between two events of a pack that trains in one process
+REQUEST_SECONDS = 2.0  # between two looks for a request to split
+KEPT_CHECKPOINTS = 2  # the newest, and the one before it, should the newest be lost
 
 
 def run_job(job: PackJob, data: DataSet, report: Report, device: torch.device) -> None:
@@ -51,9 +57,28 @@ def run_job(job: PackJob, data: DataSet, report: Report, device: torch.device) -
     _Training(job, storage, configs, phases_of(job, data, configs, left, device), report).run(left)
 
 
-@dataclass(frozen=True)
+class PackSplit(Exception):
+    """The end of a pack of which some cells were released: `job` is what it goes on with, from its checkpoint."""
+
+    def __init__(self, job: PackJob) -> None:
+        super().__init__(job.pack)
+        self.job = job
+
+
+class _Ending(Enum):
+    """Why cells train no longer."""
+
+    FINISHED = auto()
+    OUT_OF_MEMORY = auto()
+    SPLIT = auto()
+
+
+@dataclass
 class _Training:
-    """Training of a job's cells, as many at a time as fit; that number is halved where a device runs out of memory."""
+    """Training of a job's cells, as many at a time as fit; that number is halved where a device runs out of memory.
+
+    `job` loses the cells that are released for other devices.
+    """
 
     job: PackJob
     storage: Storage
@@ -62,43 +87,49 @@ class _Training:
     report: Report
 
     def run(self, cells: Sequence[str]) -> None:
-        """Train until every one of `cells` has ended."""
+        """Train until every one of `cells` has ended, or is released."""
         left, size = list(cells), min(phase.tuning.cells for phase in self.phases)
         notes = [note for phase in self.phases for note in phase.tuning.notes]
         while left:
             if notes:
                 self.report(Event(self.job.pack, 0, self.configs[left[0]].all_steps, notes=notes))
-            if self._train_from_checkpoints(left, size):
+            ending = self._train_from_checkpoints(left, size)
+            if ending is _Ending.FINISHED:
                 return
-            left = [cell for cell in left if not self.storage.exists(finished_name(cell))]
-            size = max(1, min(size, len(left)) // 2)
-            notes = [f"out of memory: going on with {size} cells at a time"]
+            own = [cell for cell in left if cell in self.job.configs]
+            left, notes = [cell for cell in own if not self.storage.exists(finished_name(cell))], []
+            if ending is _Ending.OUT_OF_MEMORY:
+                size = max(1, min(size, len(left)) // 2)
+                notes = [f"out of memory: going on with {size} cells at a time"]
             gc.collect()
             if self.phases[0].device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _train_from_checkpoints(self, cells: Sequence[str], size: int) -> bool:
-        """Train `cells` from their latest checkpoints; false where the device has run out of memory."""
+    def _train_from_checkpoints(self, cells: Sequence[str], size: int) -> _Ending:
+        """Train `cells` from their latest checkpoints, until all have ended or something is in the way."""
         world = current_world()
         fresh = start_state(self.phases[0].problem, self.phases[0].of(cells), cells)
-        done = 0
         states, notes = latest_states(self.storage, cells)
         if notes:
             self.report(Event(self.job.pack, 0, self.configs[cells[0]].all_steps, notes=notes))
+        waiting = dict.fromkeys(cells, 0) | {cell: state.all_steps for state in states for cell in state.cells}
         for group in resumed(fresh, states):
             for start in range(0, len(group.cells), size):
                 state = group.select(range(start, min(start + size, len(group.cells))))
-                before = len(self.job.configs) - len(cells) + done
-                listener = _PackWriter(self.job, state.cells, before, self.storage, self.configs, self.report, world)
+                for cell in state.cells:
+                    del waiting[cell]
+                listener = _PackWriter(self.job, state.cells, waiting, self.storage, self.configs, self.report, world)
                 try:
                     self._train(state, listener, world)
                 except (MemoryError, RuntimeError) as error:
                     if world.size > 1 or len(state.cells) == 1 or not memory.is_out_of_memory(error):
                         raise
-                    return False
+                    return _Ending.OUT_OF_MEMORY
+                except PackSplit as split:
+                    self.job = split.job
+                    return _Ending.SPLIT
                 listener.close()
-                done += len(state.cells)
-        return True
+        return _Ending.FINISHED
 
     def _train(self, state: PackState, listener: "_PackWriter", world: World) -> None:
         """Train the cells of `state` to their ends, after pretraining where it is not done."""
@@ -117,30 +148,31 @@ class _Training:
 class _PackWriter:
     """Writes what the loop reports: files by the leading worker, events at most every `REPORT_SECONDS`.
 
-    `cells` step together, and name their checkpoints; `before` cells of the job are done. Progress is
-    reported for the job as a whole.
+    `cells` step together, and name their checkpoints; `waiting` are those that train after them, with their steps so
+    far. The job's others are done. Progress is reported for the job as a whole.
     """
 
     def __init__(
         self,
         job: PackJob,
         cells: Sequence[str],
-        before: int,
+        waiting: Mapping[str, int],
         storage: Storage,
         configs: Mapping[str, CellConfig],
         report: Report,
         world: World,
     ) -> None:
         self._job, self._group, self._storage, self._configs = job, digest(cells), storage, configs
-        self._before, self._cells = before, len(cells)
+        self._waiting, self._cells = dict(waiting), len(cells)
+        self._before = len(job.configs) - len(waiting) - len(cells)
         self._report, self._world = report, world
-        self._saved = self._reported_at = time.monotonic()
-        self._name: str | None = None
+        self._saved = self._reported_at = self._asked_at = time.monotonic()
+        self._names: list[str] = []  # of checkpoints that are kept, oldest first
         self._event = Event(job.pack, 0, next(iter(configs.values())).all_steps)
 
     def progress(self, state: PackState, latest: dict[str, Tensor]) -> None:
         """Add the newest points to the event, and report it if it is time."""
-        trained = self._before * self._event.steps + self._cells * state.all_steps
+        trained = self._before * self._event.steps + self._cells * state.all_steps + sum(self._waiting.values())
         self._event.step = trained // len(self._job.configs)
         values = {name: value.tolist() for name, value in latest.items()}
         self._event.points.append((state.all_steps, list(state.cells), values))
@@ -149,24 +181,82 @@ class _PackWriter:
             self._report_event()
 
     def checkpoint(self, state: PackState) -> None:
-        """Save a checkpoint, if the last one is old enough, and delete the one that it replaces.
+        """Save a checkpoint, if the last one is old enough, and delete the one before the last.
 
         Where none need be old, it is saved at evaluations: files after every step would take longer than steps.
+        Where notice was given that the machine ends, it is saved in any case, and `MachineEnds` is raised; where the
+        driver asks the pack to split, `PackSplit` is.
         """
+        if notice.is_given():
+            saved = "saved" if self._save(state) else "could not be saved"
+            if self._world.size == 1:  # reports of several wait for each other
+                self._report_event()
+            raise notice.MachineEnds(f"its machine ends soon: {saved} at step {state.all_steps}")
+        if len(state.cells) + len(self._waiting) > 1 and self._is_asked_to_split():
+            self._split(state)
         if not self._world.leads or time.monotonic() - self._saved < self._job.checkpoint_seconds:
             return
         if not self._job.checkpoint_seconds and not state.is_evaluated:
             return
+        self._save(state)
+
+    def _save(self, state: PackState) -> bool:
+        """Save a checkpoint, and delete all but the newest two; false where it cannot be written."""
         name, self._saved = checkpoint_name(self._group, state.all_steps), time.monotonic()
+        if self._names and self._names[-1] == name:
+            return True
         try:
-            self._storage.write(name, state.to_bytes(name))
+            self._write_checkpoint(name, state.to_bytes(name))
         except OSError as error:  # training goes on, and the next checkpoint is tried when it is due
             self._event.notes.append(f"checkpoint {name} cannot be written ({error}): training goes on without it")
+            return False
+        self._names.append(name)
+        self._keep(KEPT_CHECKPOINTS)
+        return True
+
+    def _write_checkpoint(self, name: str, content: bytes) -> None:
+        try:
+            self._storage.write(name, content)
+        except OSError as error:
+            if error.errno not in FULL or not self._keep(1):
+                raise
+            self._storage.write(name, content)  # the oldest has made room
+
+    def _keep(self, newest: int) -> int:
+        """Delete all checkpoints but the `newest`, and return the number of those deleted."""
+        old = self._names[: len(self._names) - newest] if len(self._names) > newest else []
+        self._names = self._names[len(old) :]
+        for name in old:
+            with contextlib.suppress(OSError):  # a spent one is deleted by the driver
+                self._storage.delete(name)
+        return len(old)
+
+    def _is_asked_to_split(self) -> bool:
+        """Whether the driver asks for a part of the cells, looked up now and then."""
+        now = time.monotonic()
+        if not self._job.is_splittable or self._world.size > 1 or now - self._asked_at < REQUEST_SECONDS:
+            return False
+        self._asked_at = now
+        return is_requested(self._storage, self._job)
+
+    def _split(self, state: PackState) -> None:
+        """Release the latter half of the unfinished cells, those that wait first, and raise `PackSplit`.
+
+        Released is what the driver knows to be: the report returns when it has taken the cells over.
+        """
+        steps = dict.fromkeys(state.cells, state.all_steps) | self._waiting
+        if not self._save(state):
+            self._asked_at += self._job.checkpoint_seconds  # no sooner than a checkpoint is due
             return
-        if self._name and self._name != name:
-            with contextlib.suppress(OSError):
-                self._storage.delete(self._name)
-        self._name = name
+        released = latter_half(list(steps))
+        kept = self._job.without(released)
+        done = len(self._job.configs) - len(steps)
+        trained = done * self._event.steps + sum(step for cell, step in steps.items() if cell in kept.configs)
+        self._event.step = trained // len(kept.configs)
+        self._event.released = {cell: steps[cell] for cell in released}
+        self._event.notes.append(f"split, {len(released)} of {len(steps)} cells go to a free device")
+        self._report_event()
+        raise PackSplit(kept)
 
     def finished(self, result: CellResult) -> None:
         """Write the finished file, then add the cell to the event."""
@@ -191,11 +281,9 @@ class _PackWriter:
         self._storage.write(name, data)
 
     def close(self) -> None:
-        """Report the last event, and delete the checkpoint: every cell of it has its finished file."""
+        """Report the last event, and delete the checkpoints: every cell of them has its finished file."""
         self._report_event()
-        if self._name:
-            with contextlib.suppress(OSError):  # a spent one is deleted by the driver
-                self._storage.delete(self._name)
+        self._keep(0)
 
     def _report_event(self) -> None:
         self._report(self._event)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vaesweep.data.cache import cache_folder
 from vaesweep.data.domains import Role
 from vaesweep.data.writing import replace_file
 from vaesweep.errors import UserError
@@ -208,13 +209,6 @@ def _dealt(names: Collection[str], least: int) -> dict[str, Role]:
     counts[largest] -= sum(counts.values()) - len(ordered)
     roles = [role for role, count in counts.items() for _ in range(count)]
     return dict(zip(ordered, roles, strict=True))
-
-
-def cache_folder() -> Path:
-    """The folder of indices: VAESWEEP_CACHE, or `vaesweep` in the user's cache folder."""
-    own = os.environ.get("VAESWEEP_CACHE")
-    user = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return Path(own) if own else Path(user) / "vaesweep"
 
 
 def digests(paths: Sequence[Path]) -> list[str]:
