@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from vaesweep.errors import RoundFailed
 from vaesweep.family import CellConfig, family
 from vaesweep.packing import leaves
 from vaesweep.rates import TargetRate
 from vaesweep.search.objectives import Objective, ResolvedObjective, resolve
 from vaesweep.search.pruning import MedianPruner, was_pruned
-from vaesweep.search.search import Search
+from vaesweep.search.search import Sampler, Search
 from vaesweep.search.space import check_space, without_fixed
-from vaesweep.search.study import CELL, Sampler, Study, Told, Trial, settings_of
+from vaesweep.search.study import CELL, Study, Told, Trial, settings_of
 from vaesweep.sweep.cells import Cell
 from vaesweep.sweep.identity import digest
 from vaesweep.sweep.lease import lease
@@ -220,10 +221,6 @@ class Trainer:
         """Set the status of the parent run, where there is one."""
         if self.parent is not None:
             self.session.of_configurations([]).store.end(self.parent, status)
-
-
-class RoundFailed(Exception):
-    """Every trial of a round has failed, so that it is not the configurations that are wrong."""
 
 
 Train = Callable[[Sequence[Trial]], Trained]  # the results of a round's trials, by their place in it

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from vaesweep.training.autotune import Compile
+from vaesweep.training.compiling import Compile
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
-from vaesweep.errors import UserError
+from vaesweep.errors import TrackingError, UserError
 from vaesweep.store_access import first_answer, refusal, refuse_local_artifacts
 from vaesweep.sweep.backlog import Point
 from vaesweep.sweep.cells import Cell, parameters
@@ -50,10 +50,6 @@ class RunState(Enum):
     INTACT = "intact"
     RESTORED = "restored"  # somebody had put it into the trash
     LOST = "lost"  # deleted for good
-
-
-class TrackingError(RuntimeError):
-    """Failure of the tracking store; all that it lacks of finished cells is in the finished files."""
 
 
 class Store:

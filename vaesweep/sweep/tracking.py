@@ -20,11 +20,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vaesweep.errors import UserError
+from vaesweep.errors import TrackingError, UserError
 from vaesweep.store_access import one_line
 from vaesweep.sweep.backlog import Backlog, FileShelf, Point, Record
 from vaesweep.sweep.cells import Cell
-from vaesweep.sweep.store import BATCH, LONGEST_TAG, RunState, Store, TrackedRun, TrackingError
+from vaesweep.sweep.store import BATCH, LONGEST_TAG, RunState, Store, TrackedRun
 from vaesweep.training.finished import FinishedCell
 from vaesweep.uris import masked
 from vaesweep.vocabulary import CONFIG_FILE, MODEL_FILE, Outcome, Tag, final
