@@ -15,6 +15,7 @@ mkdir -p "$folder"
 folder="$(cd "$folder" && pwd)"
 
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
+export MLFLOW_DISABLE_TELEMETRY="${MLFLOW_DISABLE_TELEMETRY:-true}"
 # By the environment: all users of a machine may read its command lines, and a URI may hold a password.
 export MLFLOW_BACKEND_STORE_URI="${MLFLOW_BACKEND_STORE_URI:-sqlite:///$folder/mlflow.db}"
 export MLFLOW_ARTIFACTS_DESTINATION="${MLFLOW_ARTIFACTS_DESTINATION:-$folder/artifacts}"

@@ -26,8 +26,9 @@ from vaesweep.search.study import CELL, Study, Told, Trial, settings_of
 from vaesweep.sweep.cells import Cell
 from vaesweep.sweep.identity import digest
 from vaesweep.sweep.lease import lease
+from vaesweep.sweep.options import Options
 from vaesweep.sweep.plan import Plan
-from vaesweep.sweep.session import Options, Session
+from vaesweep.sweep.session import Session
 from vaesweep.sweep.settings import build, combine
 from vaesweep.sweep.storage import finished_name
 from vaesweep.training import finished
