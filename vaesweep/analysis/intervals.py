@@ -30,6 +30,18 @@ def t_interval(values: np.ndarray) -> Interval:
     return Interval(mean, mean - float(half[0]), mean + float(half[0]), int(n[0]))
 
 
+def t_intervals(values: np.ndarray) -> list[Interval]:
+    """The `t_interval` of each row of `[row, replicate]`, to the last bit, at once where nothing is NaN."""
+    values = np.ascontiguousarray(values, float)  # so that a row is summed as it is alone
+    n = values.shape[1]
+    if n < 2 or np.isnan(values).any():
+        return [t_interval(row) for row in values]
+    mean = values.sum(axis=1) / n
+    variance = ((values - mean[:, None]) ** 2).sum(axis=1) / (n - 1)
+    half = stdtrit(n - 1, (1 + LEVEL) / 2) * np.sqrt(variance / n)
+    return [Interval(float(m), float(m - h), float(m + h), n) for m, h in zip(mean, half, strict=True)]
+
+
 def half_width(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Half-widths of the t-intervals of the columns' means, and the columns' numbers of replicates.
 

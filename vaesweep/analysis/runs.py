@@ -9,19 +9,26 @@ import json
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 from mlflow import MlflowClient, get_tracking_uri
-from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from vaesweep.data.domains import Role
 from vaesweep.errors import UserError
-from vaesweep.store_access import StoreFile, first_answer, refuse_local_artifacts, store_file
+from vaesweep.store_access import (
+    ReadRun,
+    StoreFile,
+    all_pages,
+    first_answer,
+    read_runs,
+    refuse_local_artifacts,
+    store_file,
+)
 from vaesweep.uris import sqlite_file
 from vaesweep.vocabulary import RECORD_DIGEST, SWEEP_FILE, RunKind, Tag, record_digest, runs_by_cell, split_final
 
@@ -99,8 +106,15 @@ class Runs:
     params: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
-def read(experiment: str, tracking_uri: str | None = None, sweep: str | None = None) -> Runs:
+def read(
+    experiment: str,
+    tracking_uri: str | None = None,
+    sweep: str | None = None,
+    known: Mapping[str, ReadRun] | None = None,
+) -> Runs:
     """Read one sweep of `experiment`: the newest, or the one whose identity is `sweep`.
+
+    `known` are the runs of the experiment's cells, where somebody has just read them.
 
     Raises `UserError` when the store, the experiment, the sweep or every one of its cells is missing.
     """
@@ -110,14 +124,15 @@ def read(experiment: str, tracking_uri: str | None = None, sweep: str | None = N
     record = SweepRecord.from_json(_artifact_text(client, parent.info.run_id, SWEEP_FILE))
     if record.sweep != parent.data.tags.get(Tag.SWEEP, record.sweep):
         raise UserError(f"{SWEEP_FILE} of run {parent.info.run_id} is the record of another sweep, {record.sweep}")
-    cell_runs = _cell_runs(client, experiment_id, set(record.cells))
+    every = runs_by_cell(_search_runs(client, experiment_id, RunKind.CELL)) if known is None else known
+    cell_runs = {cell: run for cell, run in every.items() if cell in record.cells}
     if not cell_runs:
         raise UserError(
             f"experiment {experiment!r} holds none of the {len(record.cells)} cells of sweep {record.sweep}; "
             "run the sweep first, or wait for its first cell"
         )
     ids = {cell: run.info.run_id for cell, run in cell_runs.items()}
-    params = {cell: dict(run.data.params) for cell, run in cell_runs.items()}
+    params = {cell: run.data.params for cell, run in cell_runs.items()}
     cells, finals = _cells_frame(record, cell_runs), _finals_frame(cell_runs)
     return Runs(record, parent.info.run_id, cells, finals, ids, params)
 
@@ -156,28 +171,9 @@ def _connect(uri: str) -> None:
     create_sqlalchemy_engine(uri).connect().close()
 
 
-class _Page(Protocol):
-    """One page of MLflow's answers: a list with the token of the next page."""
-
-    token: str | None
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-
-def _paged(search: Callable[[str | None], _Page]) -> Iterator[Any]:
-    """All results of `search(page_token)`, page after page."""
-    token: str | None = None
-    while True:
-        page = search(token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def _search_runs(client: MlflowClient, experiment_id: str, kind: RunKind) -> Iterator[Run]:
+def _search_runs(client: MlflowClient, experiment_id: str, kind: RunKind) -> list[ReadRun]:
     """All active runs of one kind, the newest first."""
-    return _paged(
+    return read_runs(
         lambda token: client.search_runs(
             [experiment_id],
             filter_string=f"tags.`{Tag.KIND}` = '{kind}'",
@@ -189,7 +185,7 @@ def _search_runs(client: MlflowClient, experiment_id: str, kind: RunKind) -> Ite
 
 
 def _experiment_id(client: MlflowClient, name: str) -> str:
-    experiments = _paged(lambda token: client.search_experiments(max_results=PAGE, page_token=token))
+    experiments = all_pages(lambda token: client.search_experiments(max_results=PAGE, page_token=token))
     ids = {experiment.name: experiment.experiment_id for experiment in experiments}
     if name not in ids:
         raise UserError(f"there is no experiment {name!r} in this tracking store; {_suggestion(name, list(ids))}")
@@ -203,8 +199,8 @@ def _suggestion(name: str, names: list[str]) -> str:
     return f"it has {', '.join(sorted(names)[:10]) or 'none'}"
 
 
-def _parent(client: MlflowClient, experiment: str, experiment_id: str, sweep: str | None) -> Run:
-    parents = list(_search_runs(client, experiment_id, RunKind.SWEEP))
+def _parent(client: MlflowClient, experiment: str, experiment_id: str, sweep: str | None) -> ReadRun:
+    parents = _search_runs(client, experiment_id, RunKind.SWEEP)
     wanted = [run for run in parents if sweep is None or run.data.tags.get(Tag.SWEEP) == sweep]
     if wanted:
         return wanted[0]
@@ -225,17 +221,11 @@ def _artifact_text(client: MlflowClient, run_id: str, name: str) -> str:
             ) from error
 
 
-def _cell_runs(client: MlflowClient, experiment_id: str, wanted: set[str]) -> dict[str, Run]:
-    """The run of each wanted cell that has one."""
-    runs = runs_by_cell(_search_runs(client, experiment_id, RunKind.CELL))
-    return {cell: run for cell, run in runs.items() if cell in wanted}
-
-
-def _cells_frame(record: SweepRecord, cell_runs: dict[str, Run]) -> pd.DataFrame:
+def _cells_frame(record: SweepRecord, cell_runs: dict[str, ReadRun]) -> pd.DataFrame:
     return pd.DataFrame([_cell_row(cell, values, cell_runs.get(cell)) for cell, values in record.cells.items()])
 
 
-def _cell_row(cell: str, values: dict[str, Any], run: Run | None) -> dict[str, Any]:
+def _cell_row(cell: str, values: dict[str, Any], run: ReadRun | None) -> dict[str, Any]:
     tags = run.data.tags if run else {}
     params = run.data.params if run else {}
     metrics = run.data.metrics if run else {}
@@ -251,7 +241,7 @@ def _cell_row(cell: str, values: dict[str, Any], run: Run | None) -> dict[str, A
     }
 
 
-def _finals_frame(cell_runs: dict[str, Run]) -> pd.DataFrame:
+def _finals_frame(cell_runs: dict[str, ReadRun]) -> pd.DataFrame:
     rows = [
         (cell, *place, float("inf") * (1 if value > 0 else -1) if abs(value) > INFINITE else value)
         for cell, run in cell_runs.items()

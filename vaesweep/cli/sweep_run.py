@@ -15,6 +15,7 @@ from rich.console import Console
 from vaesweep.cli.script import FAILED, OK
 from vaesweep.data.domains import DataSet
 from vaesweep.errors import TrackingError
+from vaesweep.store_access import ReadRun
 from vaesweep.sweep.cells import Sweep
 from vaesweep.sweep.lease import lease
 from vaesweep.sweep.options import Options
@@ -28,8 +29,9 @@ from vaesweep.vocabulary import SETTLED, store_uri
 if TYPE_CHECKING:
     from vaesweep.analysis.report import Report
     from vaesweep.analysis.runs import Runs
-    from vaesweep.sweep.runner import Resources
+    from vaesweep.sweep.tracking import Tracker
 
+Train = Callable[["Tracker"], Mapping[str, str]]  # the causes of cells that failed
 FamilyReport = Callable[["Runs", DataSet, Path], "Report"]  # written beside the rate-distortion curve
 
 
@@ -38,30 +40,42 @@ def run_sweep(
 ) -> int:
     """Run a sweep, or print its plan, and return the process's exit code."""
     session = Session(sweep, options, dry=plan_only)
-    from vaesweep.sweep.runner import Resources, connected, local_cpus  # Ray takes seconds to import: after the checks
-
     family_report: FamilyReport | None = pkgutil.resolve_name(report) if isinstance(report, str) else report
+    plan = session.plan(1)
+    if not (plan.packs or plan.evaluations):
+        describe(session, plan, console)
+        if plan_only:
+            _print_plan(session, plan, 1, console)
+            return OK
+        check_folders(session)
+        with lease(session.storage, sweep.name, _undone(session)):
+            return _run_tracked(session, plan, None, console, family_report)
+    from vaesweep.sweep.runner import Resources, connected, local_cpus, train_plan  # Ray takes seconds to import
 
     resources = Resources(workers=options.workers, gpus=options.gpus, address=options.address)
     machine = {"CPU": float(local_cpus(options.workers)), "GPU": options.gpus * options.workers}
-    plan = session.plan(resources.slots(machine))
-    work = bool(plan.packs or plan.evaluations)
-    if plan_only or not work:
-        describe(session, plan, console)
     if plan_only:
+        plan = session.plan(resources.slots(machine))
+        describe(session, plan, console)
         _print_plan(session, plan, resources.slots(machine), console)
         return OK
     check_folders(session)
-    undone = [cell.identity for cell in session.cells if cell.identity not in session.survey.done]
-    with lease(session.storage, sweep.name, undone):
-        if not work:
-            return _run_tracked(session, plan, resources, 0, console, family_report)
+    with lease(session.storage, sweep.name, _undone(session)):
         clear_storage(session, console)
         with connected(resources) as available:
             slots = resources.slots(available)
             plan = session.plan(slots)  # packs for the cluster that there is
             describe(session, plan, console)
-            return _run_tracked(session, plan, resources, slots, console, family_report)
+
+            def train(tracker: "Tracker") -> Mapping[str, str]:
+                return train_plan(session, plan, resources, slots, tracker, console)
+
+            return _run_tracked(session, plan, train, console, family_report)
+
+
+def _undone(session: Session) -> list[str]:
+    """The cells that this command works on, or would if nothing stopped it."""
+    return [cell.identity for cell in session.cells if cell.identity not in session.survey.done]
 
 
 def check_folders(session: Session) -> None:
@@ -79,20 +93,21 @@ def clear_storage(session: Session, console: Console) -> None:
 
 
 def _run_tracked(
-    session: Session, plan: Plan, resources: "Resources", slots: int, console: Console, report: FamilyReport | None
+    session: Session, plan: Plan, train: Train | None, console: Console, report: FamilyReport | None
 ) -> int:
-    """Train the cells that are left, track them, draw the curve, and set the status of the parent run."""
-    from vaesweep.sweep.runner import train_plan
-
+    """Train the cells that are left, if any, track them, draw the curve, and set the status of the parent run."""
     tracker, parent = session.tracker(plan)
+    read = session.store.take_read()
+    if train or session.survey.recovered:
+        read = None  # what was read before is not how it will be
     try:
         with tracker:
             if recovered := session.hand_over_recovered(tracker):
                 console.print(f"{recovered} cells were finished before and are only tracked now", highlight=False)
             failed = dict(plan.blocked)
-            if plan.packs or plan.evaluations:
-                failed |= train_plan(session, plan, resources, slots, tracker, console)
-        code = _finish(session, plan, failed, console, report)
+            if train:
+                failed |= train(tracker)
+        code = _finish(session, plan, failed, console, report, read)
     except TrackingError:
         raise  # the store does not answer: the parent run stays open for the next try
     except BaseException as error:
@@ -117,16 +132,24 @@ def _print_plan(session: Session, plan: Plan, slots: int, console: Console) -> N
 
 
 def _finish(
-    session: Session, plan: Plan, failed: Mapping[str, str], console: Console, report: FamilyReport | None
+    session: Session,
+    plan: Plan,
+    failed: Mapping[str, str],
+    console: Console,
+    report: FamilyReport | None,
+    read: Mapping[str, ReadRun] | None,
 ) -> int:
-    """Draw the curve from MLflow's runs, print the summary and return the process's exit code."""
+    """Draw the curve from MLflow's runs, print the summary and return the process's exit code.
+
+    `read` are the cells' runs where they have been read and have not changed since.
+    """
     for cell, cause in failed.items():
         print(f"cell {cell} failed: {masked(cause)}", file=sys.stderr)
     from vaesweep.analysis import runs
     from vaesweep.analysis.report import write
 
     notes = drop_spent_checkpoints(session.storage)
-    sweep_runs = runs.read(session.sweep.name, store_uri(), plan.sweep_identity(session.sweep.name))
+    sweep_runs = runs.read(session.sweep.name, store_uri(), plan.sweep_identity(session.sweep.name), read)
     print_line = partial(console.print, highlight=False, soft_wrap=True)
     for note in notes:
         print_line(masked(note))

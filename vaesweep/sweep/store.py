@@ -16,7 +16,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from vaesweep.errors import TrackingError, UserError
-from vaesweep.store_access import first_answer, refusal, refuse_local_artifacts
+from vaesweep.store_access import Page, ReadRun, all_pages, first_answer, read_runs, refusal, refuse_local_artifacts
 from vaesweep.sweep.backlog import Point
 from vaesweep.sweep.cells import Cell, parameters
 from vaesweep.sweep.store_location import creation_lock, local_artifacts, make_if_missing
@@ -25,6 +25,7 @@ from vaesweep.vocabulary import MODEL_FILE, SWEEP_FILE, Outcome, RunKind, Tag, d
 # Two lines for each run that ends, with the store's URI and whatever password it has.
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
+PAGE = 1000  # runs that are read at once
 LONGEST_TAG = 5000  # characters of a tag's value
 BATCH, PARAMETER_BATCH = 1000, 100  # the most metrics, and parameters, that one log_batch call may hold
 PATIENCE = 60.0  # seconds for which a store that fails is tried again where nothing else is to be done meanwhile
@@ -57,6 +58,7 @@ class Store:
 
     def __init__(self, uri: str, experiment: str) -> None:
         self.uri, self.experiment = uri, experiment
+        self._read: dict[str, ReadRun] | None = None
         with creation_lock(uri):
             make_if_missing(uri)
             self._client, self._experiment = first_answer(uri, self._connected, self._database_connection)
@@ -107,11 +109,17 @@ class Store:
         if self._experiment is None:
             return {}
         query = f"tags.`{Tag.KIND}` = '{RunKind.CELL}'"
-        runs = runs_by_cell(self._patiently(lambda: list(self._search(query))))
+        runs = runs_by_cell(self._patiently(lambda: read_runs(lambda token: self._page(query, token))))
+        self._read = runs
         return {
             cell: TrackedRun(run.info.run_id, outcome_of(run), domains_of(run.data.tags, run.data.metrics))
             for cell, run in runs.items()
         }
+
+    def take_read(self) -> dict[str, ReadRun] | None:
+        """The runs that `cells` has read, by cell, whole, and as they were then; they are handed over once."""
+        read, self._read = self._read, None
+        return read
 
     def open_sweep(self, record: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         """The parent run of the sweep with identity `record["sweep"]`, new or reopened, with its record stored."""
@@ -231,13 +239,11 @@ class Store:
         self._client.set_terminated(run_id, status)
 
     def _search(self, query: str) -> Iterator[Any]:
-        token = None
-        while True:
-            page = self._client.search_runs([self.id], query, max_results=1000, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
+        return all_pages(lambda token: self._page(query, token))
+
+    def _page(self, query: str, token: str | None) -> Page:
+        page: Page = self._client.search_runs([self.id], query, max_results=PAGE, page_token=token)
+        return page
 
     def _check_experiment(self, experiment: Any) -> None:
         refuse_local_artifacts(self.uri, experiment.artifact_location, f"experiment {self.experiment!r}")
