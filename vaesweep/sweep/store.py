@@ -1,5 +1,6 @@
 """One experiment of an MLflow store, with the calls that a sweep makes. Every call waits for the store."""
 
+import json
 import os
 import tempfile
 import time
@@ -13,6 +14,8 @@ from typing import Any, TypeVar
 
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
 
 from vaesweep.errors import TrackingError, UserError
@@ -20,6 +23,7 @@ from vaesweep.store_access import Page, ReadRun, all_pages, first_answer, read_r
 from vaesweep.sweep.backlog import Point
 from vaesweep.sweep.cells import Cell, parameters
 from vaesweep.sweep.store_location import creation_lock, local_artifacts, make_if_missing
+from vaesweep.uris import is_local
 from vaesweep.vocabulary import MODEL_FILE, SWEEP_FILE, Outcome, RunKind, Tag, domains_of, outcome_of, runs_by_cell
 
 # Two lines for each run that ends, with the store's URI and whatever password it has.
@@ -59,6 +63,8 @@ class Store:
     def __init__(self, uri: str, experiment: str) -> None:
         self.uri, self.experiment = uri, experiment
         self._read: dict[str, ReadRun] | None = None
+        self._unsent: dict[str, list[Param]] = {}  # parameters of runs that wait for their next call
+        self._artifacts: dict[str, ArtifactRepository] = {}  # of open runs
         with creation_lock(uri):
             make_if_missing(uri)
             self._client, self._experiment = first_answer(uri, self._connected, self._database_connection)
@@ -175,10 +181,15 @@ class Store:
         return next((run.info.run_id for run in runs), None)
 
     def configure(self, run_id: str, cell: Cell, logged: Collection[str] = ()) -> None:
-        """Log a cell's configuration as parameters, less those that are `logged`, which cannot be changed."""
-        params = iter([Param(key, str(v)) for key, v in parameters(cell.config).items() if key not in logged])
-        while batch := list(islice(params, PARAMETER_BATCH)):
-            self._client.log_batch(run_id, params=batch)
+        """Log a cell's configuration as parameters, less those that are `logged`, which cannot be changed.
+
+        The first of them go with the next points or tags of the run, or before its end: a call costs more than a value.
+        """
+        params = [Param(key, str(v)) for key, v in parameters(cell.config).items() if key not in logged]
+        for start in range(PARAMETER_BATCH, len(params), PARAMETER_BATCH):
+            self._client.log_batch(run_id, params=params[start : start + PARAMETER_BATCH])
+        if params:
+            self._unsent[run_id] = params[:PARAMETER_BATCH]
 
     def reopen(self, run_id: str, cell: Cell) -> set[tuple[str, int]]:
         """Mark a cell's run as running again and return the points that it has already, as (metric, step)."""
@@ -211,16 +222,22 @@ class Store:
         A call that fails may have written all the same: where its first point is there, others may be too.
         """
         metrics = iter([Metric(name, value, moment, step) for name, step, value, moment in points])
-        while batch := list(islice(metrics, BATCH)):
-            self._client.log_batch(run_id, metrics=batch)
+        while batch := list(islice(metrics, BATCH - len(self._unsent.get(run_id, ())))):
+            self._log_batch(run_id, metrics=batch)
 
     def log_file(self, run_id: str, path: Path) -> None:
         """Store a file among a run's artifacts."""
-        self._client.log_artifact(run_id, str(path))
+        if (repository := self._artifacts.get(run_id)) is None:
+            self._client.log_artifact(run_id, str(path))
+        else:
+            repository.log_artifact(str(path))
 
     def log_json(self, run_id: str, value: dict[str, Any], name: str) -> None:
         """Store a JSON value among a run's artifacts."""
-        self._client.log_dict(run_id, value, name)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, name)
+            path.write_text(json.dumps(value, indent=2, default=str))
+            self.log_file(run_id, path)
 
     def model(self, run_id: str) -> bytes | None:
         """The model artifact of a run; None where it has none that can be read."""
@@ -232,11 +249,19 @@ class Store:
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set a run's tags."""
-        self._client.log_batch(run_id, tags=[RunTag(str(key), value[:LONGEST_TAG]) for key, value in tags.items()])
+        self._log_batch(run_id, tags=[RunTag(str(key), value[:LONGEST_TAG]) for key, value in tags.items()])
 
     def end(self, run_id: str, status: str) -> None:
         """Set a run's final status: FINISHED, FAILED or KILLED."""
+        if run_id in self._unsent:
+            self._log_batch(run_id)
         self._client.set_terminated(run_id, status)
+        self._artifacts.pop(run_id, None)
+
+    def _log_batch(self, run_id: str, metrics: Sequence[Metric] = (), tags: Sequence[RunTag] = ()) -> None:
+        """Write metrics and tags, with the parameters that wait; a call that fails may be repeated with them."""
+        self._client.log_batch(run_id, metrics=metrics, tags=tags, params=self._unsent.get(run_id, ()))
+        self._unsent.pop(run_id, None)
 
     def _search(self, query: str) -> Iterator[Any]:
         return all_pages(lambda token: self._page(query, token))
@@ -249,7 +274,10 @@ class Store:
         refuse_local_artifacts(self.uri, experiment.artifact_location, f"experiment {self.experiment!r}")
 
     def _check_run(self, run: Any) -> None:
-        refuse_local_artifacts(self.uri, run.info.artifact_uri, f"run {run.info.run_id}")
+        place = run.info.artifact_uri
+        refuse_local_artifacts(self.uri, place, f"run {run.info.run_id}")
+        if is_local(place):  # elsewhere MLflow's client knows what a place needs; it asks for the run first
+            self._artifacts[run.info.run_id] = get_artifact_repository(place, tracking_uri=self.uri)
 
     def _patiently(self, act: Callable[[], Result], patience: float = PATIENCE) -> Result:
         """The result of `act`, which may be done again: tried for a while where the store fails, then `UserError`."""
