@@ -76,7 +76,7 @@ class Session:
             for config, place in self._places
         ]
         aliases = find_aliases(self.family, cells, self.tracked, self.storage, lambda cell: data.of(cell.config))
-        return [replace(cell, alias=aliases.get(cell.identity)) for cell in cells]
+        return [replace(cell, alias=aliases[cell.identity]) if cell.identity in aliases else cell for cell in cells]
 
     def plan(self, slots: int) -> Plan:
         """The plan of the cells that neither MLflow nor the storage has as ended; `slots` packs run at once."""

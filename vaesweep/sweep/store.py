@@ -197,6 +197,8 @@ class Store:
         self._check_run(run)
         self._client.update_run(run_id, status="RUNNING")
         self.configure(run_id, cell, run.data.params)  # in case its process died before it had
+        if run_id in self._unsent:
+            self._log_batch(run_id)
         return self.points(run_id, run.data.metrics)
 
     def points(self, run_id: str, names: Iterable[str]) -> set[tuple[str, int]]:
