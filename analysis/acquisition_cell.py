@@ -6,11 +6,7 @@ python analysis/acquisition_cell.py --run RUN [--data SPEC] [--out DIR] [--liste
 import argparse
 import sys
 
-from vaesweep.analysis import load
 from vaesweep.cli import analysis_script
-from vaesweep.families.pvae.analysis.cell import figures
-from vaesweep.families.pvae.analysis.cell.acquisition_sequence import MEASUREMENTS
-from vaesweep.families.pvae.analysis.cell.trained import restore_cell
 
 
 def main() -> int:
@@ -20,14 +16,21 @@ def main() -> int:
     add("--data", metavar="SPEC", help=analysis_script.DATA)
     add("--listener", type=int, metavar="N", help="test listener of Figures 2 and 3, from 0 (of median area)")
     stages = "number of measurements after which Figure 2 shows the listener"
-    add("--measurements", type=int, nargs="+", default=MEASUREMENTS, metavar="M", help=stages)
+    add("--measurements", type=int, nargs="+", metavar="M", help=stages)
     return analysis_script.run_script(parser, draw)
 
 
 def draw(options: argparse.Namespace, store: str) -> list[str]:
+    from vaesweep.analysis import load  # takes seconds: after the options
+    from vaesweep.families.pvae.analysis.cell import figures
+    from vaesweep.families.pvae.analysis.cell.acquisition_sequence import MEASUREMENTS
+    from vaesweep.families.pvae.analysis.cell.trained import restore_cell
+
     cell = load.load_cell(options.run, store)
     spec = load.data_spec(options.run, store, options.data)
-    written = figures.write(restore_cell(cell, spec), options.out, options.listener, options.measurements)
+    written = figures.write(
+        restore_cell(cell, spec), options.out, options.listener, options.measurements or MEASUREMENTS
+    )
     return analysis_script.lines_of(written.summary, written.paths)
 
 

@@ -6,13 +6,9 @@ python analysis/acquisition_comparison.py --experiment acquisition_pvae [--sampl
 import argparse
 import sys
 
-from vaesweep.analysis import load, runs
-from vaesweep.analysis.groups import grouped_table, named
 from vaesweep.cli import analysis_script
 from vaesweep.errors import UserError
-from vaesweep.families.pvae.analysis.comparison import choose, rows_of_group
-from vaesweep.families.pvae.analysis.rematch import as_markdown, rematch
-from vaesweep.families.pvae.evaluation import ADAPTIVE, STOPPING_RULE
+from vaesweep.families.pvae.cli import RULES
 
 
 def main() -> int:
@@ -22,11 +18,16 @@ def main() -> int:
     parser.add_argument("--run", nargs="+", metavar="CELL", help=chosen)
     parser.add_argument("--samples", type=int, default=400, help="posterior samples of a prediction (%(default)s)")
     parser.add_argument("--prior-samples", type=int, metavar="N", help="of the prior beside them; as configured")
-    parser.add_argument("--rule", choices=ADAPTIVE, default=STOPPING_RULE, help="what is measured next (%(default)s)")
+    parser.add_argument("--rule", choices=RULES, default=RULES[0], help="what is measured next (%(default)s)")
     return analysis_script.run_script(parser, compare)
 
 
 def compare(options: argparse.Namespace, store: str) -> list[str]:
+    from vaesweep.analysis import load, runs  # takes seconds: after the options
+    from vaesweep.analysis.groups import grouped_table, named
+    from vaesweep.families.pvae.analysis.comparison import choose, rows_of_group
+    from vaesweep.families.pvae.analysis.rematch import as_markdown, rematch
+
     found = runs.read(options.experiment, store, options.sweep)
     points = grouped_table(found)
     choice = choose(points)

@@ -6,11 +6,10 @@ python analysis/acquisition_rates.py [--experiment NAME] [--sweep ID] [--data SP
 import sys
 
 from vaesweep.cli import analysis_script
-from vaesweep.families.pvae.analysis.report import report
 
 
 def main() -> int:
-    return analysis_script.redraw_report(__doc__, "acquisition_pvae", report)
+    return analysis_script.redraw_report(__doc__, "acquisition_pvae", "vaesweep.families.pvae.analysis.report:report")
 
 
 if __name__ == "__main__":

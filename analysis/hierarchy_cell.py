@@ -6,12 +6,12 @@ python analysis/hierarchy_cell.py --run RUN [--domain NAME] [--rows 4] [--steps 
 import argparse
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from vaesweep.analysis import load
 from vaesweep.cli import analysis_script
-from vaesweep.families.hvae.analysis.example import adaptive_elbo, reconstruct
-from vaesweep.families.hvae.analysis.report import write_pictures
-from vaesweep.families.hvae.analysis.trained import TrainedHierarchy, restore_hierarchy, rows_to_show
+
+if TYPE_CHECKING:
+    from vaesweep.families.hvae.analysis.trained import TrainedHierarchy
 
 
 def main() -> int:
@@ -27,6 +27,10 @@ def main() -> int:
 
 
 def draw(options: argparse.Namespace, store: str) -> list[str]:
+    from vaesweep.analysis import load  # takes seconds: after the options
+    from vaesweep.families.hvae.analysis.report import write_pictures
+    from vaesweep.families.hvae.analysis.trained import restore_hierarchy
+
     cell = load.load_cell(options.run, store)
     data = load.load_cell_data(cell, load.data_spec(options.run, store, options.data))
     found = restore_hierarchy(cell, data, options.domain, options.steps)
@@ -34,7 +38,10 @@ def draw(options: argparse.Namespace, store: str) -> list[str]:
     return analysis_script.lines_of(bounds(found, options.rows, options.tolerance), written)
 
 
-def bounds(cell: TrainedHierarchy, count: int, tolerance: float | None) -> Iterator[str]:
+def bounds(cell: "TrainedHierarchy", count: int, tolerance: float | None) -> Iterator[str]:
+    from vaesweep.families.hvae.analysis.example import adaptive_elbo, reconstruct
+    from vaesweep.families.hvae.analysis.trained import rows_to_show
+
     rows = rows_to_show(cell, count)
     how = f"{cell.steps} steps a level" if cell.steps else "its blocks"
     yield f"mean ELBO of the images shown: {reconstruct(cell, rows).elbo.mean():.2f} nats, {how}"

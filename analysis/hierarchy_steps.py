@@ -6,11 +6,10 @@ python analysis/hierarchy_steps.py [--experiment NAME] [--sweep ID] [--data SPEC
 import sys
 
 from vaesweep.cli import analysis_script
-from vaesweep.families.hvae.analysis.report import report
 
 
 def main() -> int:
-    return analysis_script.redraw_report(__doc__, "continuity_cdvae", report)
+    return analysis_script.redraw_report(__doc__, "continuity_cdvae", "vaesweep.families.hvae.analysis.report:report")
 
 
 if __name__ == "__main__":

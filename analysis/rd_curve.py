@@ -6,7 +6,6 @@ python analysis/rd_curve.py --experiment NAME [--sweep ID] [--out DIR]
 import argparse
 import sys
 
-from vaesweep.analysis import report, runs
 from vaesweep.cli import analysis_script
 
 
@@ -18,6 +17,8 @@ def main() -> int:
 
 
 def redraw(options: argparse.Namespace, store: str) -> list[str]:
+    from vaesweep.analysis import report, runs  # takes seconds: after the options
+
     found = runs.read(options.experiment, store, options.sweep)
     written = report.write(found, options.out, options.window)
     return analysis_script.lines_of(written.summary, written.paths)

@@ -6,10 +6,7 @@ python analysis/separation_cell.py --run RUN [--data SPEC] [--domain NAME] [--ro
 import argparse
 import sys
 
-from vaesweep.analysis import load
 from vaesweep.cli import analysis_script
-from vaesweep.families.emd.analysis.example import separate
-from vaesweep.families.emd.analysis.report import write_example
 
 
 def main() -> int:
@@ -23,6 +20,10 @@ def main() -> int:
 
 
 def draw(options: argparse.Namespace, store: str) -> list[str]:
+    from vaesweep.analysis import load  # takes seconds: after the options
+    from vaesweep.families.emd.analysis.example import separate
+    from vaesweep.families.emd.analysis.report import write_example
+
     cell = load.load_cell(options.run, store)
     data = load.load_cell_data(cell, load.data_spec(options.run, store, options.data))
     example = separate(cell, data, options.domain, options.row)

@@ -6,11 +6,10 @@ python analysis/separation_curves.py [--experiment NAME] [--sweep ID] [--data SP
 import sys
 
 from vaesweep.cli import analysis_script
-from vaesweep.families.emd.analysis.report import report
 
 
 def main() -> int:
-    return analysis_script.redraw_report(__doc__, "rd_curve_vitasnet", report)
+    return analysis_script.redraw_report(__doc__, "rd_curve_vitasnet", "vaesweep.families.emd.analysis.report:report")
 
 
 if __name__ == "__main__":

@@ -24,8 +24,9 @@ import torch
 from vaesweep.family import family
 from vaesweep.sweep.cells import Cell, Preset, Sweep
 from vaesweep.sweep.data_sets import DataSets
+from vaesweep.sweep.options import Options
 from vaesweep.sweep.runner import job_of
-from vaesweep.sweep.session import Options, Session
+from vaesweep.sweep.session import Session
 from vaesweep.training import finished
 from vaesweep.training.finished import FinishedCell
 

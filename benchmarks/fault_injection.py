@@ -24,6 +24,7 @@ import torch
 from fault_table import CELLS
 from ray import tune
 
+from vaesweep.analysis import report
 from vaesweep.analysis.report import Report
 from vaesweep.cli import script
 from vaesweep.families.pvae.data.audiograms import COLUMNS
@@ -159,7 +160,7 @@ def _without_ray(on_event: OnEvent, steps: list[int]) -> Iterator[None]:
     with (
         replaced(runner, tune=InProcessTune(on_event), connected=_one_cpu),
         replaced(worker, train_pack=counted, REPORT_SECONDS=0.0),
-        replaced(script, write=lambda runs, out: Report((), ())),  # a second a command, which says nothing of faults
+        replaced(report, write=lambda runs, out: Report((), ())),  # a second a command, which says nothing of faults
     ):
         yield
 

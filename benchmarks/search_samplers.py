@@ -19,8 +19,9 @@ import torch
 from vaesweep.family import CellConfig, family
 from vaesweep.search.objectives import maximise, resolve
 from vaesweep.search.rounds import Trained, search
+from vaesweep.search.search import SAMPLERS
 from vaesweep.search.space import loguniform, uniform
-from vaesweep.search.study import SAMPLERS, Study, Trial
+from vaesweep.search.study import Study, Trial
 from vaesweep.sweep.cells import Cell, make_packs
 from vaesweep.sweep.jobs import PackJob
 from vaesweep.sweep.settings import Settings, build

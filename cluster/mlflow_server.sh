@@ -40,6 +40,7 @@ host="${MLFLOW_HOST:-127.0.0.1}"
 port="${MLFLOW_PORT:-5000}"
 workers="${MLFLOW_WORKERS:-1}"
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false
+export MLFLOW_DISABLE_TELEMETRY="${MLFLOW_DISABLE_TELEMETRY:-true}"
 # By the environment: all users of a machine may read its command lines, and a URI may hold a password.
 export MLFLOW_BACKEND_STORE_URI="${MLFLOW_BACKEND_STORE_URI:-sqlite:///$folder/mlflow.db}"
 # Which driver is meant without its name depends on SQLAlchemy's version.

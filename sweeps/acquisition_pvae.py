@@ -11,7 +11,6 @@ of the rate-distortion curve carries the area under its information curve, its s
 """
 
 from vaesweep.cli.script import main
-from vaesweep.families.pvae.analysis.report import report
 from vaesweep.families.pvae.presets import PAPER_SEEDS_REAL, PAPER_SEEDS_SYNTHETIC, PAPER_TARGETS, STEPS_TO_THE_BEST
 from vaesweep.sweep.cells import Preset, Sweep
 
@@ -49,4 +48,4 @@ def presets(data: str) -> dict[str, Preset]:
 SWEEP = Sweep("acquisition_pvae", "pvae", presets)
 
 if __name__ == "__main__":
-    raise SystemExit(main(SWEEP, __doc__, report=report))
+    raise SystemExit(main(SWEEP, __doc__, report="vaesweep.families.pvae.analysis.report:report"))

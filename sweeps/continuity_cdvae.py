@@ -9,7 +9,6 @@ have steps with other steps than in training, along the same Brownian paths.
 """
 
 from vaesweep.cli.script import main
-from vaesweep.families.hvae.analysis.report import report
 from vaesweep.families.hvae.presets import BLOCKS, CONTINUOUS, ODE_LIKE, STEPS, WARM_UP, Settings, laptop, paper, smoke
 from vaesweep.sweep.cells import Preset, Sweep
 
@@ -33,4 +32,4 @@ def kinds(settings: Settings, seeds: int) -> Preset:
 SWEEP = Sweep("continuity_cdvae", "hvae", presets, default_data="poisson")
 
 if __name__ == "__main__":
-    raise SystemExit(main(SWEEP, __doc__, report=report))
+    raise SystemExit(main(SWEEP, __doc__, report="vaesweep.families.hvae.analysis.report:report"))

@@ -10,8 +10,7 @@ of Gaussian pulses, and the model is their smaller one.
 """
 
 from vaesweep.cli.script import main
-from vaesweep.families.emd.analysis.report import report
-from vaesweep.families.emd.data.speech import is_speech
+from vaesweep.families.emd.forms import is_speech
 from vaesweep.families.emd.presets import (
     GAMMA_BETA,
     LAPTOP,
@@ -68,4 +67,4 @@ def row(encoding: float, masks: float, inverse_encoding: float, inverse_masks: f
 SWEEP = Sweep("free_bits_vitasnet", "emd", presets, default_data="pulses")
 
 if __name__ == "__main__":
-    raise SystemExit(main(SWEEP, __doc__, report=report))
+    raise SystemExit(main(SWEEP, __doc__, report="vaesweep.families.emd.analysis.report:report"))

@@ -10,8 +10,7 @@ learning rate. `separation_generalisation.csv` has the SI-SDRi of each on every 
 """
 
 from vaesweep.cli.script import main
-from vaesweep.families.emd.analysis.report import report
-from vaesweep.families.emd.data.speech import is_speech
+from vaesweep.families.emd.forms import is_speech
 from vaesweep.families.emd.presets import (
     LAPTOP,
     PAPER,
@@ -67,4 +66,4 @@ def table(settings: Settings, maskers: dict[str, Settings], target: float, seeds
 SWEEP = Sweep("generalisation_viemd", "emd", presets, default_data="pulses")
 
 if __name__ == "__main__":
-    raise SystemExit(main(SWEEP, __doc__, report=report))
+    raise SystemExit(main(SWEEP, __doc__, report="vaesweep.families.emd.analysis.report:report"))

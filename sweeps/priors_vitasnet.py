@@ -11,8 +11,7 @@ single sources, which the others do not have. The Student-t row is not the thesi
 """
 
 from vaesweep.cli.script import main
-from vaesweep.families.emd.analysis.report import report
-from vaesweep.families.emd.data.speech import is_speech
+from vaesweep.families.emd.forms import is_speech
 from vaesweep.families.emd.presets import (
     DETERMINISTIC,
     GAMMA_BETA,
@@ -73,4 +72,4 @@ def rows(settings: Settings, target: float, seeds: int) -> Preset:
 SWEEP = Sweep("priors_vitasnet", "emd", presets, default_data="pulses")
 
 if __name__ == "__main__":
-    raise SystemExit(main(SWEEP, __doc__, report=report))
+    raise SystemExit(main(SWEEP, __doc__, report="vaesweep.families.emd.analysis.report:report"))

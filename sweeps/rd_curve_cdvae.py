@@ -11,7 +11,6 @@ those trained on and on others.
 from collections.abc import Sequence
 
 from vaesweep.cli.script import main
-from vaesweep.families.hvae.analysis.report import report
 from vaesweep.families.hvae.presets import BLOCKS, CONTINUOUS, Settings, is_binary, laptop, paper, smoke
 from vaesweep.sweep.cells import Preset, Sweep
 from vaesweep.sweep.settings import combine
@@ -48,4 +47,4 @@ def curve(settings: Settings, targets: Sequence[float], seeds: int) -> Preset:
 SWEEP = Sweep("rd_curve_cdvae", "hvae", presets, default_data="poisson")
 
 if __name__ == "__main__":
-    raise SystemExit(main(SWEEP, __doc__, report=report))
+    raise SystemExit(main(SWEEP, __doc__, report="vaesweep.families.hvae.analysis.report:report"))

@@ -11,7 +11,6 @@ beside its own deterministic twin of ReLU masks, at the same data, steps and lea
 from collections.abc import Sequence
 
 from vaesweep.cli.script import main
-from vaesweep.families.emd.analysis.report import report
 from vaesweep.families.emd.presets import (
     LAPTOP,
     PAPER,
@@ -50,4 +49,4 @@ def curves(settings: Settings, maskers: dict[str, Settings], targets: Sequence[f
 SWEEP = Sweep("rd_curve_separators", "emd", presets, default_data="pulses")
 
 if __name__ == "__main__":
-    raise SystemExit(main(SWEEP, __doc__, report=report))
+    raise SystemExit(main(SWEEP, __doc__, report="vaesweep.families.emd.analysis.report:report"))

@@ -15,8 +15,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from vaesweep.cli.script import main
-from vaesweep.families.emd.analysis.report import report
-from vaesweep.families.emd.data.speech import is_speech
+from vaesweep.families.emd.forms import is_speech
 from vaesweep.families.emd.presets import (
     DETERMINISTIC,
     DETERMINISTIC_EXP,
@@ -68,4 +67,4 @@ def curve(
 SWEEP = Sweep("rd_curve_vitasnet", "emd", presets, default_data="pulses")
 
 if __name__ == "__main__":
-    raise SystemExit(main(SWEEP, __doc__, report=report))
+    raise SystemExit(main(SWEEP, __doc__, report="vaesweep.families.emd.analysis.report:report"))

@@ -9,7 +9,7 @@ The objective is the SI-SDR improvement of the modes of validation mixtures.
 """
 
 from vaesweep.cli.search_script import main
-from vaesweep.families.emd.data.speech import is_speech
+from vaesweep.families.emd.forms import is_speech
 from vaesweep.families.emd.presets import (
     LAPTOP,
     QUICK_CONTROL,

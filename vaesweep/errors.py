@@ -1,4 +1,4 @@
-"""The error of bad input, which is refused in one line before any cluster time is spent."""
+"""The errors that a command tells in one line: bad input, refused before any cluster time is spent, and tracking's."""
 
 
 class UserError(ValueError):
@@ -6,3 +6,11 @@ class UserError(ValueError):
 
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+class TrackingError(RuntimeError):
+    """Failure of the tracking store; all that it lacks of finished cells is in the finished files."""
+
+
+class RoundFailed(Exception):
+    """Every trial of a round has failed, so that it is not the configurations that are wrong."""

@@ -8,7 +8,6 @@ from itertools import permutations
 from typing import Any, NamedTuple
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 MOST_ENUMERATED = 4  # sources: 24 permutations
@@ -56,6 +55,8 @@ def _enumerated(losses: Tensor) -> Tensor:
 @torch.library.custom_op("vaesweep::match", mutates_args=())
 def _match(losses: Tensor) -> Tensor:
     """The best order `[..., N]` by scipy: an operation of its own, which compiled code calls and vmap maps over."""
+    from scipy.optimize import linear_sum_assignment  # takes half a second, for more than a few sources only
+
     flat = losses.nan_to_num().reshape(-1, *losses.shape[-2:])
     orders = [torch.from_numpy(linear_sum_assignment(matrix)[1]) for matrix in flat.cpu().numpy()]
     return torch.stack(orders).reshape(losses.shape[:-1]).to(losses.device)

@@ -1,10 +1,13 @@
-"""The first call to a tracking store: refused in one line where it fails, within seconds where nothing answers.
+"""Calls to a tracking store that its writer and its reader both make.
+
+The first one is refused in one line where it fails, within seconds where nothing answers. Runs are read by pages.
 
 The calls themselves are MLflow's own, so that whatever MLflow reaches can be reached: behind proxies, with credentials
 and private certificates, in databases. They are passed in, since only the writer and the reader of runs know MLflow.
 """
 
 import contextvars
+import gc
 import os
 import re
 import sqlite3
@@ -13,11 +16,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
 from vaesweep.errors import UserError
@@ -39,6 +43,93 @@ SQLITE_HEADER = b"SQLite format 3\0"
 USED_TABLES = ("runs", "_alembic_tmp_runs", "metrics", "params")  # which have rows in a store that was ever used
 
 Answer = TypeVar("Answer")
+
+
+class Page(Protocol):
+    """One page of MLflow's answers: a list with the token of the next page."""
+
+    token: str | None
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """The name of a run, its experiment and its status; when it began, and ended if it has, in ms."""
+
+    run_id: str
+    experiment_id: str
+    status: str
+    start_time: int
+    end_time: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunData:
+    """Tags, parameters and last values of metrics, by name; the last step of these, and their newest time, in ms."""
+
+    tags: dict[str, str]
+    params: dict[str, str]
+    metrics: dict[str, float]
+    last_step: int
+    last_time: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRun:
+    """The parts of an MLflow run that we use, under its names for them, in a fifth of its memory."""
+
+    info: RunInfo
+    data: RunData
+
+
+def all_pages(search: Callable[[str | None], Page]) -> Iterator[Any]:
+    """All results of `search(page_token)`, page after page."""
+    token: str | None = None
+    while True:
+        page = search(token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def read_runs(search: Callable[[str | None], Page]) -> list[ReadRun]:
+    """All runs of `search(page_token)`, each text of theirs kept once."""
+    texts: dict[str, str] = {}
+
+    def kept(values: dict[str, str]) -> dict[str, str]:
+        return {texts.setdefault(name, name): texts.setdefault(text, text) for name, text in values.items()}
+
+    def info(run: Any) -> RunInfo:
+        name, experiment, status = run.info.run_id, run.info.experiment_id, run.info.status
+        experiment, status = texts.setdefault(experiment, experiment), texts.setdefault(status, status)
+        return RunInfo(name, experiment, status, run.info.start_time or 0, run.info.end_time)
+
+    def data(run: Any) -> RunData:
+        points = run.data._metric_objs  # with steps and times, which `run.data.metrics` leaves out
+        return RunData(
+            kept(run.data.tags),
+            kept(run.data.params),
+            {texts.setdefault(point.key, point.key): point.value for point in points},
+            max([point.step for point in points], default=0),
+            max([point.timestamp for point in points], default=0),
+        )
+
+    with _no_collector():
+        return [ReadRun(info(run), data(run)) for run in all_pages(search)]
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Context in which Python looks for no cycles: it would go through all that was read, at every page and more."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class StoreFile(Enum):

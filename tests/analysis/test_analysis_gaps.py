@@ -63,3 +63,17 @@ def test_one_seed_has_a_gap_and_no_interval(sweep_of: SweepOf) -> None:
     gaps = gaps_of(sweep_of([1.0], 1))
     assert gaps["gap"].notna().all()
     assert gaps[["low", "high"]].isna().all(axis=None)
+
+
+def test_a_group_has_the_gaps_that_it_has_alone(sweep_of: SweepOf) -> None:
+    """To the last bit: what other cells are in the table changes nothing."""
+    runs = sweep_of([1.0, 2.0, 3.0], 9, {"2.0-4": Outcome.DIVERGED}, noise=5.0)
+    table = cells_table(runs)
+    together = gap_table(table, other_axes(runs))
+    for target in (1.0, 2.0, 3.0):
+        alone = gap_table(table[table["target_rate"] == target], other_axes(runs))
+        for rows in (alone[alone["target_rate"] == target], alone[alone["target_rate"].isna()]):
+            own = together[together["target_rate"] == target].drop(columns="target_rate").reset_index(drop=True)
+            pd.testing.assert_frame_equal(
+                own, rows.drop(columns="target_rate").reset_index(drop=True), check_exact=True
+            )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vaesweep.analysis.intervals import crossed_interval, t_interval
+from vaesweep.analysis.intervals import crossed_interval, t_interval, t_intervals
 
 
 def layout(draw: np.random.Generator, seeds: int, data: int, spread: tuple[float, float, float]) -> np.ndarray:
@@ -64,3 +64,22 @@ def test_one_seed_or_one_datum_has_no_interval_and_no_difference_has_none_around
     assert np.isnan(crossed_interval(np.ones((5, 1))).low)
     nothing = crossed_interval(np.zeros((3, 4)))
     assert (nothing.mean, nothing.low, nothing.high) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("replicates", [0, 1, 2, 3, 9, 200])
+@pytest.mark.parametrize("missing", [False, True])
+def test_intervals_of_many_rows_are_those_of_each_to_the_last_bit(replicates: int, missing: bool) -> None:
+    values = np.random.default_rng(replicates).normal(3, 2, (7, replicates))
+    if missing and replicates:
+        values[2, 0] = np.nan
+    for found, row in zip(t_intervals(values), values, strict=True):
+        np.testing.assert_equal(found, t_interval(row))
+
+
+def test_the_quantile_is_students() -> None:
+    """Against scipy.stats, which takes too long to import to be used."""
+    for replicates in (2, 3, 10, 1000):
+        values = np.random.default_rng(0).normal(size=replicates)
+        low, high = stats.t.interval(0.95, replicates - 1, values.mean(), stats.sem(values))
+        found = t_interval(values)
+        assert (found.low, found.high) == pytest.approx((low, high), rel=1e-12)

@@ -1,9 +1,12 @@
 """What is read back from MLflow is the sweep that was tracked, no more and no less."""
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 from mlflow import MlflowClient
 
@@ -41,6 +44,37 @@ def test_pages_are_followed_to_the_last(store: str, monkeypatch: pytest.MonkeyPa
     whole = runs.read("toy", store)
     monkeypatch.setattr(runs, "PAGE", 2)
     assert runs.read("toy", store).cells.equals(whole.cells)
+
+
+def test_runs_that_have_been_read_are_not_read_again(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that has nothing to train hands over what it has read to see that."""
+    from vaesweep.sweep.store import Store
+
+    expected = runs.read("toy", store)
+    driver = Store(store, "toy")
+    driver.cells()
+    kinds: list[str] = []
+    searched = MlflowClient.search_runs
+
+    def search_runs(client: MlflowClient, *args: Any, **options: Any) -> Any:
+        kinds.append(options["filter_string"])
+        return searched(client, *args, **options)
+
+    monkeypatch.setattr(MlflowClient, "search_runs", search_runs)
+    found = runs.read("toy", store, known=driver.take_read())
+    assert not [kind for kind in kinds if "'cell'" in kind]
+    assert (found.run_ids, found.params) == (expected.run_ids, expected.params)
+    pd.testing.assert_frame_equal(found.cells, expected.cells)
+    order = ["cell", "domain", "metric"]
+    mine, theirs = (one.finals.sort_values(order, ignore_index=True) for one in (found, expected))
+    pd.testing.assert_frame_equal(mine, theirs)
+    assert driver.take_read() is None
+
+
+def test_reading_leaves_the_collector_as_it_was(store: str) -> None:
+    assert gc.isenabled()
+    runs.read("toy", store)
+    assert gc.isenabled()
 
 
 def test_final_numbers_land_in_the_table_under_their_names(store: str) -> None:

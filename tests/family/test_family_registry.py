@@ -113,3 +113,13 @@ def test_a_package_whose_commands_cannot_be_imported_does_not_take_the_others_wi
     assert done.returncode == 0
     assert "acquire" in done.stdout
     assert "pack.cli: No module named 'no_such_module'" in done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(BUILT_IN))
+def test_the_kinds_of_data_are_known_without_the_family(name: str) -> None:
+    assert registry.data_forms(name) == family(name).data_forms
+
+
+def test_a_family_without_a_module_of_forms_is_asked_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(install(tmp_path, "mine = formless.family:FAMILY", "formless")))
+    assert registry.data_forms("mine") == family("pvae").data_forms

@@ -20,17 +20,17 @@ from optuna.trial import TrialState
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import IntegrityError
 
-from vaesweep.errors import UserError
+from vaesweep.errors import RoundFailed, UserError
 from vaesweep.family import family
 from vaesweep.search import study as study_module
 from vaesweep.search.objectives import maximise, minimise, resolve
 from vaesweep.search.pruning import MedianPruner
-from vaesweep.search.rounds import RoundFailed, Trained, search
+from vaesweep.search.rounds import Trained, search
+from vaesweep.search.search import Sampler
 from vaesweep.search.space import choice, integers, loguniform
 from vaesweep.search.study import (
     CELL,
     REFUSED,
-    Sampler,
     Study,
     Trial,
     best_trial,

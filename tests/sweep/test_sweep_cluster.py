@@ -13,14 +13,22 @@ import pytest
 from ray._private.worker import _merge_runtime_env
 from rich.console import Console
 
-from vaesweep.cli import script
+from vaesweep.cli import script, sweep_run
 from vaesweep.errors import UserError
 from vaesweep.sweep import cluster
 from vaesweep.sweep.backends import worker_environment
 from vaesweep.sweep.cells import Sweep
-from vaesweep.sweep.cluster import Cluster, ClusterSize, cluster_size, job_environment, named_cluster, uploaded_copy
-from vaesweep.sweep.runner import Resources, connected
-from vaesweep.sweep.session import Options
+from vaesweep.sweep.cluster import (
+    Cluster,
+    ClusterSize,
+    Resources,
+    cluster_size,
+    job_environment,
+    named_cluster,
+    uploaded_copy,
+)
+from vaesweep.sweep.options import Options
+from vaesweep.sweep.runner import connected
 from vaesweep.sweep.storage import Storage
 
 
@@ -152,13 +160,13 @@ def test_results_inside_of_an_uploaded_copy_are_noted(monkeypatch: pytest.Monkey
     (copy := tmp_path / "copy").mkdir()
     monkeypatch.chdir(copy)
     session = session_at(Path("results"), kept)
-    assert script.note_of_copy(session) is None
+    assert sweep_run.note_of_copy(session) is None
     as_job(monkeypatch, working_dir="gcs://_ray_pkg_1.zip")
-    note = script.note_of_copy(session)
+    note = sweep_run.note_of_copy(session)
     assert note is not None
     assert "--out, MLFLOW_TRACKING_URI elsewhere" in note
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://mlflow:5000")
-    assert script.note_of_copy(session_at(kept, kept)) is None
+    assert sweep_run.note_of_copy(session_at(kept, kept)) is None
 
 
 @pytest.mark.parametrize(
@@ -174,7 +182,7 @@ def test_a_plan_says_where_it_would_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], size: ClusterSize | UserError | None, said: str
 ) -> None:
     session = session_at(Path("results"), tmp_path)
-    script.print_places(session, Resources(address="head:6379"), size, Console(width=300))
+    sweep_run.print_places(session, Resources(address="head:6379"), size, Console(width=300))
     ray, cells, runs = capsys.readouterr().out.splitlines()
     assert said in ray
     assert str(tmp_path) in cells

@@ -21,11 +21,12 @@ from vaesweep.family import family
 from vaesweep.sweep import data_reading, data_sets, data_transfer
 from vaesweep.sweep.cells import Preset, Sweep, expand, make_packs
 from vaesweep.sweep.data_reading import DataReading, describe
-from vaesweep.sweep.data_sets import DataBy, DataSets
+from vaesweep.sweep.data_sets import DataSets
 from vaesweep.sweep.data_transfer import LEAST_STORE, SHARE, local_store_bytes, received, sent
 from vaesweep.sweep.jobs import PackJob
+from vaesweep.sweep.options import DataBy, Options
 from vaesweep.sweep.runner import job_of
-from vaesweep.sweep.session import Options, Session
+from vaesweep.sweep.session import Session
 from vaesweep.sweep.storage import Storage
 from vaesweep.sweep.worker import run_job
 

@@ -12,9 +12,10 @@ from vaesweep.family import family
 from vaesweep.sweep.cells import Preset, Sweep, expand
 from vaesweep.sweep.data_sets import DataSets
 from vaesweep.sweep.jobs import PackJob
+from vaesweep.sweep.options import Options
 from vaesweep.sweep.plan import estimate_seconds
 from vaesweep.sweep.runner import job_of
-from vaesweep.sweep.session import Options, Session
+from vaesweep.sweep.session import Session
 from vaesweep.sweep.worker import run_job
 from vaesweep.vocabulary import RunKind, Tag
 

@@ -19,12 +19,13 @@ from vaesweep.errors import UserError
 from vaesweep.sweep import elastic, progress, runner, worker
 from vaesweep.sweep.backends import EVENT, GIVEN_UP, PACK
 from vaesweep.sweep.cells import Cell, Pack
+from vaesweep.sweep.cluster import Resources
 from vaesweep.sweep.elastic import JobQueue, Splitter
 from vaesweep.sweep.jobs import Event, PackJob
+from vaesweep.sweep.options import Options, check_counts
 from vaesweep.sweep.progress import ProgressDisplay
 from vaesweep.sweep.retries import RETRIES, Progress, Retries
-from vaesweep.sweep.runner import Outcomes, Resources, run_packs
-from vaesweep.sweep.session import Options, check_counts
+from vaesweep.sweep.runner import Outcomes, run_packs
 from vaesweep.sweep.splits import SPLITS, STALE_SECONDS, drop_stale_requests, latter_half, request_name, split
 from vaesweep.sweep.storage import CHECKPOINTS, FINISHED, Storage
 from vaesweep.sweep.worker import run_job

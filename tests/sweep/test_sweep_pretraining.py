@@ -14,7 +14,8 @@ from vaesweep.errors import UserError
 from vaesweep.families.pvae.family import PartialVaeCell
 from vaesweep.family import family
 from vaesweep.sweep.cells import Cell, Preset, Sweep, canonical, expand, make_packs, parameters
-from vaesweep.sweep.session import Options, Session
+from vaesweep.sweep.options import Options
+from vaesweep.sweep.session import Session
 from vaesweep.sweep.settings import build, combine
 from vaesweep.sweep.storage import Storage
 from vaesweep.sweep.tracking import Store, Tracker

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from vaesweep.sweep.runner import Resources
+from vaesweep.sweep.cluster import Resources
 
 slow = pytest.mark.slow
 LONG = ("training.steps=1500", "training.evaluate_every=100", "rates.total.target=1.0", "seed=0")

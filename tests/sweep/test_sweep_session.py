@@ -25,10 +25,12 @@ from vaesweep.families.pvae.data.audiograms import COLUMNS
 from vaesweep.sweep import progress
 from vaesweep.sweep import session as session_module
 from vaesweep.sweep.cells import Preset, Sweep
+from vaesweep.sweep.cluster import Resources
 from vaesweep.sweep.jobs import Event, PackJob
+from vaesweep.sweep.options import Options, check_counts
 from vaesweep.sweep.progress import ProgressDisplay, duration
-from vaesweep.sweep.runner import Resources, job_of
-from vaesweep.sweep.session import Options, Session, check_counts, code_version, describe
+from vaesweep.sweep.runner import job_of
+from vaesweep.sweep.session import Session, code_version, describe
 from vaesweep.sweep.storage import FINISHED, finished_name
 from vaesweep.sweep.worker import run_job
 from vaesweep.training import finished

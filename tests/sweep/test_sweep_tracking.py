@@ -378,6 +378,54 @@ def test_a_run_whose_process_died_before_it_had_parameters_gets_them(experiment:
     assert experiment.client.get_run(run).data.params["seed"] == str(cell.config.seed)
 
 
+def test_a_cell_that_ends_without_a_point_has_its_parameters(experiment: Experiment) -> None:
+    with experiment.tracker() as tracker:
+        tracker.failed(NAMES[0], "no memory")
+    assert experiment.run(NAMES[0]).data.params["seed"] == "0"
+
+
+def test_a_call_that_fails_is_repeated_with_the_parameters(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = experiment.store()
+    monkeypatch.setattr(tracking, "LAST_SECONDS", 20.0)
+    log_batch, calls = MlflowClient.log_batch, itertools.count()
+
+    def twice_lost(self: MlflowClient, run_id: str, **rest: Any) -> None:
+        if rest.get("metrics") and next(calls) < 2:
+            raise ConnectionError("the server has gone")
+        log_batch(self, run_id, **rest)
+
+    with experiment.tracker(store) as tracker:
+        monkeypatch.setattr(MlflowClient, "log_batch", twice_lost)
+        tell(tracker, 10, NAMES[:1])
+        tracker.ended(ended(NAMES[0]), FILE)
+    assert experiment.run(NAMES[0]).data.params["seed"] == "0"
+    assert once_each(experiment.points(NAMES[0]))
+    assert len(experiment.points(NAMES[0])) == 4
+
+
+def test_writing_of_cells_that_train_pauses_twenty_times_as_long_as_it_took(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many cells there are, it ends, and takes a twentieth of a core."""
+    monkeypatch.setattr(tracking, "FLUSH_SECONDS", 0.01)
+    store = experiment.store()
+    log, starts = store.log, []
+
+    def slow(run_id: str, points: Sequence[Any]) -> None:
+        starts.append(time.monotonic())
+        time.sleep(0.1)
+        log(run_id, points)
+
+    monkeypatch.setattr(store, "log", slow)
+    with experiment.tracker(store) as tracker:
+        for step in range(1, 200):
+            tell(tracker, step, NAMES[:1])
+            time.sleep(0.01)
+    assert starts[1] - starts[0] > 20 * 0.1 or len(starts) == 2  # the second one when the tracker is left
+
+
 # Errors of the store
 
 

@@ -7,7 +7,7 @@ interval here ever counts cells.
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit  # as scipy.stats does it, which takes half a second more to import
 
 LEVEL = 0.95
 
@@ -30,6 +30,18 @@ def t_interval(values: np.ndarray) -> Interval:
     return Interval(mean, mean - float(half[0]), mean + float(half[0]), int(n[0]))
 
 
+def t_intervals(values: np.ndarray) -> list[Interval]:
+    """The `t_interval` of each row of `[row, replicate]`, to the last bit, at once where nothing is NaN."""
+    values = np.ascontiguousarray(values, float)  # so that a row is summed as it is alone
+    n = values.shape[1]
+    if n < 2 or np.isnan(values).any():
+        return [t_interval(row) for row in values]
+    mean = values.sum(axis=1) / n
+    variance = ((values - mean[:, None]) ** 2).sum(axis=1) / (n - 1)
+    half = stdtrit(n - 1, (1 + LEVEL) / 2) * np.sqrt(variance / n)
+    return [Interval(float(m), float(m - h), float(m + h), n) for m, h in zip(mean, half, strict=True)]
+
+
 def half_width(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Half-widths of the t-intervals of the columns' means, and the columns' numbers of replicates.
 
@@ -39,7 +51,7 @@ def half_width(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     n = (~np.isnan(values)).sum(axis=0)
     mean = np.nansum(values, axis=0) / np.maximum(n, 1)
     variance = np.nansum((values - mean) ** 2, axis=0) / np.maximum(n - 1, 1)
-    quantile = stats.t.ppf((1 + LEVEL) / 2, np.maximum(n - 1, 1))
+    quantile = stdtrit(np.maximum(n - 1, 1), (1 + LEVEL) / 2)
     return np.where(n >= 2, quantile * np.sqrt(variance / np.maximum(n, 1)), np.nan), n
 
 
@@ -76,5 +88,5 @@ def combined_interval(mean: float, variance: float, parts: np.ndarray, degrees: 
     if variance == 0:
         return Interval(mean, mean, mean, n)
     freedom = variance**2 / float((parts**2 / degrees).sum())
-    half = float(stats.t.ppf((1 + LEVEL) / 2, max(freedom, 1.0))) * np.sqrt(variance)
+    half = float(stdtrit(max(freedom, 1.0), (1 + LEVEL) / 2)) * np.sqrt(variance)
     return Interval(mean, mean - half, mean + half, n)

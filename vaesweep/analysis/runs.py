@@ -9,19 +9,26 @@ import json
 import logging
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 from mlflow import MlflowClient, get_tracking_uri
-from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from vaesweep.data.domains import Role
 from vaesweep.errors import UserError
-from vaesweep.store_access import StoreFile, first_answer, refuse_local_artifacts, store_file
+from vaesweep.store_access import (
+    ReadRun,
+    StoreFile,
+    all_pages,
+    first_answer,
+    read_runs,
+    refuse_local_artifacts,
+    store_file,
+)
 from vaesweep.uris import sqlite_file
 from vaesweep.vocabulary import RECORD_DIGEST, SWEEP_FILE, RunKind, Tag, record_digest, runs_by_cell, split_final
 
@@ -101,8 +108,15 @@ class Runs:
     params: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
-def read(experiment: str, tracking_uri: str | None = None, sweep: str | None = None) -> Runs:
+def read(
+    experiment: str,
+    tracking_uri: str | None = None,
+    sweep: str | None = None,
+    known: Mapping[str, ReadRun] | None = None,
+) -> Runs:
     """Read one sweep of `experiment`: the newest, or the one whose identity is `sweep`.
+
+    `known` are the runs of the experiment's cells, where somebody has just read them.
 
     Raises `UserError` when the store, the experiment, the sweep or every one of its cells is missing.
     """
@@ -110,7 +124,8 @@ def read(experiment: str, tracking_uri: str | None = None, sweep: str | None = N
     experiment_id = _experiment_id(client, experiment)
     parent = _parent(client, experiment, experiment_id, sweep)
     record = record_of(client, parent)
-    cell_runs = _cell_runs(client, experiment_id, set(record.cells))
+    every = runs_by_cell(search_runs(client, [experiment_id], RunKind.CELL)) if known is None else known
+    cell_runs = {cell: run for cell, run in every.items() if cell in record.cells}
     if not cell_runs:
         raise UserError(
             f"experiment {experiment!r} holds none of the {len(record.cells)} cells of sweep {record.sweep}; "
@@ -119,10 +134,10 @@ def read(experiment: str, tracking_uri: str | None = None, sweep: str | None = N
     return assemble(record, parent.info.run_id, cell_runs)
 
 
-def assemble(record: SweepRecord, run_id: str, cell_runs: Mapping[str, Run]) -> Runs:
+def assemble(record: SweepRecord, run_id: str, cell_runs: Mapping[str, ReadRun]) -> Runs:
     """The sweep of a record whose parent run is `run_id`, with the run of every cell that has one."""
     ids = {cell: run.info.run_id for cell, run in cell_runs.items()}
-    params = {cell: dict(run.data.params) for cell, run in cell_runs.items()}
+    params = {cell: run.data.params for cell, run in cell_runs.items()}
     return Runs(record, run_id, _cells_frame(record, cell_runs), _finals_frame(cell_runs), ids, params)
 
 
@@ -160,29 +175,10 @@ def _connect(uri: str) -> None:
     create_sqlalchemy_engine(uri).connect().close()
 
 
-class _Page(Protocol):
-    """One page of MLflow's answers: a list with the token of the next page."""
-
-    token: str | None
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-
-def _paged(search: Callable[[str | None], _Page]) -> Iterator[Any]:
-    """All results of `search(page_token)`, page after page."""
-    token: str | None = None
-    while True:
-        page = search(token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def search_runs(client: MlflowClient, experiments: Iterable[str], kind: RunKind) -> Iterator[Run]:
+def search_runs(client: MlflowClient, experiments: Iterable[str], kind: RunKind) -> list[ReadRun]:
     """All active runs of one kind in experiments, given by their identities; the newest first."""
     ids = list(experiments)
-    return _paged(
+    return read_runs(
         lambda token: client.search_runs(
             ids,
             filter_string=f"tags.`{Tag.KIND}` = '{kind}'",
@@ -195,7 +191,7 @@ def search_runs(client: MlflowClient, experiments: Iterable[str], kind: RunKind)
 
 def experiment_names(client: MlflowClient) -> dict[str, str]:
     """Names of all active experiments by their identities."""
-    experiments = _paged(lambda token: client.search_experiments(max_results=PAGE, page_token=token))
+    experiments = all_pages(lambda token: client.search_experiments(max_results=PAGE, page_token=token))
     return {str(experiment.experiment_id): experiment.name for experiment in experiments}
 
 
@@ -214,8 +210,8 @@ def suggestion(name: str, names: list[str]) -> str:
     return f"it has {', '.join(sorted(names)[:10]) or 'none'}"
 
 
-def _parent(client: MlflowClient, experiment: str, experiment_id: str, sweep: str | None) -> Run:
-    parents = list(search_runs(client, [experiment_id], RunKind.SWEEP))
+def _parent(client: MlflowClient, experiment: str, experiment_id: str, sweep: str | None) -> ReadRun:
+    parents = search_runs(client, [experiment_id], RunKind.SWEEP)
     wanted = [run for run in parents if sweep is None or run.data.tags.get(Tag.SWEEP) == sweep]
     if wanted:
         return wanted[0]
@@ -225,7 +221,7 @@ def _parent(client: MlflowClient, experiment: str, experiment_id: str, sweep: st
     raise UserError(f"experiment {experiment!r} holds no sweep {sweep!r}; {suggestion(str(sweep), sweeps)}")
 
 
-def record_of(client: MlflowClient, parent: Run) -> SweepRecord:
+def record_of(client: MlflowClient, parent: ReadRun) -> SweepRecord:
     """The record that a sweep's parent run holds. Raises `UserError` where it cannot be read, or is another sweep's."""
     record = SweepRecord.from_json(_artifact_text(client, parent.info.run_id, SWEEP_FILE))
     if record.sweep != parent.data.tags.get(Tag.SWEEP, record.sweep):
@@ -244,17 +240,11 @@ def _artifact_text(client: MlflowClient, run_id: str, name: str) -> str:
             ) from error
 
 
-def _cell_runs(client: MlflowClient, experiment_id: str, wanted: set[str]) -> dict[str, Run]:
-    """The run of each wanted cell that has one."""
-    runs = runs_by_cell(search_runs(client, [experiment_id], RunKind.CELL))
-    return {cell: run for cell, run in runs.items() if cell in wanted}
-
-
-def _cells_frame(record: SweepRecord, cell_runs: Mapping[str, Run]) -> pd.DataFrame:
+def _cells_frame(record: SweepRecord, cell_runs: Mapping[str, ReadRun]) -> pd.DataFrame:
     return pd.DataFrame([_cell_row(cell, values, cell_runs.get(cell)) for cell, values in record.cells.items()])
 
 
-def _cell_row(cell: str, values: dict[str, Any], run: Run | None) -> dict[str, Any]:
+def _cell_row(cell: str, values: dict[str, Any], run: ReadRun | None) -> dict[str, Any]:
     tags = run.data.tags if run else {}
     params = run.data.params if run else {}
     metrics = run.data.metrics if run else {}
@@ -270,7 +260,7 @@ def _cell_row(cell: str, values: dict[str, Any], run: Run | None) -> dict[str, A
     }
 
 
-def _finals_frame(cell_runs: Mapping[str, Run]) -> pd.DataFrame:
+def _finals_frame(cell_runs: Mapping[str, ReadRun]) -> pd.DataFrame:
     rows = [
         (cell, *place, float("inf") * (1 if value > 0 else -1) if abs(value) > INFINITE else value)
         for cell, run in cell_runs.items()

@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Run
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from vaesweep.analysis.runs import (
@@ -36,7 +36,7 @@ from vaesweep.analysis.table import (
     target_name,
 )
 from vaesweep.errors import UserError
-from vaesweep.store_access import refusal, within
+from vaesweep.store_access import ReadRun, refusal, within
 from vaesweep.uris import is_server
 from vaesweep.vocabulary import Outcome, RunKind, Tag, outcome_of, runs_by_cell
 
@@ -136,7 +136,7 @@ class _CellStatus:
     """A cell of a sweep: its run, where it has one, its last step, and when that was logged, in ms."""
 
     state: CellState
-    run: Run | None
+    run: ReadRun | None
     step: int
     all_steps: int | None
     sign: int
@@ -187,9 +187,9 @@ def read(
 
 def _read(client: MlflowClient, names: Sequence[str], also: Collection[str], now: datetime) -> list[SweepStatus]:
     experiments = experiment_names(client)
-    parents = list(search_runs(client, experiments, RunKind.SWEEP)) if experiments else []
+    parents = search_runs(client, experiments, RunKind.SWEEP) if experiments else []
     chosen = _chosen(parents, experiments, names, also)
-    cell_runs: dict[str, list[Run]] = {}
+    cell_runs: dict[str, list[ReadRun]] = {}
     if chosen:
         for run in search_runs(client, {parent.info.experiment_id for parent in chosen}, RunKind.CELL):
             cell_runs.setdefault(run.info.experiment_id, []).append(run)
@@ -202,8 +202,8 @@ def _read(client: MlflowClient, names: Sequence[str], also: Collection[str], now
 
 
 def _chosen(
-    parents: Sequence[Run], experiments: Mapping[str, str], names: Sequence[str], also: Collection[str]
-) -> list[Run]:
+    parents: Sequence[ReadRun], experiments: Mapping[str, str], names: Sequence[str], also: Collection[str]
+) -> list[ReadRun]:
     """The parent runs to be shown, the last used first."""
     parents = sorted(parents, key=_last_used, reverse=True)
     wanted = {run.info.run_id for run in parents if run.info.run_id in also}
@@ -219,15 +219,15 @@ def _chosen(
     return [run for run in parents if run.info.run_id in wanted]
 
 
-def _open_or_newest(parents: Sequence[Run]) -> list[Run]:
+def _open_or_newest(parents: Sequence[ReadRun]) -> list[ReadRun]:
     return [run for run in parents if run.info.status == "RUNNING"] or list(parents[:1])
 
 
-def _last_used(parent: Run) -> float:
+def _last_used(parent: ReadRun) -> float:
     return max(parent.info.start_time, parent.info.end_time or 0, _milliseconds(_command_began(parent)))
 
 
-def _status(client: MlflowClient, parent: Run, name: str, runs: Iterable[Run], now: datetime) -> SweepStatus:
+def _status(client: MlflowClient, parent: ReadRun, name: str, runs: Iterable[ReadRun], now: datetime) -> SweepStatus:
     tags, info, note = parent.data.tags, parent.info, ""
     sweep = tags.get(Tag.SWEEP, "")
     try:
@@ -270,28 +270,21 @@ def _status(client: MlflowClient, parent: Run, name: str, runs: Iterable[Run], n
     )
 
 
-def _cell_status(run: Run | None, steps: int | None, is_open: bool, began: datetime | None) -> _CellStatus:
+def _cell_status(run: ReadRun | None, steps: int | None, is_open: bool, began: datetime | None) -> _CellStatus:
     """Where a cell stands of a sweep that `is_open`; one that this command has not logged yet is still waiting."""
     if run is None:
         return _CellStatus(CellState.WAITING, None, 0, steps, 0)
-    points = _latest_points(run)
-    sign = max((point.timestamp for point in points), default=0)
+    sign = run.data.last_time
     outcome = outcome_of(run)
     trains = run.info.status == "RUNNING" and is_open and max(sign, run.info.start_time) >= _milliseconds(began)
     if outcome in (Outcome.FINISHED, Outcome.DIVERGED) or (outcome is not None and not trains):
         state = OF_OUTCOME[outcome]
     else:
         state = CellState.RUNNING if trains else CellState.WAITING
-    step = max((point.step for point in points), default=0)
-    return _CellStatus(state, run, step, steps if steps is not None else _steps_of(run), sign)
+    return _CellStatus(state, run, run.data.last_step, steps if steps is not None else _steps_of(run), sign)
 
 
-def _latest_points(run: Run) -> Sequence[Metric]:
-    """The latest point of every metric of a run, with its step and time, which `run.data.metrics` leaves out."""
-    return run.data._metric_objs  # as `to_proto` gives them, without a copy of thousands
-
-
-def _steps_of(run: Run) -> int | None:
+def _steps_of(run: ReadRun) -> int | None:
     """All steps of a cell by its parameters, among which those of pretraining are that are not its own."""
     params = run.data.params
     try:
@@ -421,7 +414,7 @@ def _rates(runs: Runs) -> dict[str, Any]:
     return counts | {"off_target": len(misses(table, name)), "target_of": name, "targets": targets}
 
 
-def _command_began(parent: Run) -> datetime | None:
+def _command_began(parent: ReadRun) -> datetime | None:
     try:
         return datetime.fromisoformat(parent.data.tags.get(Tag.BEGAN, ""))
     except ValueError:

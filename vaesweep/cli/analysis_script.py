@@ -4,6 +4,7 @@ Exit codes: 0 all is well, 2 bad input (one line on standard error).
 """
 
 import argparse
+import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -63,15 +64,19 @@ def run_script(
     return 0
 
 
-def redraw_report(about: str | None, experiment: str, report: "Callable[[Runs, DataSet, Path, str], Report]") -> int:
-    """Run a whole script that writes a family's `report` of a tracked sweep, whose data are loaded again."""
-    from vaesweep.analysis import load, runs
+def redraw_report(about: str | None, experiment: str, reference: str) -> int:
+    """Run a whole script that writes a family's report of a tracked sweep, whose data are loaded again.
 
+    `reference` is where the report is imported from, `module:function`: a help page does without it.
+    """
     parser = make_parser(about, out="folder for the files")
     add_sweep(parser, experiment)
     parser.add_argument("--data", metavar="SPEC", help=DATA)
 
     def redraw(options: argparse.Namespace, store: str) -> list[str]:
+        from vaesweep.analysis import load, runs
+
+        report: Callable[[Runs, DataSet, Path, str], Report] = pkgutil.resolve_name(reference)
         sweep_runs = runs.read(options.experiment, store, options.sweep)
         written = report(sweep_runs, load.load_data(sweep_runs, store, options.data), options.out, store)
         return lines_of(written.summary, written.paths)

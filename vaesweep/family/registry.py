@@ -13,10 +13,13 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import entry_points
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from vaesweep.data.spelling import did_you_mean
 from vaesweep.errors import UserError
-from vaesweep.family.base import Family
+
+if TYPE_CHECKING:
+    from vaesweep.family.base import Family
 
 GROUP = "vaesweep.families"  # of entry points, and the package of the built-in families
 OBJECT = "FAMILY"  # what a built-in family's module `family` calls it
@@ -44,20 +47,36 @@ def family_names() -> tuple[str, ...]:
 
 
 @cache
-def family(name: str) -> Family:
+def family(name: str) -> "Family":
     """The family called `name`. Raises `UserError` where there is none, or where it cannot be imported."""
+    from vaesweep.family.base import Family  # with torch, which a help page does without
+
+    reference = _reference(name)
+    module, _, attribute = reference.partition(":")
+    try:
+        family_object = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"family {name!r} cannot be imported from {reference}: {error}") from error
+    if not isinstance(family_object, Family) or family_object.name != name:
+        raise UserError(f"family {name!r}: {reference} is not a Family of that name")
+    return family_object
+
+
+def data_forms(name: str) -> tuple[str, ...]:
+    """The kinds of `--data` of a family, as they are typed; without its models where a module `forms` has them."""
+    package = _reference(name).partition(":")[0].rpartition(".")[0]
+    try:
+        return tuple(importlib.import_module(f"{package}.forms").DATA_FORMS)
+    except (ImportError, AttributeError, ValueError):  # there is no such module beside the family's, or another one
+        return family(name).data_forms
+
+
+def _reference(name: str) -> str:
     references = _references()
     if name not in references:
         hint = did_you_mean(name, references) or f"; there are {', '.join(references)}"
         raise UserError(f"there is no family {name!r}{hint}")
-    module, _, attribute = references[name].partition(":")
-    try:
-        family_object = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"family {name!r} cannot be imported from {references[name]}: {error}") from error
-    if not isinstance(family_object, Family) or family_object.name != name:
-        raise UserError(f"family {name!r}: {references[name]} is not a Family of that name")
-    return family_object
+    return references[name]
 
 
 def command_modules() -> Iterator[ModuleType]:

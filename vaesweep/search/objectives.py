@@ -3,12 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vaesweep.data.description import Description, DomainDescription
 from vaesweep.data.domains import DataSet, Domain, Role
 from vaesweep.data.spelling import did_you_mean
 from vaesweep.errors import UserError
-from vaesweep.family import CellConfig, Family
+
+if TYPE_CHECKING:
+    from vaesweep.family import CellConfig, Family
 
 MINIMISE, MAXIMISE = "minimise", "maximise"
 
@@ -73,7 +76,7 @@ class ResolvedObjective:
 
 
 def resolve(
-    objectives: Sequence[Objective], owner: Family, config: CellConfig, data: DataSet | Description
+    objectives: Sequence[Objective], owner: "Family", config: "CellConfig", data: DataSet | Description
 ) -> tuple[ResolvedObjective, ...]:
     """The objectives on the domains of `data`. Raises `UserError` where a domain or metric does not exist."""
     if not objectives:
@@ -85,7 +88,9 @@ def resolve(
     return resolved
 
 
-def _resolve(objective: Objective, owner: Family, config: CellConfig, data: DataSet | Description) -> ResolvedObjective:
+def _resolve(
+    objective: Objective, owner: "Family", config: "CellConfig", data: DataSet | Description
+) -> ResolvedObjective:
     name, slash, metric = objective.metric.partition("/")
     if objective.direction not in (MINIMISE, MAXIMISE) or not slash:
         raise UserError(

@@ -15,19 +15,21 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from vaesweep.errors import RoundFailed
 from vaesweep.family import CellConfig, family
 from vaesweep.packing import leaves
 from vaesweep.rates import TargetRate
 from vaesweep.search.objectives import Objective, ResolvedObjective, resolve
 from vaesweep.search.pruning import MedianPruner, was_pruned
-from vaesweep.search.search import Search
+from vaesweep.search.search import Sampler, Search
 from vaesweep.search.space import check_space, without_fixed
-from vaesweep.search.study import CELL, Sampler, Study, Told, Trial, settings_of
+from vaesweep.search.study import CELL, Study, Told, Trial, settings_of
 from vaesweep.sweep.cells import Cell
 from vaesweep.sweep.identity import digest
 from vaesweep.sweep.lease import CellsHeld, lease
+from vaesweep.sweep.options import Options
 from vaesweep.sweep.plan import Plan
-from vaesweep.sweep.session import Options, Session
+from vaesweep.sweep.session import Session
 from vaesweep.sweep.settings import build, combine
 from vaesweep.sweep.storage import finished_name
 from vaesweep.training import finished
@@ -35,7 +37,7 @@ from vaesweep.training.finished import FinishedCell
 from vaesweep.vocabulary import RECORD_DIGEST, record_digest
 
 if TYPE_CHECKING:
-    from vaesweep.sweep.runner import Resources
+    from vaesweep.sweep.cluster import Resources
 
 HELD_SECONDS = 2.0  # between two looks whether another command still trains cells that this one has asked too
 TRIAL, CONFIRMATION = "trial", "confirmation"  # axes of the record of a search's parent run
@@ -237,10 +239,6 @@ class Trainer:
         """Set the status of the parent run, where there is one."""
         if self.parent is not None:
             self.session.of_configurations([]).store.end(self.parent, status)
-
-
-class RoundFailed(Exception):
-    """Every trial of a round has failed, so that it is not the configurations that are wrong."""
 
 
 Train = Callable[[Sequence[Trial]], Trained]  # the results of a round's trials, by their place in it

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
 from vaesweep.search.objectives import Objective
 from vaesweep.search.space import Space
 from vaesweep.sweep.cells import Preset, Sweep
 from vaesweep.sweep.settings import Settings
+
+Sampler = Literal["tpe", "gp", "random"]
+SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 
 
 @dataclass(frozen=True)

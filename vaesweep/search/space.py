@@ -4,14 +4,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from typing import TYPE_CHECKING, Any
 
 from vaesweep.errors import UserError
-from vaesweep.family import CellConfig, Family
 from vaesweep.packing import structure
 from vaesweep.sweep.settings import PRETRAINING, Settings, build, check_key, combine
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+    from vaesweep.family import CellConfig, Family
 
 BETWEEN = 0.381966  # the share of a range at which it is tried beside its ends: no round number
 
@@ -28,7 +30,7 @@ class Distribution(ABC):
         """The values that the family's check is tried with: both ends of a range and one between, or all choices."""
 
     @abstractmethod
-    def of_optuna(self) -> BaseDistribution:
+    def of_optuna(self) -> "BaseDistribution":
         """The distribution as Optuna samples it."""
 
 
@@ -62,7 +64,9 @@ class Range(Distribution):
             between = self.low + BETWEEN * (self.high - self.low)
         return (self.low, round(between) if self.whole else between, self.high)
 
-    def of_optuna(self) -> BaseDistribution:
+    def of_optuna(self) -> "BaseDistribution":
+        from optuna.distributions import FloatDistribution, IntDistribution  # takes a second, and no help page needs it
+
         if self.whole:
             return IntDistribution(int(self.low), int(self.high), log=self.log)
         return FloatDistribution(self.low, self.high, log=self.log)
@@ -88,7 +92,9 @@ class Choice(Distribution):
     def tried(self) -> Sequence[Any]:
         return self.values
 
-    def of_optuna(self) -> BaseDistribution:
+    def of_optuna(self) -> "BaseDistribution":
+        from optuna.distributions import CategoricalDistribution
+
         return CategoricalDistribution(self.values)
 
 
@@ -126,7 +132,7 @@ def without_fixed(space: Space, settings: Settings) -> dict[str, Distribution]:
     return left
 
 
-def check_space(owner: Family, base: Settings, space: Space) -> None:
+def check_space(owner: "Family", base: Settings, space: Space) -> None:
     """Refuse a space with an unknown key, an empty range, or values that the family refuses beside `base`."""
     loading: Hashable = owner.loading(build(owner.config, base))
     for key, distribution in space.items():
@@ -143,7 +149,7 @@ def check_space(owner: Family, base: Settings, space: Space) -> None:
                 raise UserError(f"space {key}: it changes what is loaded; the trials of a search share their data")
 
 
-def configurations(owner: Family, base: Settings, key: str, distribution: Distribution) -> list[CellConfig]:
+def configurations(owner: "Family", base: Settings, key: str, distribution: Distribution) -> list["CellConfig"]:
     """Configurations of `base` with the values of one key that are tried, each checked by the family."""
     configs = []
     for value in distribution.tried():
@@ -156,7 +162,7 @@ def configurations(owner: Family, base: Settings, key: str, distribution: Distri
     return configs
 
 
-def is_packed(owner: Family, base: Settings, key: str, distribution: Distribution) -> bool:
+def is_packed(owner: "Family", base: Settings, key: str, distribution: Distribution) -> bool:
     """Whether trials that differ in `key` alone train in one pack."""
     shapes = [structure(config) for config in configurations(owner, base, key, distribution)]
     return all(shape == shapes[0] for shape in shapes)

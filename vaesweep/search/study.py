@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import optuna
 from optuna.exceptions import ExperimentalWarning
@@ -33,13 +33,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from vaesweep.errors import UserError
 from vaesweep.search.objectives import MAXIMISE, MINIMISE
 from vaesweep.search.pruning import MedianPruner
+from vaesweep.search.search import Sampler
 from vaesweep.search.space import Space
 from vaesweep.store_access import one_line
 from vaesweep.sweep.identity import digest
 from vaesweep.uris import masked, sqlite_file
 
-Sampler = Literal["tpe", "gp", "random"]
-SAMPLERS: tuple[Sampler, ...] = get_args(Sampler)
 DIRECTIONS = {MINIMISE: StudyDirection.MINIMIZE, MAXIMISE: StudyDirection.MAXIMIZE}
 STARTUP = 8  # trials that are drawn at random before the sampler models anything
 TRIES, TRY_SECONDS = 6, 0.5  # of opening a database whose tables are being made

@@ -5,14 +5,17 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vaesweep.errors import UserError
-from vaesweep.family import CellConfig, Family, family
+from vaesweep.family import family
 from vaesweep.packing import SharedParts, leaves, structure
 from vaesweep.sweep.identity import digest, identity
 from vaesweep.sweep.settings import PRETRAINING, Settings, build, combine
 from vaesweep.vocabulary import DATUM
+
+if TYPE_CHECKING:
+    from vaesweep.family import CellConfig, Family
 
 VARIANT = "variant"  # the axis of a preset's variants
 
@@ -57,7 +60,7 @@ class Cell:
     identity under which it is known already, where that is one of an earlier release's.
     """
 
-    config: CellConfig
+    config: "CellConfig"
     family: str
     data: str
     values: Mapping[str, Any]
@@ -82,7 +85,7 @@ class Pack:
         return digest([cell.identity for cell in self.cells])
 
 
-def canonical(config: CellConfig) -> dict[str, Any]:
+def canonical(config: "CellConfig") -> dict[str, Any]:
     """A configuration as JSON values, without pretraining where there is none."""
     values = config.model_dump(mode="json")
     if config.pretraining is None:
@@ -92,7 +95,7 @@ def canonical(config: CellConfig) -> dict[str, Any]:
     return values
 
 
-def parameters(config: CellConfig) -> dict[str, Any]:
+def parameters(config: "CellConfig") -> dict[str, Any]:
     """Settings by dotted key, for users to compare cells; of pretraining those that differ from the cell's own.
 
     `datum.<unit>` says how much of a unit a datum has, as `datum.second` of sounds.
@@ -126,7 +129,7 @@ def axes_and_single(preset: Preset, settings: Settings) -> tuple[dict[str, Seque
     return {key: values for key, values in axes.items() if key not in dropped}, single
 
 
-def expand(owner: Family, preset: Preset, settings: Settings) -> list[tuple[CellConfig, dict[str, Any]]]:
+def expand(owner: "Family", preset: Preset, settings: Settings) -> list[tuple["CellConfig", dict[str, Any]]]:
     """Configurations of all cells of a preset with the user's settings, with their places on the axes."""
     axes, single = axes_and_single(preset, settings)
     shared = SharedParts()

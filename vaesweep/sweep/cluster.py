@@ -59,6 +59,52 @@ def named_cluster(address: str | None) -> Cluster | None:
     return cluster
 
 
+@dataclass(frozen=True)
+class Resources:
+    """The resources of every pack: its workers, the CPUs and GPUs of each, and the cluster that has them.
+
+    `scale_to` is the most packs at once, where the user sets it; a cluster may grow to them.
+    """
+
+    workers: int = 1
+    cpus: float = 1.0
+    gpus: float = 0.0
+    address: str | None = None
+    scale_to: int | None = None
+
+    @property
+    def per_worker(self) -> dict[str, float]:
+        """The CPUs and GPUs of each worker, by Ray's names."""
+        return {"CPU": self.cpus} | ({"GPU": self.gpus} if self.gpus else {})
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """The running cluster, as given or from RAY_ADDRESS; `None` for a local Ray of this command's own."""
+        return named_cluster(self.address)
+
+    @property
+    def machine(self) -> dict[str, float]:
+        """The CPUs and GPUs that a local Ray of this command's own has."""
+        return {"CPU": float(local_cpus(self.workers)), "GPU": self.gpus * self.workers}
+
+    def share(self, packs: int) -> float:
+        """The part of a device, or of a machine's memory, that each of `packs` packs has that run at once."""
+        return min(1.0, self.gpus) if self.gpus else 1.0 / max(1, packs * self.workers)
+
+    def slots(self, available: Mapping[str, float]) -> int:
+        """The number of packs that run at once on a cluster with `available` CPUs and GPUs, at least one."""
+        counts = [available.get("CPU", 0) / (self.cpus * self.workers)]
+        if self.gpus:
+            counts.append(available.get("GPU", 0) / (self.gpus * self.workers))
+        slots = max(1, int(min(counts) + 1e-9))
+        return min(slots, self.scale_to or slots)
+
+
+def local_cpus(workers: int) -> int:
+    """CPUs that a local Ray is given: those this process may use, and at least one for each worker of a pack."""
+    return max(len(os.sched_getaffinity(0)), workers)
+
+
 def check_reachable(address: str, seconds: float = REACH_SECONDS) -> None:
     """Raise `OSError` at once if nothing listens at `host:port`; Ray itself would try for minutes."""
     host, _, port = address.rpartition(":")

@@ -5,7 +5,6 @@ workers have them; where it needs some once more, as for a report's examples, th
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Literal
 
 from vaesweep.data.description import Description
 from vaesweep.data.domains import DataSet
@@ -13,9 +12,9 @@ from vaesweep.errors import UserError
 from vaesweep.family import CellConfig, Family
 from vaesweep.sweep.data_reading import DataReading, check_unchanged, describe
 from vaesweep.sweep.identity import digest
+from vaesweep.sweep.options import DataBy
 from vaesweep.uris import masked
 
-DataBy = Literal["auto", "driver", "workers"]
 MOST_NAMED = 100  # fingerprints in a tag
 
 

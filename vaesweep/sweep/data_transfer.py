@@ -10,8 +10,9 @@ import torch
 
 from vaesweep.data.domains import DataSet
 from vaesweep.sweep.data_reading import DataReading
-from vaesweep.sweep.data_sets import DataBy, DataSets
+from vaesweep.sweep.data_sets import DataSets
 from vaesweep.sweep.jobs import PackJob
+from vaesweep.sweep.options import DataBy
 from vaesweep.training import memory
 
 Sent = Any  # of one data set: the `ObjectRef` of it, or a `DataReading`

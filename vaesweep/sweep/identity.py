@@ -12,12 +12,14 @@ Release 0.1 had other rules, by which its cells are still found: all settings, a
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from vaesweep.family import CellConfig, Family
 from vaesweep.packing import since
+
+if TYPE_CHECKING:
+    from vaesweep.family import CellConfig, Family
 
 RULES = 2  # one more where a default changes its value, or where what is digested does
 DIGITS, EVALUATION_DIGITS = 16, 8
@@ -31,7 +33,7 @@ def digest(value: Any, digits: int = DIGITS) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:digits]
 
 
-def identity(owner: Family, config: CellConfig, data: str) -> str:
+def identity(owner: "Family", config: "CellConfig", data: str) -> str:
     """The identity of a cell; `data` is the fingerprint of its training and validation domains."""
     settings = differing(config)
     evaluation = _take(settings, owner.evaluation_settings)
@@ -49,7 +51,7 @@ def training_part(identity: str) -> str:
     return identity.partition(SEPARATOR)[0]
 
 
-def identities_of_0_1(owner: Family, config: CellConfig, fingerprints: Iterable[str]) -> Iterator[str]:
+def identities_of_0_1(owner: "Family", config: "CellConfig", fingerprints: Iterable[str]) -> Iterator[str]:
     """Identities that release 0.1 may have given a cell, of the `DataSet.fingerprints_of_0_1` of its data.
 
     None where a setting is used that release 0.1 did not have, or a model that was another one there.

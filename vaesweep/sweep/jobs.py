@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from vaesweep.sweep.cells import Cell, Pack
-from vaesweep.training.autotune import Compile
+from vaesweep.training.compiling import Compile
 
 
 @dataclass(frozen=True)

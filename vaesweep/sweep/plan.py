@@ -54,7 +54,8 @@ def make_plan(
     Without a `pack_size` the cells are spread evenly over `slots` packs that run at the same time.
     """
     evaluated = [cell for cell in cells if cell.identity in to_evaluate]
-    left = [cell for cell in cells if not {cell.identity} & {*done, *to_evaluate, *blocked}]
+    settled = {*done, *to_evaluate, *blocked}
+    left = [cell for cell in cells if cell.identity not in settled]
     training, evaluation = (
         tuple(make_packs(group, pack_size or min(LARGEST_PACK, max(1, -(-len(group) // max(1, slots))))))
         for group in (left, evaluated)

@@ -6,15 +6,14 @@ preset, --set ───┴─► cells ──► plan (less what MLflow and the 
 
 import copy
 import json
-import math
 import os
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 
@@ -23,37 +22,20 @@ from vaesweep.errors import UserError
 from vaesweep.family import CellConfig, Family, family
 from vaesweep.packing import structure
 from vaesweep.sweep.cells import Cell, Sweep, axes_and_single, expand
-from vaesweep.sweep.data_sets import DataBy, DataSets
+from vaesweep.sweep.data_sets import DataSets
+from vaesweep.sweep.options import Options
 from vaesweep.sweep.plan import Plan, make_plan
 from vaesweep.sweep.storage import Storage, finished_name
 from vaesweep.sweep.storage_probe import check_answers
 from vaesweep.sweep.survey import Survey, find_aliases, survey
-from vaesweep.sweep.tracking import Store, TrackedRun, Tracker
 from vaesweep.training import finished
-from vaesweep.training.autotune import Compile
 from vaesweep.training.stack import layout_of
 from vaesweep.uris import masked
 from vaesweep.vocabulary import RECORD_DIGEST, Tag, record_digest, store_uri
 
-
-@dataclass(frozen=True)
-class Options:
-    """The user's options, by the names of the command line."""
-
-    preset: str
-    data: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    out: Path = Path("results")
-    storage: str = ""
-    address: str | None = None
-    pack_size: int | None = None
-    workers: int = 1
-    gpus: float = 0.0
-    scale_to: int | None = None
-    checkpoint_seconds: float = 30.0
-    compiling: Compile = "auto"
-    data_by: DataBy = "auto"
-    command: str = ""
+if TYPE_CHECKING:
+    from vaesweep.sweep.store import Store, TrackedRun
+    from vaesweep.sweep.tracking import Tracker
 
 
 class Session:
@@ -94,7 +76,7 @@ class Session:
         aliases = find_aliases(
             self.family, cells, self.tracked, self.storage, lambda cell: data.description(cell.config)
         )
-        return [replace(cell, alias=aliases.get(cell.identity)) for cell in cells]
+        return [replace(cell, alias=aliases[cell.identity]) if cell.identity in aliases else cell for cell in cells]
 
     def plan(self, slots: int) -> Plan:
         """The plan of the cells that neither MLflow nor the storage has as ended; `slots` packs run at once."""
@@ -112,7 +94,7 @@ class Session:
         return self.store.model(run_id)
 
     @cached_property
-    def tracked(self) -> dict[str, TrackedRun]:
+    def tracked(self) -> dict[str, "TrackedRun"]:
         """The runs that MLflow has, by cell; none where there is no store yet."""
         uri = store_uri()
         if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
@@ -120,8 +102,10 @@ class Session:
         return self.store.cells()
 
     @cached_property
-    def store(self) -> Store:
+    def store(self) -> "Store":
         """The sweep's experiment in the tracking store."""
+        from vaesweep.sweep.store import Store  # MLflow takes seconds to import: after the checks
+
         return Store(store_uri(), self.sweep.name)
 
     def sweep_identity(self, plan: Plan) -> str:
@@ -153,8 +137,10 @@ class Session:
         }
         return record | {RECORD_DIGEST: record_digest(record)}
 
-    def tracker(self, plan: Plan) -> tuple[Tracker, str]:
+    def tracker(self, plan: Plan) -> tuple["Tracker", str]:
         """The writer of this sweep's runs, and the identity of its parent run."""
+        from vaesweep.sweep.tracking import Tracker
+
         common = {Tag.FAMILY: self.family.name, Tag.CODE: code_version(), Tag.DATA: self.data.all_fingerprints}
         tags = {str(key): value for key, value in common.items()}
         tags |= {"mlflow.source.name": f"sweeps/{self.sweep.name}.py", "mlflow.source.type": "LOCAL"}
@@ -167,7 +153,7 @@ class Session:
         tracked = {cell: run for cell, run in self.tracked.items() if cell not in self.survey.reevaluated}
         return Tracker(self.store, parent, self.cells, tracked, own), parent
 
-    def hand_over_recovered(self, tracker: Tracker) -> int:
+    def hand_over_recovered(self, tracker: "Tracker") -> int:
         """Complete the runs of cells that were finished but not fully tracked, and return their number."""
         for cell in self.survey.recovered:
             data = self.storage.read(finished_name(cell))
@@ -234,15 +220,3 @@ def check_writable(folder: Path) -> None:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise UserError(f"{folder}: cannot be written to ({error.strerror}); name another folder") from None
-
-
-def check_counts(options: Options) -> None:
-    """Refuse counts and seconds that are out of range."""
-    counts = {"--pack-size": options.pack_size, "--workers": options.workers, "--scale-to": options.scale_to}
-    for name, value in counts.items():
-        if value is not None and value < 1:
-            raise UserError(f"{name} {value}: must be at least 1")
-    if not 0 <= options.checkpoint_seconds < math.inf:
-        raise UserError(f"--checkpoint-every {options.checkpoint_seconds:g}: must be 0 seconds or more")
-    if not 0 <= options.gpus < math.inf or (options.gpus > 1 and options.gpus != int(options.gpus)):
-        raise UserError(f"--gpus {options.gpus:g}: a pack takes a fraction of one GPU, or a whole number of them")

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
@@ -104,6 +105,7 @@ def _any_below(key: str, settings: Settings) -> bool:
     return any(other.startswith(f"{key}.") for other in settings)
 
 
+@cache  # the cells of a sweep have the same keys
 def check_key(kind: type[BaseModel], key: str, prefix: str = "") -> None:
     """Refuse a dotted key that no configuration of class `kind` has, with the nearest one that exists.
 

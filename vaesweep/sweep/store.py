@@ -1,5 +1,6 @@
 """One experiment of an MLflow store, with the calls that a sweep makes. Every call waits for the store."""
 
+import json
 import os
 import tempfile
 import time
@@ -14,18 +15,22 @@ from typing import Any, TypeVar
 
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
 
-from vaesweep.errors import UserError
-from vaesweep.store_access import first_answer, refusal, refuse_local_artifacts
+from vaesweep.errors import TrackingError, UserError
+from vaesweep.store_access import Page, ReadRun, all_pages, first_answer, read_runs, refusal, refuse_local_artifacts
 from vaesweep.sweep.backlog import Point
 from vaesweep.sweep.cells import Cell, parameters
 from vaesweep.sweep.store_location import creation_lock, local_artifacts, make_if_missing
+from vaesweep.uris import is_local
 from vaesweep.vocabulary import MODEL_FILE, SWEEP_FILE, Outcome, RunKind, Tag, domains_of, outcome_of, runs_by_cell
 
 # Two lines for each run that ends, with the store's URI and whatever password it has.
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
+PAGE = 1000  # runs that are read at once
 LONGEST_TAG = 5000  # characters of a tag's value
 BATCH, PARAMETER_BATCH = 1000, 100  # the most metrics, and parameters, that one log_batch call may hold
 PATIENCE = 60.0  # seconds for which a store that fails is tried again where nothing else is to be done meanwhile
@@ -53,15 +58,14 @@ class RunState(Enum):
     LOST = "lost"  # deleted for good
 
 
-class TrackingError(RuntimeError):
-    """Failure of the tracking store; all that it lacks of finished cells is in the finished files."""
-
-
 class Store:
     """One experiment of a tracking store: finds, creates and fills runs."""
 
     def __init__(self, uri: str, experiment: str) -> None:
         self.uri, self.experiment = uri, experiment
+        self._read: dict[str, ReadRun] | None = None
+        self._unsent: dict[str, list[Param]] = {}  # parameters of runs that wait for their next call
+        self._artifacts: dict[str, ArtifactRepository] = {}  # of open runs
         with creation_lock(uri):
             make_if_missing(uri)
             self._client, self._experiment = first_answer(uri, self._connected, self._database_connection)
@@ -112,11 +116,17 @@ class Store:
         if self._experiment is None:
             return {}
         query = f"tags.`{Tag.KIND}` = '{RunKind.CELL}'"
-        runs = runs_by_cell(self._patiently(lambda: list(self._search(query))))
+        runs = runs_by_cell(self._patiently(lambda: read_runs(lambda token: self._page(query, token))))
+        self._read = runs
         return {
             cell: TrackedRun(run.info.run_id, outcome_of(run), domains_of(run.data.tags, run.data.metrics))
             for cell, run in runs.items()
         }
+
+    def take_read(self) -> dict[str, ReadRun] | None:
+        """The runs that `cells` has read, by cell, whole, and as they were then; they are handed over once."""
+        read, self._read = self._read, None
+        return read
 
     def open_sweep(self, record: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         """The parent run of the sweep with identity `record["sweep"]`, new or reopened, with its record stored."""
@@ -172,10 +182,15 @@ class Store:
         return next((run.info.run_id for run in runs), None)
 
     def configure(self, run_id: str, cell: Cell, logged: Collection[str] = ()) -> None:
-        """Log a cell's configuration as parameters, less those that are `logged`, which cannot be changed."""
-        params = iter([Param(key, str(v)) for key, v in parameters(cell.config).items() if key not in logged])
-        while batch := list(islice(params, PARAMETER_BATCH)):
-            self._client.log_batch(run_id, params=batch)
+        """Log a cell's configuration as parameters, less those that are `logged`, which cannot be changed.
+
+        The first of them go with the next points or tags of the run, or before its end: a call costs more than a value.
+        """
+        params = [Param(key, str(v)) for key, v in parameters(cell.config).items() if key not in logged]
+        for start in range(PARAMETER_BATCH, len(params), PARAMETER_BATCH):
+            self._client.log_batch(run_id, params=params[start : start + PARAMETER_BATCH])
+        if params:
+            self._unsent[run_id] = params[:PARAMETER_BATCH]
 
     def reopen(self, run_id: str, cell: Cell) -> set[tuple[str, int]]:
         """Mark a cell's run as running again and return the points that it has already, as (metric, step)."""
@@ -183,6 +198,8 @@ class Store:
         self._check_run(run)
         self._client.update_run(run_id, status="RUNNING")
         self.configure(run_id, cell, run.data.params)  # in case its process died before it had
+        if run_id in self._unsent:
+            self._log_batch(run_id)
         return self.points(run_id, run.data.metrics)
 
     def points(self, run_id: str, names: Iterable[str]) -> set[tuple[str, int]]:
@@ -208,16 +225,22 @@ class Store:
         A call that fails may have written all the same: where its first point is there, others may be too.
         """
         metrics = iter([Metric(name, value, moment, step) for name, step, value, moment in points])
-        while batch := list(islice(metrics, BATCH)):
-            self._client.log_batch(run_id, metrics=batch)
+        while batch := list(islice(metrics, BATCH - len(self._unsent.get(run_id, ())))):
+            self._log_batch(run_id, metrics=batch)
 
     def log_file(self, run_id: str, path: Path) -> None:
         """Store a file among a run's artifacts."""
-        self._client.log_artifact(run_id, str(path))
+        if (repository := self._artifacts.get(run_id)) is None:
+            self._client.log_artifact(run_id, str(path))
+        else:
+            repository.log_artifact(str(path))
 
     def log_json(self, run_id: str, value: dict[str, Any], name: str) -> None:
         """Store a JSON value among a run's artifacts."""
-        self._client.log_dict(run_id, value, name)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, name)
+            path.write_text(json.dumps(value, indent=2, default=str))
+            self.log_file(run_id, path)
 
     def model(self, run_id: str) -> bytes | None:
         """The model artifact of a run; None where it has none that can be read."""
@@ -229,26 +252,35 @@ class Store:
 
     def tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         """Set a run's tags."""
-        self._client.log_batch(run_id, tags=[RunTag(str(key), value[:LONGEST_TAG]) for key, value in tags.items()])
+        self._log_batch(run_id, tags=[RunTag(str(key), value[:LONGEST_TAG]) for key, value in tags.items()])
 
     def end(self, run_id: str, status: str) -> None:
         """Set a run's final status: FINISHED, FAILED or KILLED."""
+        if run_id in self._unsent:
+            self._log_batch(run_id)
         self._client.set_terminated(run_id, status)
+        self._artifacts.pop(run_id, None)
+
+    def _log_batch(self, run_id: str, metrics: Sequence[Metric] = (), tags: Sequence[RunTag] = ()) -> None:
+        """Write metrics and tags, with the parameters that wait; a call that fails may be repeated with them."""
+        self._client.log_batch(run_id, metrics=metrics, tags=tags, params=self._unsent.get(run_id, ()))
+        self._unsent.pop(run_id, None)
 
     def _search(self, query: str) -> Iterator[Any]:
-        token = None
-        while True:
-            page = self._client.search_runs([self.id], query, max_results=1000, page_token=token)
-            yield from page
-            token = page.token
-            if not token:
-                return
+        return all_pages(lambda token: self._page(query, token))
+
+    def _page(self, query: str, token: str | None) -> Page:
+        page: Page = self._client.search_runs([self.id], query, max_results=PAGE, page_token=token)
+        return page
 
     def _check_experiment(self, experiment: Any) -> None:
         refuse_local_artifacts(self.uri, experiment.artifact_location, f"experiment {self.experiment!r}")
 
     def _check_run(self, run: Any) -> None:
-        refuse_local_artifacts(self.uri, run.info.artifact_uri, f"run {run.info.run_id}")
+        place = run.info.artifact_uri
+        refuse_local_artifacts(self.uri, place, f"run {run.info.run_id}")
+        if is_local(place):  # elsewhere MLflow's client knows what a place needs; it asks for the run first
+            self._artifacts[run.info.run_id] = get_artifact_repository(place, tracking_uri=self.uri)
 
     def _patiently(self, act: Callable[[], Result], patience: float = PATIENCE) -> Result:
         """The result of `act`, which may be done again: tried for a while where the store fails, then `UserError`."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from vaesweep.data.description import Description
 from vaesweep.data.domains import DataSet
@@ -12,10 +13,12 @@ from vaesweep.sweep.evaluation import evaluated_on
 from vaesweep.sweep.identity import identities_of_0_1, training_part
 from vaesweep.sweep.resume import begun_cells, cells_of_newer_checkpoints
 from vaesweep.sweep.storage import FINISHED, SUFFIX, Storage, finished_name
-from vaesweep.sweep.tracking import TrackedRun
 from vaesweep.training import finished
 from vaesweep.training.sealed import DamagedFile, NewerFile
 from vaesweep.vocabulary import Outcome
+
+if TYPE_CHECKING:
+    from vaesweep.sweep.store import TrackedRun
 
 Fetch = Callable[[str], bytes | None]  # the model artifact of a run, by the run's id
 DomainsOf = Callable[[Cell], Mapping[str, str]]  # the fingerprint of every domain of a cell's data
@@ -42,7 +45,7 @@ class Survey:
 def find_aliases(
     owner: Family,
     cells: Sequence[Cell],
-    tracked: Mapping[str, TrackedRun],
+    tracked: Mapping[str, "TrackedRun"],
     storage: Storage,
     data_of: Callable[[Cell], DataSet | Description],
 ) -> dict[str, str]:
@@ -63,7 +66,7 @@ def find_aliases(
 
 def survey(
     cells: Sequence[Cell],
-    tracked: Mapping[str, TrackedRun],
+    tracked: Mapping[str, "TrackedRun"],
     storage: Storage,
     domains_of: DomainsOf,
     fetch: Fetch,
@@ -93,7 +96,7 @@ def survey(
 def _of_finished_run(
     result: Survey,
     cell: str,
-    run: TrackedRun,
+    run: "TrackedRun",
     storage: Storage,
     files: set[str],
     domains: Mapping[str, str],
@@ -135,7 +138,7 @@ def _of_file(result: Survey, cell: str, storage: Storage, files: set[str], domai
 
 
 def _sibling(
-    result: Survey, cell: str, tracked: Mapping[str, TrackedRun], storage: Storage, files: set[str], fetch: Fetch
+    result: Survey, cell: str, tracked: Mapping[str, "TrackedRun"], storage: Storage, files: set[str], fetch: Fetch
 ) -> str | None:
     """The finished file of a cell that has trained as this one would, and was only evaluated otherwise."""
     training = training_part(cell)
@@ -162,7 +165,7 @@ def _sound(result: Survey, name: str, storage: Storage, files: set[str]) -> str 
     return name if read.diverged is None else None
 
 
-def _fetched(cell: str, run: TrackedRun, storage: Storage, fetch: Fetch) -> str | None:
+def _fetched(cell: str, run: "TrackedRun", storage: Storage, fetch: Fetch) -> str | None:
     """The finished file of a cell, copied into the storage from the model artifact of its run."""
     data = fetch(run.run_id)
     try:

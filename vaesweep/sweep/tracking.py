@@ -20,18 +20,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from vaesweep.errors import UserError
+from vaesweep.errors import TrackingError, UserError
 from vaesweep.store_access import one_line
 from vaesweep.sweep.backlog import Backlog, FileShelf, Point, Record
 from vaesweep.sweep.cells import Cell
-from vaesweep.sweep.store import BATCH, LONGEST_TAG, RunState, Store, TrackedRun, TrackingError
+from vaesweep.sweep.store import BATCH, LONGEST_TAG, RunState, Store, TrackedRun
 from vaesweep.training import finished
 from vaesweep.training.finished import FinishedCell
 from vaesweep.uris import masked
 from vaesweep.vocabulary import CONFIG_FILE, MODEL_FILE, Outcome, Tag, final
 
 AGAIN = "when the store is back, the same command completes the runs without training again"
-FLUSH_SECONDS = 5.0  # the longest that a point waits to be written
+FLUSH_SECONDS = 5.0  # between two times that points are written of cells that train, where cells are few
+FLUSH_SHARE = 20  # times as long as writing has taken is the least pause after it: it has a twentieth of a core
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds after which a cell is tried again whose call has failed
 LAST_SECONDS, LAST_PAUSES = 60.0, (0.5, 10.0)  # without success, after which the last attempt ends; between its tries
 
@@ -192,7 +193,7 @@ class Tracker:
                     if self._leaving.is_set():
                         break
                 if now >= flush_at:
-                    flush_at = time.monotonic() + FLUSH_SECONDS
+                    flush_at = time.monotonic() + max(FLUSH_SECONDS, FLUSH_SHARE * (time.monotonic() - now))
             self._complete()
         except Exception as error:  # whatever it is, training goes on and the driver raises it at the end
             self._defect = error

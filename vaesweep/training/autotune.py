@@ -8,15 +8,13 @@ The choice changes the time that a pack takes, and its numbers by float32 roundi
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from vaesweep.training.compiling import Compile
 from vaesweep.training.config import TrainableConfig
 from vaesweep.training.memory import Meter, is_out_of_memory
 from vaesweep.training.problem import Problem
 from vaesweep.training.stack import stackable
 from vaesweep.training.timing import Clock, operations, step_seconds
-
-Compile = Literal["auto", "always", "never"]
 
 GROWTH = 4  # between two sizes that are measured
 FEW_STEPS = 100  # a run of fewer is over before a choice could pay

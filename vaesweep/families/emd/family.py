@@ -19,6 +19,7 @@ from vaesweep.families.emd.data import pulses, speech
 from vaesweep.families.emd.data.pulses import PulseCondition, SplitRows
 from vaesweep.families.emd.data.speech import SpeechConfig
 from vaesweep.families.emd.evaluation import EstimatesConfig
+from vaesweep.families.emd.forms import DATA_FORMS, PULSES, SPEECH, is_speech
 from vaesweep.families.emd.mixtures import Mixtures, PulseMixtures, SpeechMixtures, check_signals
 from vaesweep.families.emd.models.separator import Separation, Separator, SeparatorConfig, rate_names
 from vaesweep.families.emd.trust.calibration import mixtures_needed
@@ -174,7 +175,7 @@ class SeparatorFamily(Family):
 
     name = "emd"
     config = SeparatorCell
-    data_forms = ("pulses", "speech:DIR", "librimix:DIR", "wham:DIR", "whamr:DIR")
+    data_forms = DATA_FORMS
     bfloat16 = True
     data_axes = True
     evaluation_settings = ("evaluation",)
@@ -192,7 +193,7 @@ class SeparatorFamily(Family):
     def load(self, spec: str, config: CellConfig) -> DataSet:
         """The data of `pulses`, `pulses:conditions=A+B`, `speech:DIR`, or `librimix:DIR` and others (docs/data.md)."""
         data = self.loading(config)
-        wanted = "speech" if speech.is_speech(spec) else "pulses"
+        wanted = SPEECH if is_speech(spec) else PULSES
         if data.kind != wanted:
             raise UserError(f"--data {spec}: takes data.kind={wanted}, and the cell's is {data.kind}; set it")
         if isinstance(data, SpeechConfig):

@@ -18,8 +18,9 @@ from vaesweep.data.counters import Stream, normal
 from vaesweep.data.domains import Role
 from vaesweep.elbo import Elbo
 from vaesweep.families.hvae.data import Pixels
-from vaesweep.families.hvae.models.config import INITIAL, INITIAL_NOISE, HierarchyConfig
+from vaesweep.families.hvae.models.config import INITIAL_NOISE, HierarchyConfig
 from vaesweep.families.hvae.models.hierarchy import Reconstruction
+from vaesweep.families.hvae.models.names import INITIAL
 from vaesweep.packing import Frozen
 from vaesweep.sde import coarsen, increments, refine
 from vaesweep.training.stack import Batch, Stack

@@ -18,6 +18,7 @@ from vaesweep.families.hvae import data as images
 from vaesweep.families.hvae import evaluation as hierarchy
 from vaesweep.families.hvae.data import ImageCondition, ImagesConfig, PixelKind, Pixels
 from vaesweep.families.hvae.evaluation import EvaluationConfig, EvaluationImages
+from vaesweep.families.hvae.forms import DATA_FORMS
 from vaesweep.families.hvae.models.config import DiscreteDepth, HierarchyConfig
 from vaesweep.families.hvae.models.hierarchy import Hierarchy, Reconstruction
 from vaesweep.family.base import CellConfig, Family
@@ -104,7 +105,7 @@ class HierarchyFamily(Family):
 
     name = "hvae"
     config = HierarchyCell
-    data_forms = ("poisson", "mnist:DIR", "binarised_mnist:DIR", "folder:DIR")
+    data_forms = DATA_FORMS
     evaluation_settings = ("evaluation.steps", "evaluation.draws", "evaluation.repeats")
     bfloat16 = True
     metrics: ClassVar[dict[str, str]] = hierarchy.METRICS

@@ -7,7 +7,7 @@ thesis' hierarchy, step and free nats.
 
 from typing import Any
 
-from vaesweep.families.hvae.models.config import INITIAL, level_name
+from vaesweep.families.hvae.models.names import INITIAL, level_name
 
 Settings = dict[str, Any]
 

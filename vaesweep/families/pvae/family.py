@@ -18,6 +18,7 @@ from vaesweep.errors import UserError
 from vaesweep.families.pvae.data import archetypes, missingness, sources
 from vaesweep.families.pvae.data.audiograms import COLUMNS, DIMS, QUANTUM, THRESHOLDS
 from vaesweep.families.pvae.evaluation import AGE, Acquirer, AcquisitionConfig, Population, Scale
+from vaesweep.families.pvae.forms import DATA_FORMS
 from vaesweep.families.pvae.models.partial import RATE, PartialVae, PartialVaeConfig
 from vaesweep.family.base import CellConfig, Family
 from vaesweep.packing import Frozen
@@ -160,7 +161,7 @@ class PartialVaeFamily(Family):
 
     name = "pvae"
     config = PartialVaeCell
-    data_forms = ("synthetic", "nhanes:DIR", "csv:FILE")
+    data_forms = DATA_FORMS
     evaluation_settings = ("acquisition",)
     metrics: ClassVar[dict[str, str]] = {
         "rmse_observed": "dB (years for the age): error of the decoded mean over observed dimensions",

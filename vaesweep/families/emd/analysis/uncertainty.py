@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from vaesweep.analysis.intervals import LEVEL, Interval, crossed_interval
 from vaesweep.analysis.runs import Runs
@@ -113,7 +113,7 @@ def pearson(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 def wilson(share: float, count: int) -> tuple[float, float]:
     """Wilson's interval of a share of `count`."""
-    z = float(norm.ppf((1 + LEVEL) / 2))
+    z = float(ndtri((1 + LEVEL) / 2))
     centre = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
     return max(float(centre - half), 0.0), min(float(centre + half), 1.0)

@@ -13,8 +13,9 @@ from vaesweep.distributions import Gaussian
 from vaesweep.errors import UserError
 from vaesweep.families.hvae.analysis.trained import TrainedHierarchy
 from vaesweep.families.hvae.models.blocks import double
-from vaesweep.families.hvae.models.config import INITIAL_NOISE, level_name
+from vaesweep.families.hvae.models.config import INITIAL_NOISE
 from vaesweep.families.hvae.models.continuous import LevelPath, SdeLevel
+from vaesweep.families.hvae.models.names import level_name
 from vaesweep.families.hvae.models.walk import Adaptive
 
 SEED = 20  # of what belongs to no image: prior samples, pixels' noise

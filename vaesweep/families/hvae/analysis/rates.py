@@ -12,7 +12,7 @@ from vaesweep.analysis.intervals import t_interval
 from vaesweep.analysis.style import BLACK, BLUE, GREEN, LABEL, ORANGE, PINK, RED, SKY, TICK, page, save
 from vaesweep.data.domains import Role
 from vaesweep.families.hvae.analysis.cells import Hierarchies
-from vaesweep.families.hvae.models.config import INITIAL
+from vaesweep.families.hvae.models.names import INITIAL
 
 OF_RATE = "rate."
 COLUMNS = [REGIME, POINT, "domain", "role", "rate", "part", "value", "low", "high", "share", "n_seeds"]

@@ -5,17 +5,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from vaesweep.families.hvae.models.names import INITIAL, level_name
 from vaesweep.packing import Frozen
 from vaesweep.sde import SOLVERS
 
-INITIAL = "initial"  # the name of the initial value's rate
 INITIAL_NOISE = "initial_noise"  # what its noise is called in a batch
 ON_GRID = 1e-5  # by what share the steps of a level may miss its depth: a third is written with six digits
-
-
-def level_name(level: int) -> str:
-    """The name of a level's rate; level 0 is the topmost."""
-    return f"level_{level}"
 
 
 class ContinuousDepth(Frozen):

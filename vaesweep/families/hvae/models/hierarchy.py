@@ -18,9 +18,10 @@ from vaesweep.distributions import Gaussian, standard_gaussian, standard_kl
 from vaesweep.elbo import Elbo
 from vaesweep.families.hvae.models.blocks import ConvBlock, Pointwise2d, ResidualBlock, double
 from vaesweep.families.hvae.models.bottom_up import BottomUp
-from vaesweep.families.hvae.models.config import INITIAL, DiscreteDepth, HierarchyConfig, level_name
+from vaesweep.families.hvae.models.config import DiscreteDepth, HierarchyConfig
 from vaesweep.families.hvae.models.continuous import SdeLevel
 from vaesweep.families.hvae.models.discrete import DiscreteLevel
+from vaesweep.families.hvae.models.names import INITIAL, level_name
 from vaesweep.families.hvae.models.observation import OBSERVATIONS, Observation
 from vaesweep.families.hvae.models.walk import Adaptive, Walk
 

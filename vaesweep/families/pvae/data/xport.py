@@ -11,13 +11,15 @@ import io
 import struct
 from collections.abc import Sequence
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from vaesweep.data.reading import CHUNK, read_file
 from vaesweep.data.spelling import did_you_mean
 from vaesweep.errors import UserError
 from vaesweep.families.pvae.data.audiograms import TABLE_BYTES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RECORD = 80
 LIBRARY = b"HEADER RECORD*******LIBRARY HEADER RECORD!!!!!!!"
@@ -27,8 +29,10 @@ IBM_ZERO = 1e-70  # pandas decodes an IBM zero as 5.4e-79
 AGAIN = "download it again"
 
 
-def read_xport(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+def read_xport(path: Path, columns: Sequence[str]) -> "pd.DataFrame":
     """Read the numeric `columns` (upper-case names) of the table in `path`; a missing value is NaN."""
+    import pandas as pd  # takes half a second, which every sweep of partial VAEs would pay
+
     raw = read_file(path, TABLE_BYTES, AGAIN)
     width = _check(raw, path)
     try:
@@ -43,7 +47,7 @@ def read_xport(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     return frame.mask(frame.abs() < IBM_ZERO, 0.0)
 
 
-def _numbers(frame: pd.DataFrame, columns: Sequence[str], path: Path) -> pd.DataFrame:
+def _numbers(frame: "pd.DataFrame", columns: Sequence[str], path: Path) -> "pd.DataFrame":
     """The `columns` of some rows."""
     frame.columns = frame.columns.str.upper()
     _check_columns(frame, columns, path)
@@ -89,10 +93,12 @@ def _rows_at(raw: bytes) -> tuple[int, int]:
     return end + RECORD, width
 
 
-def _check_columns(frame: pd.DataFrame, columns: Sequence[str], path: Path) -> None:
+def _check_columns(frame: "pd.DataFrame", columns: Sequence[str], path: Path) -> None:
     missing = [f"{name}{did_you_mean(name, frame.columns)}" for name in columns if name not in frame]
     if missing:
         raise UserError(f"{path}: without the column{'s' * (len(missing) > 1)} {', '.join(missing)}")
+    import pandas as pd
+
     text = [name for name in columns if not pd.api.types.is_numeric_dtype(frame[name])]
     if text:
         raise UserError(f"{path}: {', '.join(text)} should hold numbers but holds text")

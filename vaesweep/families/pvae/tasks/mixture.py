@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from vaesweep.families.pvae.tasks.predictive import LOG_2PI, Predictive, RandomNumbers, among_unobserved
@@ -191,6 +190,8 @@ def fit_mixtures(x: np.ndarray, components: int, seeds: Sequence[int]) -> Mixtur
     Maximum likelihood by expectation maximisation (scikit-learn) on `x` `[row, dim]` (physical units), standardised by
     its own mean and standard deviation. A seed decides where the fit starts.
     """
+    from sklearn.mixture import GaussianMixture  # with pandas a second, which every sweep of partial VAEs would pay
+
     mean, std = x.mean(0, dtype=np.float64), x.std(0, dtype=np.float64)
     fits = [
         GaussianMixture(components, reg_covar=RIDGE, max_iter=ITERATIONS, random_state=seed).fit((x - mean) / std)

@@ -15,7 +15,6 @@ from enum import IntEnum
 
 import numpy as np
 import torch
-from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
 from vaesweep.families.pvae.tasks.acquisition import Trace
@@ -103,6 +102,8 @@ def _features(trace: Trace) -> Tensor:
 
 def _ridge(features: Tensor, errors: Tensor, used: Tensor) -> dict[str, Tensor]:
     """The regression of one cell: `features` `[state, feature]`, `errors` `[state]`, and which features are `used`."""
+    from sklearn.linear_model import RidgeCV  # takes a second, which every sweep of partial VAEs would pay
+
     mean, std = features.mean(0), features.std(0, correction=0)
     active = used & (std > ROUNDING * features.abs().amax(0))
     std = std.where(active, 1.0)

@@ -14,9 +14,10 @@ from voices import RATE, voice
 from vaesweep.data.domains import DataSet, Domain, Role
 from vaesweep.errors import UserError
 from vaesweep.families.emd.data.speech import audio, librimix
-from vaesweep.families.emd.data.speech.domains import SpeechConfig, SpeechRows, SpeechSource, is_speech, load
+from vaesweep.families.emd.data.speech.domains import SpeechConfig, SpeechRows, SpeechSource, load
 from vaesweep.families.emd.data.speech.mixing import Mixer, MixingRules, render
 from vaesweep.families.emd.data.speech.recordings import DecodeCache, scan, scan_noise
+from vaesweep.families.emd.forms import is_speech
 from vaesweep.packing import additions
 
 ROWS = SpeechRows(valid=3, test=4)

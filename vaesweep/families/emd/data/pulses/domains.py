@@ -16,9 +16,10 @@ from vaesweep.data.spelling import did_you_mean
 from vaesweep.errors import UserError
 from vaesweep.families.emd.data.pulses.conditions import SHIFTS, TRAINING, PulseCondition, shifted
 from vaesweep.families.emd.data.pulses.parameters import PARAMETERS, draw_parameters
+from vaesweep.families.emd.forms import PULSES
 from vaesweep.packing import Frozen
 
-KIND, NO_SHIFT = "pulses", "none"
+NO_SHIFT = "none"
 REPLICATE = 100_000  # indices between a replicate and the next
 FORMS = "pulses or pulses:conditions=A+B+..., with names of shifted conditions, or none"
 
@@ -57,9 +58,9 @@ def splits(
     first = replicate * REPLICATE
     valid, test = first + rows.train, first + rows.train + rows.valid
     by_domain = {
-        f"{KIND}.train": Split(Role.TRAIN, training, np.arange(first, valid)),
-        f"{KIND}.valid": Split(Role.VALID, training, np.arange(valid, test)),
-        f"{KIND}.test": Split(Role.TEST, training, np.arange(test, test + rows.test)),
+        f"{PULSES}.train": Split(Role.TRAIN, training, np.arange(first, valid)),
+        f"{PULSES}.valid": Split(Role.VALID, training, np.arange(valid, test)),
+        f"{PULSES}.test": Split(Role.TEST, training, np.arange(test, test + rows.test)),
     }
     for number, name in enumerate(SHIFTS, start=1):
         if name in conditions:
@@ -91,8 +92,8 @@ def load(spec: str, replicate: int = 1, rows: SplitRows | None = None, training:
 def parse(spec: str) -> tuple[str, ...]:
     """The names of the shifted conditions that `spec` asks for."""
     kind, colon, option = spec.strip().partition(":")
-    if kind != KIND:
-        raise UserError(f"--data {spec}: unknown kind {kind!r}{did_you_mean(kind, [KIND])}; use {FORMS}")
+    if kind != PULSES:
+        raise UserError(f"--data {spec}: unknown kind {kind!r}{did_you_mean(kind, [PULSES])}; use {FORMS}")
     if not colon:
         return tuple(SHIFTS)
     key, _, value = option.partition("=")

@@ -4,6 +4,6 @@
 their sound, `librimix` reads and writes them in LibriMix's layout, `domains` makes data sets of both.
 """
 
-from vaesweep.families.emd.data.speech.domains import FORMS, SpeechConfig, SpeechSource, is_speech, load
+from vaesweep.families.emd.data.speech.domains import FORMS, SpeechConfig, SpeechSource, load
 
-__all__ = ["FORMS", "SpeechConfig", "SpeechSource", "is_speech", "load"]
+__all__ = ["FORMS", "SpeechConfig", "SpeechSource", "load"]

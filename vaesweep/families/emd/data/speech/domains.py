@@ -29,10 +29,9 @@ from vaesweep.families.emd.data.speech import audio, librimix, recordings
 from vaesweep.families.emd.data.speech.mixing import Mixer, MixingRules, Mixture, Sound, render
 from vaesweep.families.emd.data.speech.recordings import DecodeCache, Recording, SpeakerOf
 from vaesweep.families.emd.data.speech.spans import Span
+from vaesweep.families.emd.forms import SPEECH, WRITTEN
 from vaesweep.packing import Frozen, Since
 
-SPEECH = "speech"
-WRITTEN = ("librimix", "wham", "whamr")  # each reads all layouts: folders say which it is
 FORMS = (
     "speech:DIR (with ,noise=DIR, and ,speaker=REGEX or ,speakers=CSV after a folder) or librimix:DIR, wham:DIR or "
     "whamr:DIR (with ,train=SPLIT), each with any number of ,unseen=DIR"
@@ -208,11 +207,6 @@ def load(spec: str, config: SpeechConfig) -> DataSet:
     scale = _fitted(train)
     signals_at.cache_clear()  # of the driver, which has no further use for them
     return replace(loaded, standardisation=scale)
-
-
-def is_speech(spec: str) -> bool:
-    """Whether `--data` names recordings or mixtures of them."""
-    return spec.strip().partition(":")[0] in OPTIONS
 
 
 def _mixed(folder: "_Folder", unseen: Sequence["_Folder"], noise: Path | None, config: SpeechConfig) -> DataSet:

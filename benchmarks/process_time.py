@@ -1,0 +1,100 @@
+"""What a command costs: CPU seconds of its whole process tree, wall-clock seconds, and its largest process."""
+
+import ctypes
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BECOME_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: processes whose parent has died become this one's children
+
+
+@dataclass(frozen=True)
+class Cost:
+    """CPU seconds, user's and system's, of a process tree; wall-clock seconds; MiB of the command's own process."""
+
+    cpu: float
+    wall: float
+    memory: float
+
+    @classmethod
+    def least(cls, costs: Iterable["Cost"]) -> "Cost":
+        """The least of each, over repeats: what disturbs a measurement only adds."""
+        costs = list(costs)
+        return cls(*(min(getattr(cost, name) for cost in costs) for name in ("cpu", "wall", "memory")))
+
+
+def cost_of(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str], codes: Sequence[int] = (0,)
+) -> tuple[Cost, str]:
+    """The cost of a command run in `folder`, and its standard output; it must end with one of `codes`."""
+    ctypes.CDLL(None).prctl(BECOME_SUBREAPER, 1)
+    before, started = _cpu(), time.monotonic()
+    with subprocess.Popen(
+        command, cwd=folder, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        output = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    wall = time.monotonic() - started
+    if process.returncode not in codes:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}: {output[-2000:]}")
+    _reap()
+    return Cost(_cpu() - before, wall, usage.ru_maxrss / 1024), output
+
+
+def environment_of(checkout: Path, **more: str) -> dict[str, str]:
+    """The environment in which Python imports the vaesweep of a checkout, with no store named."""
+    environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1", **more}
+    environment.pop("MLFLOW_TRACKING_URI", None)
+    return environment
+
+
+def side_by_side(
+    checkouts: Sequence[Path], repeats: int, measure: Callable[[Path], Mapping[str, Cost]]
+) -> dict[Path, dict[str, Cost]]:
+    """What `measure` returns of each checkout, by name, the least of some repeats, in which checkouts take turns."""
+    taken: dict[Path, list[Mapping[str, Cost]]] = {checkout: [] for checkout in checkouts}
+    for _ in range(repeats):
+        for checkout in checkouts:
+            taken[checkout].append(measure(checkout))
+    return {
+        checkout: {name: Cost.least(one[name] for one in costs) for name in costs[0]}
+        for checkout, costs in taken.items()
+    }
+
+
+def print_costs(costs: Mapping[Path, Mapping[str, Cost]]) -> None:
+    """Print a table with a line for each checkout and each thing that was measured."""
+    print(f"{'measured':<34}{'checkout':<34}{'s CPU':>8}{'s wall':>8}{'MiB':>7}")
+    for name in next(iter(costs.values())):
+        for checkout, taken in costs.items():
+            cost = taken[name]
+            print(f"{name:<34}{checkout!s:<34}{cost.cpu:>8.2f}{cost.wall:>8.2f}{cost.memory:>7.0f}")
+
+
+def python(script: Path, *words: str) -> list[str]:
+    """The command that runs a script by this Python."""
+    return [sys.executable, str(script), *words]
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _reap() -> None:
+    """Wait for what has outlived the command, so that its time counts."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            if os.waitpid(-1, os.WNOHANG) == (0, 0):
+                time.sleep(0.1)
+        except ChildProcessError:
+            return

@@ -1,0 +1,228 @@
+"""The run of a sweep from its options to its curve, as every script in `sweeps/` does it.
+
+Settings and data are checked before Ray, MLflow and what draws are imported, which take seconds.
+"""
+
+import os
+import pkgutil
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from vaesweep.cli.script import FAILED, OK
+from vaesweep.data.domains import DataSet
+from vaesweep.errors import TrackingError, UserError
+from vaesweep.store_access import ReadRun
+from vaesweep.sweep.cells import Sweep
+from vaesweep.sweep.cluster import ClusterSize, Resources, cluster_size, local_cpus, uploaded_copy
+from vaesweep.sweep.lease import lease
+from vaesweep.sweep.options import Options
+from vaesweep.sweep.plan import Plan, estimate_seconds
+from vaesweep.sweep.progress import duration
+from vaesweep.sweep.resume import drop_spent_checkpoints
+from vaesweep.sweep.session import Session, check_writable, describe
+from vaesweep.sweep.splits import drop_stale_requests
+from vaesweep.uris import masked, sqlite_file
+from vaesweep.vocabulary import SETTLED, STORE_VARIABLE, store_uri
+
+if TYPE_CHECKING:
+    from vaesweep.analysis.report import Report
+    from vaesweep.analysis.runs import Runs
+    from vaesweep.sweep.tracking import Tracker
+
+Train = Callable[["Tracker"], Mapping[str, str]]  # the causes of cells that failed
+FamilyReport = Callable[["Runs", DataSet, Path], "Report"]  # written beside the rate-distortion curve
+
+
+def run_sweep(
+    sweep: Sweep, options: Options, console: Console, report: FamilyReport | str | None, *, plan_only: bool
+) -> int:
+    """Run a sweep, or print its plan, and return the process's exit code."""
+    session = Session(sweep, options, dry=plan_only)
+    family_report: FamilyReport | None = pkgutil.resolve_name(report) if isinstance(report, str) else report
+    resources = Resources(options.workers, gpus=options.gpus, address=options.address, scale_to=options.scale_to)
+    if plan_only:
+        _print_plan(session, resources, console)
+        return OK
+    plan = session.plan(1)
+    if not (plan.packs or plan.evaluations):
+        describe(session, plan, console)
+        check_folders(session)
+        with lease(session.storage, sweep.name, _undone(session)):
+            return _run_tracked(session, plan, None, console, family_report)
+    from vaesweep.sweep.runner import connected, train_plan  # Ray takes seconds to import
+
+    check_folders(session)
+    with lease(session.storage, sweep.name, _undone(session)):
+        clear_storage(session, console)
+        with connected(resources, session.data.nbytes) as available:
+            slots = resources.slots(available)
+            plan = session.plan(slots)  # packs for the cluster that there is
+            describe(session, plan, console)
+
+            def train(tracker: "Tracker") -> Mapping[str, str]:
+                return train_plan(session, plan, resources, slots, tracker, console)
+
+            return _run_tracked(session, plan, train, console, family_report)
+
+
+def _undone(session: Session) -> list[str]:
+    """The cells that this command works on, or would if nothing stopped it."""
+    return [cell.identity for cell in session.cells if cell.identity not in session.survey.done]
+
+
+def check_folders(session: Session) -> None:
+    """Refuse a session whose output or storage is a folder in which nothing can be written."""
+    check_writable(session.options.out)
+    if session.storage.folder:
+        check_writable(session.storage.folder)
+    if note := note_of_copy(session):
+        print(note, file=sys.stderr)
+
+
+def note_of_copy(session: Session) -> str | None:
+    """A line on what of a session would go with the uploaded working directory in which a Ray job runs, if it does."""
+    copy, options = uploaded_copy(), session.options
+    places = {"--out": options.out, "--storage": session.storage.folder, STORE_VARIABLE: sqlite_file(store_uri())}
+    inside = [name for name, path in places.items() if path and copy and path.resolve().is_relative_to(copy)]
+    if not inside:
+        return None
+    names = ", ".join(inside)
+    return f"this job runs in an uploaded copy, which goes with Ray's session: place {names} elsewhere to keep results"
+
+
+def clear_storage(session: Session, console: Console) -> None:
+    """Take away drafts, requests and spent checkpoints that earlier commands have left; say what was damaged."""
+    session.storage.sweep_drafts()
+    drop_stale_requests(session.storage)
+    for note in drop_spent_checkpoints(session.storage):
+        console.print(masked(note), highlight=False, soft_wrap=True)
+
+
+def _run_tracked(
+    session: Session, plan: Plan, train: Train | None, console: Console, report: FamilyReport | None
+) -> int:
+    """Train the cells that are left, if any, track them, draw the curve, and set the status of the parent run."""
+    tracker, parent = session.tracker(plan)
+    read = session.store.take_read()
+    if train or session.survey.recovered:
+        read = None  # what was read before is not how it will be
+    try:
+        with tracker:
+            if recovered := session.hand_over_recovered(tracker):
+                console.print(f"{recovered} cells were finished before and are only tracked now", highlight=False)
+            failed = dict(plan.blocked)
+            if train:
+                failed |= train(tracker)
+        code = _finish(session, plan, failed, console, report, read)
+    except TrackingError:
+        raise  # the store does not answer: the parent run stays open for the next try
+    except BaseException as error:
+        session.store.end(parent, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    session.store.end(parent, "FINISHED" if code == OK else "FAILED")
+    return code
+
+
+def _print_plan(session: Session, resources: Resources, console: Console) -> None:
+    """Print what a command would train and about how long that takes, and where."""
+    size = find_cluster(resources)
+    slots = resources.slots(size.resources if isinstance(size, ClusterSize) else resources.machine)
+    plan = session.plan(slots)
+    describe(session, plan, console)
+    for number, pack in enumerate(plan.packs, 1):
+        config = pack.cells[0].config
+        steps = f"{config.pretraining.training.steps} + " if config.pretraining else ""
+        steps += f"{config.training.steps} steps"
+        console.print(f"  pack {number}: {len(pack.cells)} cells, {steps}", highlight=False)
+    if plan.packs:
+        seconds = estimate_seconds(plan, session.data.of, slots)
+        many = min(slots, len(plan.packs))
+        at_once = f"{many} packs at a time" if many > 1 else "one pack at a time"
+        console.print(f"about {duration(seconds)} of training on this machine, {at_once}", highlight=False)
+    print_places(session, resources, size, console)
+
+
+def find_cluster(resources: Resources) -> ClusterSize | UserError | None:
+    """What the cluster has that is named, or why it does not say; `None` for a local Ray of this command's own."""
+    if (cluster := resources.cluster) is None:
+        return None
+    try:
+        return cluster_size(cluster)
+    except UserError as error:
+        return error
+
+
+def print_places(
+    session: Session, resources: Resources, size: ClusterSize | UserError | None, console: Console
+) -> None:
+    """Print where a command would run, keep its cells and track them, and what said so; `size` as of `find_cluster`."""
+    options, print_line = session.options, partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    if size is None:
+        print_line(f"Ray: one of this command's own, {local_cpus(resources.workers)} CPUs")
+    elif isinstance(size, UserError):
+        print_line(masked(f"Ray: {size}"))
+    else:
+        held = f"{size.nodes} node{'s' if size.nodes != 1 else ''}"
+        held += "".join(
+            f", {count:g} {name}{'s' * (count != 1)}"
+            for name, count in size.resources.items()
+            if count or name == "CPU"
+        )
+        print_line(masked(f"Ray: the cluster of {resources.cluster}, {held} now"))
+    nodes = size.nodes if isinstance(size, ClusterSize) else 1
+    shared = "; all nodes must reach it" if nodes > 1 and session.storage.folder else ""
+    print_line(f"cells go to {masked(session.storage.uri)} ({'--storage' if options.storage else 'OUT/cells'}){shared}")
+    origin = STORE_VARIABLE if os.environ.get(STORE_VARIABLE) else f"{STORE_VARIABLE} is not set"
+    print_line(f"runs go to {masked(store_uri())} ({origin}), tables and figures to {options.out}")
+    if note := note_of_copy(session):
+        print_line(note)
+
+
+def _finish(
+    session: Session,
+    plan: Plan,
+    failed: Mapping[str, str],
+    console: Console,
+    report: FamilyReport | None,
+    read: Mapping[str, ReadRun] | None,
+) -> int:
+    """Draw the curve from MLflow's runs, print the summary and return the process's exit code.
+
+    `read` are the cells' runs where they have been read and have not changed since.
+    """
+    for cell, cause in failed.items():
+        print(f"cell {cell} failed: {masked(cause)}", file=sys.stderr)
+    from vaesweep.analysis import runs
+    from vaesweep.analysis.report import write
+
+    notes = drop_spent_checkpoints(session.storage)
+    sweep_runs = runs.read(session.sweep.name, store_uri(), plan.sweep_identity(session.sweep.name), read)
+    print_line = partial(console.print, highlight=False, soft_wrap=True)
+    for note in notes:
+        print_line(masked(note))
+    print_report(write(sweep_runs, session.options.out), sweep_runs, print_line)
+    if report:
+        print_report(report(sweep_runs, session.data[0], session.options.out), sweep_runs, print_line)
+    lacking = sweep_runs.cells.loc[~sweep_runs.cells["outcome"].isin(SETTLED), "cell"]
+    lost = [cell for cell in lacking if cell not in failed]
+    if lost:
+        print(
+            f"{len(lost)} cells have not ended in MLflow, such as {lost[0]}: the same command goes on",
+            file=sys.stderr,
+        )
+    return FAILED if failed or lost else OK
+
+
+def print_report(report: "Report", sweep_runs: "Runs", print_line: Callable[[str], None]) -> None:
+    """Log a report's files with the sweep's parent run, and print its summary."""
+    from vaesweep.analysis.report import log
+
+    log(report, sweep_runs, store_uri())
+    for line in report.summary:
+        print_line(line)
+    print_line(f"written: {', '.join(str(path) for path in report.paths)}")
