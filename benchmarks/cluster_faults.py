@@ -103,7 +103,7 @@ class Cluster:
         started = time.monotonic()
         sweep.end(sweep.start())
         print(f"an undisturbed job takes {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-        if sweep.codes != [0]:
+        if sweep.codes != ["0"]:
             raise SystemExit("an undisturbed sweep failed:\n" + "\n".join(sweep.lines))
         return sweep.tracked().points
 
@@ -135,7 +135,7 @@ class JobSweep:
     name: str
     random: random.Random
     checkpoint_every: str
-    codes: list[int] = field(default_factory=list)
+    codes: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     storage: Path = Path()
 
@@ -153,19 +153,19 @@ class JobSweep:
         self.cluster.ray.api("/api/jobs/", {"entrypoint": entrypoint, "submission_id": job})
         return job
 
-    def end(self, job: str) -> int:
-        """The exit code of a job, ended; what it has said is kept for the table."""
-        self.cluster.ray.wait_for_job(job, PATIENCE)
-        about = self.cluster.ray.api(f"/api/jobs/{job}")
-        code = about.get("driver_exit_code")
-        self.codes.append(code if code is not None else (0 if about["status"] == "SUCCEEDED" else -1))
+    def end(self, job: str) -> str:
+        """The exit code of a job, ended, or its status where Ray knows of none; what it has said is kept."""
+        status = self.cluster.ray.wait_for_job(job, PATIENCE)
+        code = self.cluster.ray.api(f"/api/jobs/{job}").get("driver_exit_code")
+        known = code if code is not None else {"SUCCEEDED": 0}.get(status, status.lower())
+        self.codes.append(str(known))
         output = self.cluster.ray.job_output(job).splitlines()
         self.lines += [line for line in output if not any(noise in line for noise in NOISE)]
         return self.codes[-1]
 
     def end_again(self, job: str) -> None:
         """End a job, and the same command again where that did not end well."""
-        if self.end(job) != 0:
+        if self.end(job) != "0":
             self.end(self.start())
 
     def steps(self) -> int:
@@ -221,7 +221,7 @@ def inject(fault: ClusterFault, cluster: Cluster, seed: str) -> Result:
         all_steps=CELLS * STEPS,
         duplicated=tracked.duplicated + sum(runs - 1 for runs in tracked.runs.values()),
         said=told(sweep.lines, cluster.folder),
-        outcome=", then ".join(map(str, sweep.codes)),
+        outcome=", then ".join(sweep.codes),
         seconds=seconds,
         trace="\n".join(sweep.lines),
     )

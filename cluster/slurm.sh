@@ -140,7 +140,7 @@ if [[ -z "$told" ]]; then
 fi
 stop_ray
 echo "exit code $code"
-if [[ "$told" == USR1 ]] && ((code == 130 || code == 143)); then
+if [[ "$told" == USR1 ]] && ((code >= 128)); then # ended by it: 130, or killed before it could answer
     scontrol requeue "$SLURM_JOB_ID" && echo "requeued: the same command goes on from its checkpoints"
 fi
 exit "$code"

@@ -21,11 +21,13 @@ import torch
 
 from vaesweep.analysis import runs
 from vaesweep.cli import search_script
+from vaesweep.search import rounds
 from vaesweep.search.objectives import maximise
 from vaesweep.search.rounds import Trainer
 from vaesweep.search.search import Search, SearchPreset
 from vaesweep.search.space import choice, integers, loguniform
 from vaesweep.sweep import runner
+from vaesweep.sweep.lease import CellsHeld
 from vaesweep.sweep.plan import Plan
 from vaesweep.sweep.session import Session
 from vaesweep.sweep.storage import Storage, finished_name
@@ -345,6 +347,24 @@ def test_a_second_command_on_a_study_shares_it(
     assert rows("select count(*) from metrics") == rows(
         "select count(*) from (select distinct run_uuid, key, step from metrics)"
     )
+
+
+def test_a_cell_that_another_command_trains_is_waited_for(trained: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "HELD_SECONDS", 0.01)
+    real, asked = rounds.lease, list[int]()
+
+    def lease(storage: Storage, sweep: str, cells: Any) -> Any:
+        asked.append(len(cells))
+        if len(asked) == 1:  # the other command holds them, and trains them meanwhile
+            assert run("--trials", "2", "--batch", "2", "--confirm", "0") == 0
+            raise CellsHeld("2 cells are being trained")
+        return real(storage, sweep, cells)
+
+    monkeypatch.setattr(rounds, "lease", lease)
+    assert run("--trials", "2", "--batch", "2", "--confirm", "0", "--study", "other.journal") == 0
+    assert asked == [2, 2, 0]
+    assert len(trained) == 2
+    assert list(pd.read_csv("results/tune_tiny/trials.csv")["state"]) == ["complete"] * 2
 
 
 def test_what_a_driver_that_died_has_left_open_is_taken_on(trained: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

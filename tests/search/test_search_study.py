@@ -234,6 +234,14 @@ def test_two_drivers_share_a_study_and_neither_runs_what_the_other_has_asked(wor
     assert len({json.dumps(trial.params) for trial in first.trials}) == TRIALS
 
 
+def test_only_the_first_driver_tries_the_default(tmp_path: Path) -> None:
+    study = Study(open_storage(str(tmp_path / "j")), "a study", SPACE, ["minimise"], default=DEFAULT)
+    study.driver = 1
+    assert all(trial.params != DEFAULT for trial in study.ask_round(2, 4, identify))
+    study.driver = 0
+    assert [trial.params == DEFAULT for trial in study.ask_round(2, 4, identify)] == [True, False]
+
+
 def test_studies_with_other_seeds_share_no_trial_but_the_default(tmp_path: Path) -> None:
     def asked(seed: int) -> list[Any]:
         study = Study(None, "a study", SPACE, ["minimise"], seed=seed, default=DEFAULT)

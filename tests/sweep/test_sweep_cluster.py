@@ -2,6 +2,8 @@
 
 import json
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -110,6 +112,34 @@ def test_ray_is_started_without_what_the_job_sets(monkeypatch: pytest.MonkeyPatc
         pass
     assert seen[0].keys() >= {"MALLOC_TRIM_THRESHOLD_", "NCCL_SOCKET_IFNAME"}
     assert not seen[0].keys() & {"OMP_NUM_THREADS", "GLOO_SOCKET_IFNAME"}
+
+
+def test_a_ray_that_does_not_start_in_time_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(*_: object, **__: object) -> None:
+        raise Exception("The current node timed out during startup.")  # as Ray raises it
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(UserError, match=r"Ray does not start .*timed out during startup"), connected(Resources()):
+        pass
+
+
+TERMINATED = """
+import os, signal, time
+from vaesweep.sweep.runner import Resources, connected
+
+try:
+    with connected(Resources()):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_a_driver_that_is_told_to_end_before_it_trains_is_interrupted(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", TERMINATED]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 
 @pytest.mark.parametrize("value", ["", "{}", "null", "[1]", "no JSON", '{"runtime_env": null}', '{"runtime_env": 3}'])

@@ -6,6 +6,7 @@ study ── ask N ──► configurations ──► cells ──► plan ─�
 """
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from vaesweep.search.space import check_space, without_fixed
 from vaesweep.search.study import CELL, Study, Told, Trial, settings_of
 from vaesweep.sweep.cells import Cell
 from vaesweep.sweep.identity import digest
-from vaesweep.sweep.lease import lease
+from vaesweep.sweep.lease import CellsHeld, lease
 from vaesweep.sweep.options import Options
 from vaesweep.sweep.plan import Plan
 from vaesweep.sweep.session import Session
@@ -38,6 +39,7 @@ from vaesweep.vocabulary import RECORD_DIGEST, record_digest
 if TYPE_CHECKING:
     from vaesweep.sweep.cluster import Resources
 
+HELD_SECONDS = 2.0  # between two looks whether another command still trains cells that this one has asked too
 TRIAL, CONFIRMATION = "trial", "confirmation"  # axes of the record of a search's parent run
 Place = tuple[CellConfig, Mapping[str, Any]]  # a configuration with its values on the axes
 
@@ -199,8 +201,8 @@ class Trainer:
         """Train and track the cells of one round; causes of those that failed."""
         from vaesweep.sweep.runner import train_plan  # Ray takes seconds to import
 
-        undone = [cell.identity for cell in session.cells if cell.identity not in session.survey.done]
-        with lease(session.storage, session.sweep.name, undone):
+        with ExitStack() as held:
+            session = self._held(session, held)
             plan = session.plan(1)
             if plan.packs or plan.evaluations:
                 plan = session.plan(self._connected())
@@ -211,6 +213,18 @@ class Trainer:
                 if plan.packs or plan.evaluations:
                     failed |= train_plan(session, plan, self._resources, self._connected(), tracker, self._console)
         return failed
+
+    def _held(self, session: SearchSession, held: ExitStack) -> SearchSession:
+        """The session with what is known of its cells once no other command trains any; they are held from then on."""
+        while True:
+            undone = [cell.identity for cell in session.cells if cell.identity not in session.survey.done]
+            try:
+                held.enter_context(lease(session.storage, session.sweep.name, undone))
+            except CellsHeld:  # another command of this study has asked one of these configurations too
+                time.sleep(HELD_SECONDS)
+            else:
+                return session
+            session = session.of_configurations([(cell.config, cell.values) for cell in session.cells])
 
     def _connected(self) -> int:
         """The number of packs that run at once on the cluster, which is started or joined at the first call."""

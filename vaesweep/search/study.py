@@ -5,7 +5,8 @@ that dies leaves whole trials only. The sampler of a trial is seeded by the stud
 round is asked only when the one before has been told, so that a study that goes on after an interruption asks what an
 undisturbed one asks.
 
-Several commands may search one study, each in rounds of its own: drivers 0, 1, …, of which a lone command is the first.
+Several commands may search one study, each in rounds of its own: drivers 0, 1, …, of which a lone command is the first,
+and the one that tries the default.
 """
 
 import logging
@@ -159,7 +160,7 @@ class Study:
     def _sampled(self) -> dict[str, Any]:
         """The settings of the next trial."""
         known = self.trials
-        if not known and self._default is not None:
+        if self.driver == 0 and self._default is not None and not any(t.user_attrs[DRIVER] == 0 for t in known):
             return {key: self._default[key] for key in self._space}
         sampler = make_sampler(self._sampler, int(digest([self._seed, self.driver, len(known)], 8), 16))
         copy = optuna.create_study(directions=self._directions, sampler=sampler)

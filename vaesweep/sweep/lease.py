@@ -28,11 +28,15 @@ BEAT_SECONDS = 10.0  # between two beats of a holder that is not on a local disk
 SILENT_SECONDS = 25.0  # without a beat, after which a holder is dead
 
 
+class CellsHeld(UserError):
+    """The refusal of cells that a command which is alive holds."""
+
+
 @contextlib.contextmanager
 def lease(storage: Storage, sweep: str, cells: Collection[str]) -> Iterator[None]:
     """Hold `cells` of `sweep` while the context lasts.
 
-    Raises `UserError` where a command that is alive holds one of them.
+    Raises `CellsHeld` where a command that is alive holds one of them.
     """
     if not cells:
         yield
@@ -135,7 +139,7 @@ def _read(data: bytes) -> dict[str, Any]:
 def _refuse_overlap(other: dict[str, Any], about: dict[str, Any]) -> None:
     shared = sorted(set(other["cells"]) & set(about["cells"]))
     if shared:
-        raise UserError(
+        raise CellsHeld(
             f"{len(shared)} cells of this sweep, such as {shared[0]}, are being trained by process {other['pid']} on "
             f"{other['host']} since {other['since']}: wait until it has ended, or end it"
         )

@@ -68,7 +68,7 @@ class Outcomes:
 def connected(resources: Resources, data: int = 0) -> Iterator[dict[str, float]]:
     """Context connected to the Ray cluster of `resources`, or to a local one that ends with it; gives CPUs and GPUs.
 
-    A local one has room for so many bytes of data, where the machine has it.
+    A local one has room for so many bytes of data, where the machine has it. SIGTERM in it acts as Ctrl-C.
     """
     cluster, job = resources.cluster, job_environment()  # what the job sets holds
     environment = worker_environment() | ({} if cluster else loopback.ENVIRONMENT)
@@ -82,7 +82,7 @@ def connected(resources: Resources, data: int = 0) -> Iterator[dict[str, float]]
             size = {"num_cpus": local_cpus(resources.workers), "object_store_memory": local_store_bytes(data)}
             with loopback.on_loopback():
                 ray.init(LOCAL, include_dashboard=False, **size, **common)
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises it bare where it has not started in time
         reason = f"{cluster}: no Ray cluster answers there" if cluster else "Ray does not start"
         raise UserError(f"{reason} ({_last_line(error)})") from None
     try:
@@ -90,7 +90,8 @@ def connected(resources: Resources, data: int = 0) -> Iterator[dict[str, float]]
         if not cluster and resources.gpus * resources.workers > available.get("GPU", 0):
             gpus = f"{available.get('GPU', 0):g} GPUs"
             raise UserError(f"--gpus {resources.gpus:g}: this machine has {gpus}; use fewer, or a cluster by --address")
-        yield available
+        with _terminate_as_interrupt():
+            yield available
     finally:
         ray.shutdown()
 
@@ -149,7 +150,7 @@ def run_packs(
             ),
         )
         try:
-            with _terminate_as_interrupt(), contextlib.closing(splitter):
+            with contextlib.closing(splitter):
                 causes = _causes(tuner.fit())
         except KeyboardInterrupt:
             interrupted = True
@@ -348,7 +349,7 @@ def _last_line(error: object, default: str = "") -> str:
 
 @contextlib.contextmanager
 def _terminate_as_interrupt() -> Iterator[None]:
-    """Context in which SIGTERM, as `ray job stop` and Kubernetes send it, acts as Ctrl-C."""
+    """Context in which SIGTERM, as `ray job stop`, Slurm and Kubernetes send it, acts as Ctrl-C; by Ray it aborts."""
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
