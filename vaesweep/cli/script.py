@@ -137,7 +137,6 @@ def make_parser(sweep: Sweep, about: str | None) -> argparse.ArgumentParser:
 def options_from(sweep: Sweep, arguments: argparse.Namespace, words: Sequence[str] | None) -> Options:
     """Typed options from parsed arguments."""
     command = shlex.join([f"sweeps/{sweep.name}.py", *(words if words is not None else sys.argv[1:])])
-    sweep.preset(arguments.preset, arguments.data)  # refused before anything slow is imported
     options = Options(
         preset=arguments.preset,
         data=arguments.data,
@@ -156,4 +155,5 @@ def options_from(sweep: Sweep, arguments: argparse.Namespace, words: Sequence[st
     )
     check_counts(options)
     named_cluster(options.address)  # refuses one on which no sweep runs
+    sweep.preset(options.preset, options.data)  # refused before anything slow is imported
     return options
