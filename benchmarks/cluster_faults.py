@@ -13,11 +13,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import psutil
 from fault_injection import Points, Tracked
@@ -89,8 +88,18 @@ class Cluster:
         return sweep
 
     @cached_property
+    def disk(self) -> Path:
+        """A small disk, which is mounted before nodes start: a namespace sees no later one."""
+        folder = self.folder / "disk"
+        folder.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)], check=True)
+        self._stack.callback(subprocess.run, ["umount", "-l", str(folder)], check=True)
+        return folder
+
+    @cached_property
     def ray(self) -> RayCluster:
         """Ray's head and nodes."""
+        assert self.disk.exists()
         path = f"{self.counted.folder}:{os.environ.get('PYTHONPATH', '')}".rstrip(":")
         os.environ["PYTHONPATH"] = path
         cluster = ray_cluster(self.folder, 0, NODES, self.network, COUNTED_PAUSE=str(PAUSE))
@@ -107,12 +116,14 @@ class Cluster:
             raise SystemExit("an undisturbed sweep failed:\n" + "\n".join(sweep.lines))
         return sweep.tracked().points
 
-    def sweep(self, seed: str, checkpoint_every: str) -> "JobSweep":
-        """A new sweep on a whole cluster."""
+    def sweep(self, seed: str, checkpoint_every: str, on_small_disk: bool = False) -> "JobSweep":
+        """A new sweep on a whole cluster, whose storage may be on the small disk."""
         self.replace_missing()
         self._sweeps += 1
         self.counted.forget()
-        return JobSweep(self, f"faults{self._sweeps}", random.Random(seed), checkpoint_every)
+        name = f"faults{self._sweeps}"
+        folder = self.disk if on_small_disk else self.folder / "storage"
+        return JobSweep(self, name, random.Random(seed), checkpoint_every, folder / name)
 
     def replace_missing(self) -> None:
         """Start what a fault has taken away."""
@@ -135,12 +146,9 @@ class JobSweep:
     name: str
     random: random.Random
     checkpoint_every: str
+    storage: Path
     codes: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
-    storage: Path = Path()
-
-    def __post_init__(self) -> None:
-        self.storage = self.cluster.folder / "storage" / self.name
 
     def start(self) -> str:
         """The command, handed in as a job; its name."""
@@ -204,15 +212,14 @@ class ClusterFault:
     name: str
     disturb: Disturb
     checkpoint_every: str = ALWAYS
-    during: Callable[[JobSweep], contextlib.AbstractContextManager[Any]] = lambda sweep: contextlib.nullcontext()
+    on_small_disk: bool = False
 
 
 def inject(fault: ClusterFault, cluster: Cluster, seed: str) -> Result:
     """Inject `fault` once and have the sweep recover."""
     undisturbed = cluster.undisturbed
-    sweep = cluster.sweep(seed, fault.checkpoint_every)
-    with fault.during(sweep):
-        at = fault.disturb(sweep, sweep.start())
+    sweep = cluster.sweep(seed, fault.checkpoint_every, fault.on_small_disk)
+    at = fault.disturb(sweep, sweep.start())
     seconds = time.monotonic() - at
     tracked = sweep.tracked()
     result = Result(
@@ -324,17 +331,6 @@ def network_cut(sweep: JobSweep, job: str) -> float:
     return at
 
 
-@contextlib.contextmanager
-def small_disk(sweep: JobSweep) -> Iterator[None]:
-    """Context in which the storage is a small disk of its own."""
-    sweep.storage.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(sweep.storage)], check=True)
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", str(sweep.storage)], check=True)
-
-
 def disk_full(sweep: JobSweep, job: str) -> float:
     """Fill the storage's disk, and make room some seconds later."""
     sweep.wait_for_a_moment()
@@ -358,5 +354,5 @@ CLUSTER_FAULTS = (
     ClusterFault("the MLflow server killed, started again within 10 s", restarted(lambda cluster: cluster.server)),
     ClusterFault("PostgreSQL killed, started again within 10 s", restarted(lambda cluster: cluster.database)),
     ClusterFault(f"a node's network cut for {CUT_SECONDS:.0f} s", network_cut),
-    ClusterFault("the storage's disk full for 2 to 10 s", disk_full, during=small_disk),
+    ClusterFault("the storage's disk full for 2 to 10 s", disk_full, on_small_disk=True),
 )

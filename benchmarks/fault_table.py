@@ -22,13 +22,14 @@ LONGEST = 150  # characters of a line that is shown
 # What a command says without a fault too.
 USUAL = re.compile(
     r"data: |\d+ (s|min): \d|cells: |written: |[\w.]+: (highest|lowest|distortion|best|no )|stopping: |$"
-    r"|seeds differ|train/valid|generalisation"
+    r"|seeds differ|train/valid|generalisation|gap "
 )
 SUMMARY = re.compile(r"\w+: \d+ cells, \d+ done, |\d+ cells were finished before")
 FAILURE = re.compile(r"error: |cell \w+ failed: ")
 SHORTER = (
     (re.compile(r"\x1b\[\d*m"), ""),
     (re.compile(r"\b([0-9a-f]{4})[0-9a-f]{12}(-[0-9a-f]{8})?\b"), r"\1…"),
+    (re.compile(r"\b([0-9a-f]{4})[0-9a-f]{28,52}\b"), r"\1…"),
     (re.compile(r"\.[0-9a-f]{8}\.damaged"), ".….damaged"),
     (re.compile(r"since [\dT:+-]+"), "since …"),
     (re.compile(r"process \d+ on [\w.-]+"), "process … on …"),
