@@ -146,7 +146,7 @@ def replaced(owner: Any, **values: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _one_cpu(resources: Any) -> Iterator[dict[str, float]]:
+def _one_cpu(resources: Any, data: int) -> Iterator[dict[str, float]]:
     yield {"CPU": 1.0}
 
 

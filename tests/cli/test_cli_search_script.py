@@ -350,19 +350,25 @@ def test_a_second_command_on_a_study_shares_it(
 
 
 def test_a_cell_that_another_command_trains_is_waited_for(trained: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--trials", "2", "--batch", "2", "--confirm", "0"]
+    with monkeypatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{Path.cwd()}/results/other.db")
+        assert run(*words, "--out", "other") == 0
     monkeypatch.setattr(rounds, "HELD_SECONDS", 0.01)
     real, asked = rounds.lease, list[int]()
 
     def lease(storage: Storage, sweep: str, cells: Any) -> Any:
         asked.append(len(cells))
-        if len(asked) == 1:  # the other command holds them, and trains them meanwhile
-            assert run("--trials", "2", "--batch", "2", "--confirm", "0") == 0
+        if len(asked) == 1:
+            raise CellsHeld("2 cells are being trained")
+        if len(asked) == 2:  # the other command has finished them meanwhile
+            shutil.copytree("other/cells/finished", "results/tune_tiny/cells/finished")
             raise CellsHeld("2 cells are being trained")
         return real(storage, sweep, cells)
 
     monkeypatch.setattr(rounds, "lease", lease)
-    assert run("--trials", "2", "--batch", "2", "--confirm", "0", "--study", "other.journal") == 0
-    assert asked == [2, 2, 0]
+    assert run(*words) == 0
+    assert asked == [2, 2, 2]
     assert len(trained) == 2
     assert list(pd.read_csv("results/tune_tiny/trials.csv")["state"]) == ["complete"] * 2
 

@@ -11,7 +11,7 @@ from vaesweep.search.space import check_space
 from vaesweep.sweep import cells
 
 SCRIPTS = sorted((Path(__file__).parents[2] / "sweeps").glob("*.py"))
-SEARCHES = [script for script in SCRIPTS if script.stem.startswith("tune_")]
+SEARCHES = [script for script in SCRIPTS if script.stem.startswith(("tune_", "envelope_"))]
 SWEEPS = [script for script in SCRIPTS if script not in SEARCHES]
 
 

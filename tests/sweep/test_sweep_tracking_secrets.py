@@ -180,7 +180,8 @@ def test_the_light_server_is_given_its_store_by_the_environment(tmp_path: Path) 
         words, variables = json.loads(done.stdout)
         assert "s3cret" not in " ".join(words)
         assert words[-4:] == ["--host", "127.0.0.1", "--port", "5000"]
-        assert variables["MLFLOW_BACKEND_STORE_URI"] == (given_uri or f"sqlite:///{tmp_path}/mlflow.db")
+        named = given_uri and given_uri.replace("://", "+psycopg2://")  # plain postgresql:// is another driver's
+        assert variables["MLFLOW_BACKEND_STORE_URI"] == (named or f"sqlite:///{tmp_path}/mlflow.db")
         assert variables["MLFLOW_ARTIFACTS_DESTINATION"] == f"{tmp_path}/artifacts"
 
 

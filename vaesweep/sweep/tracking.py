@@ -328,6 +328,8 @@ class Tracker:
             cell.batch, cell.doubtful = batch, True
             self._store.log(run, batch)
             cell.batch, cell.doubtful = [], False
+            if cell.ending is None and len(batch) < BATCH:
+                return  # what has come meanwhile waits for the next flush, or none would end
 
     def _next_batch(self, cell: _CellRun) -> list[Point]:
         """The next points of a cell that are not written, as many as one call may hold."""
