@@ -158,7 +158,7 @@ def _without_ray(on_event: OnEvent, steps: list[int]) -> Iterator[None]:
         return train_pack(problem, configs, state, StepCounter(listener, state.all_steps, steps), *rest, **options)
 
     with (
-        replaced(runner, tune=InProcessTune(on_event), connected=_one_cpu),
+        replaced(runner, tune=InProcessTune(on_event), connected=_one_cpu, sent=lambda data, by: tuple(data)),
         replaced(worker, train_pack=counted, REPORT_SECONDS=0.0),
         replaced(report, write=lambda runs, out: Report((), ())),  # a second a command, which says nothing of faults
     ):

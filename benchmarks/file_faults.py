@@ -108,8 +108,14 @@ def _has(points: dict[tuple[str, int], float], domain: str) -> bool:
 
 
 def chosen(trial: Trial, folder: str) -> Path:
-    """One of the files of a folder of the storage."""
-    return trial.random.choice(trial.files(folder))
+    """One of the files of a folder of the storage; of checkpoints, a pack's newest, which it would go on from."""
+    newest: dict[str, Path] = {}
+    for file in trial.files(folder):
+        pack, _, step = file.stem.rpartition("-")
+        known = newest.get(pack or file.stem)
+        if known is None or int(step) > int(known.stem.rpartition("-")[2]):
+            newest[pack or file.stem] = file
+    return trial.random.choice(sorted(newest.values()))
 
 
 def flip_bit(folder: str) -> Act:
