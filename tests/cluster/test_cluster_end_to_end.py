@@ -103,7 +103,7 @@ def assert_tracked(database: Postgres, name: str, sweep: CountedSweep) -> None:
 def packs(cluster: RayCluster, *states: str) -> list[dict[str, Any]]:
     """The processes of packs, as Ray's state has them."""
     rows = cluster.api("/api/v0/actors?detail=1&limit=1000")["data"]["result"]["result"]
-    return [row for row in rows if row["class_name"] == TRIAL and (not states or row["state"] in states)]
+    return [row for row in rows if row["class_name"].endswith(TRIAL) and (not states or row["state"] in states)]
 
 
 def test_two_sweeps_at_once_by_jobs_on_two_nodes(
