@@ -1,6 +1,6 @@
 """A sweep on a cluster that no one here has, simulated: packs on spot devices that come late and are taken back.
 
-    python benchmarks/scheduler_simulation.py                              the table of docs/scale.md
+    python benchmarks/scheduler_simulation.py                              a table
     python benchmarks/scheduler_simulation.py --cells 100000 --devices 1000 --life 2 --no-split
 
 A device trains one pack at a time. A step of a pack of k cells takes `--step` × (1 + k / `--free`) seconds: up to about
