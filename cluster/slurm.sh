@@ -141,6 +141,8 @@ fi
 stop_ray
 echo "exit code $code"
 if [[ "$told" == USR1 ]] && ((code >= 128)); then # ended by it: 130, or killed before it could answer
-    scontrol requeue "$SLURM_JOB_ID" && echo "requeued: the same command goes on from its checkpoints"
+    echo "to be requeued: the same command goes on from its checkpoints"
+    trap '' USR1 TERM # Slurm ends what is left of a job that it requeues
+    scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

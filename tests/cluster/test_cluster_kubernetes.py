@@ -2,7 +2,7 @@
 defines, and pods and the rest are valid by Kubernetes' own schemas where the package `kubernetes-validate` is there.
 
 KubeRay's definitions of its resources are in no package of Python, npm or Debian, and too large to keep here. `FIELDS`
-has the names and types of its fields as its reference of release 1.6 lists them.
+has the names and types of its fields as its published reference lists them, authOptions of release 1.6.
 """
 
 from __future__ import annotations

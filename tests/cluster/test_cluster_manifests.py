@@ -230,7 +230,7 @@ def test_the_sweep_that_the_job_runs_exists_and_knows_its_options() -> None:
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=True,
         )
         known = set(re.findall(r"--[a-z][a-z-]*", done.stdout))
