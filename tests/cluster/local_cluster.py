@@ -31,6 +31,7 @@ import psutil
 PATIENCE = 600.0  # seconds within which anything that is waited for happens, on a busy machine too
 MARK = "VAESWEEP_PART"  # variable of the environment of every process of a part
 ROOT = Path(__file__).resolve().parents[2]
+ASKED_AGAIN = 5  # times
 STORE_BYTES = 100 * 2**20  # of a node's object store
 FAKE_HEAD = "f" * 51 + "00000"  # the id that Ray's fake provider gives to the head
 TOKEN = secrets.token_hex(32)  # of every Ray of this process
@@ -387,7 +388,14 @@ class RayCluster:
         return node
 
     def api(self, path: str, data: Any = None) -> Any:
-        """What the head's dashboard answers."""
+        """What the head's dashboard answers; a question, not a command, is asked again where it is hung up on."""
+        for _ in range(ASKED_AGAIN if data is None else 0):
+            with contextlib.suppress(ConnectionResetError):  # a busy dashboard does
+                return self._answer(path, data)
+            time.sleep(0.5)
+        return self._answer(path, data)
+
+    def _answer(self, path: str, data: Any) -> Any:
         request = urllib.request.Request(
             f"http://{self.network.head}:{self.dashboard}{path}",
             data=None if data is None else json.dumps(data).encode(),
