@@ -95,6 +95,7 @@ class _Simulation:
         self.running: dict[int, _Pack] = {}
         self.idle: set[int] = set()
         self.alive: dict[int, float] = {}  # devices, with the time since when they have been there
+        self.gone = 0.0  # seconds for which devices that are lost were there
         self.left = work.cells
 
     def run(self) -> Outcome:
@@ -104,12 +105,10 @@ class _Simulation:
             self.now, token, kind, what = heapq.heappop(self._events)
             getattr(self, f"_{kind}")(what, token)
         self.outcome.seconds = self.now
-        total = sum(self.now - since for since in self.alive.values()) + self._gone
+        total = sum(self.now - since for since in self.alive.values()) + self.gone
         spent = self.outcome.trained + self.outcome.lost + self.outcome.starting
         self.outcome.idle = max(0.0, total - spent)
         return self.outcome
-
-    _gone = 0.0
 
     def _at(self, moment: float, kind: str, what: object) -> int:
         token = next(self._tokens)
@@ -184,7 +183,7 @@ class _Simulation:
 
     def _go(self, device: int, _: int) -> None:
         self.outcome.losses += 1
-        self._gone += self.now - self.alive.pop(device)
+        self.gone += self.now - self.alive.pop(device)
         self.idle.discard(device)
         self._at(self.now + self.cluster.returns_after, "come", device)
         if (pack := self.running.get(device)) is None:

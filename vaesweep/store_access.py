@@ -29,7 +29,7 @@ from vaesweep.uris import DATABASE_SCHEMES, is_local, is_server, masked, scheme_
 
 PROBE_SECONDS = 15.0  # within which a server must answer
 MAKING_TRIES, MAKING_SECONDS = 30, 1.0  # of a database whose tables are being made
-ALREADY_MADE = r"already exists|unique ?violation|duplicate key|schema \(found version None"
+ALREADY_MADE = r"already exists|unique ?violation|unique constraint|duplicate key|schema \(found version None"
 LONGEST_REASON = 200  # characters of a store's own words
 NO_ACCESS = ("UNAUTHENTICATED", "PERMISSION_DENIED", "CUSTOMER_UNAUTHORIZED")  # MLflow's codes of errors
 # MLflow itself would try for minutes. It reads these at every call.
@@ -151,7 +151,7 @@ def first_answer(uri: str, call: Callable[[], Answer], connect: Callable[[], obj
             return within(PROBE_SECONDS, call)
         if scheme_of(uri) in DATABASE_SCHEMES and scheme_of(uri) != "sqlite":
             within(PROBE_SECONDS, connect)
-            return _once_made(call)
+            return once_made(call)
         return call()
     except UserError:
         raise
@@ -159,9 +159,9 @@ def first_answer(uri: str, call: Callable[[], Answer], connect: Callable[[], obj
         raise refusal(uri, error) from None
 
 
-def _once_made(call: Callable[[], Answer]) -> Answer:
+def once_made(call: Callable[[], Answer], tries: int = MAKING_TRIES) -> Answer:
     """The answer of a database, whose tables another command may be making at this moment."""
-    for _ in range(MAKING_TRIES):
+    for _ in range(tries):
         try:
             return call()
         except Exception as error:

@@ -73,6 +73,12 @@ def test_no_family_is_imported_before_it_is_asked_for() -> None:
     assert done.stdout.split() == ["vaesweep.families.pvae"]
 
 
+def test_a_family_that_is_one_module_says_which_data_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lone_module_of_mine.py").write_text(textwrap.dedent(PLUGIN))
+    monkeypatch.syspath_prepend(str(install(tmp_path, "mine = lone_module_of_mine:FAMILY", "pack_of_nothing")))
+    assert registry.data_forms("mine") == family("mine").data_forms
+
+
 def test_a_family_of_another_package_comes_in_by_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(install(tmp_path, "mine = pack_of_mine.family:FAMILY", "pack_of_mine")))
     assert set(family_names()) == BUILT_IN | {"mine"}

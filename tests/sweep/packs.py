@@ -1,6 +1,8 @@
 """Jobs of packs and what comes of them, for tests of the worker."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import errno
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pytest
 import torch
@@ -62,3 +64,15 @@ def newer(content: bytes) -> bytes:
     """A file as a newer version of vaesweep might have written it: format 9, with a digest of its own."""
     about, tensors = unseal(content, "here", (1, 2))
     return seal({**about, "format": 9}, tensors)
+
+
+def fill_disk(monkeypatch: pytest.MonkeyPatch, is_full: Callable[[Storage, str], bool]) -> None:
+    """Have a storage refuse to write a name, as a full disk does, wherever `is_full` says so."""
+    write = Storage.write
+
+    def full(self: Storage, name: str, data: bytes) -> None:
+        if is_full(self, name):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write(self, name, data)
+
+    monkeypatch.setattr(Storage, "write", full)

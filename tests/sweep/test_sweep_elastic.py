@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from packs import CPU, assert_close, job, read
+from packs import CPU, assert_close, fill_disk, job, read
 from processes import PATIENCE
 from rich.console import Console
 
@@ -207,14 +207,7 @@ def test_a_pack_whose_checkpoint_cannot_be_written_stays_whole(
     undisturbed: dict[str, FinishedCell],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    write = Storage.write
-
-    def full(self: Storage, name: str, data: bytes) -> None:
-        if name.startswith(CHECKPOINTS):
-            raise OSError(28, "No space left on device")
-        write(self, name, data)
-
-    monkeypatch.setattr(Storage, "write", full)
+    fill_disk(monkeypatch, lambda _, name: name.startswith(CHECKPOINTS))
     heard = Asking(splittable(cells, storage))
     run_job(heard.job, audiograms, heard, CPU)
     assert heard.released == {}

@@ -1,6 +1,5 @@
 """A pack on a device, without Ray: whatever happens on the way, the finished files are those of an undisturbed run."""
 
-import errno
 import os
 import signal
 import subprocess
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from packs import CPU, assert_close, assert_identical, job, newer, read
+from packs import CPU, assert_close, assert_identical, fill_disk, job, newer, read
 
 from vaesweep.data.domains import DataSet
 from vaesweep.sweep import notice, worker
@@ -324,14 +323,7 @@ def test_where_the_disk_has_room_for_one_checkpoint_less_the_older_makes_room(
     killed: type[Exception],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    write = Storage.write
-
-    def small(self: Storage, name: str, data: bytes) -> None:
-        if len(self.names(CHECKPOINTS)) == 2:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        write(self, name, data)
-
-    monkeypatch.setattr(Storage, "write", small)
+    fill_disk(monkeypatch, lambda disk, _: len(disk.names(CHECKPOINTS)) == 2)
     heard = driver(patience=4)
     with pytest.raises(killed):
         run_job(job(cells, storage), audiograms, heard, CPU)
@@ -451,14 +443,7 @@ def test_a_checkpoint_that_cannot_be_written_is_told_and_training_goes_on(
     undisturbed: dict[str, FinishedCell],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    write = Storage.write
-
-    def full(self: Storage, name: str, data: bytes) -> None:
-        if name.startswith(CHECKPOINTS):
-            raise OSError(28, "No space left on device")
-        write(self, name, data)
-
-    monkeypatch.setattr(Storage, "write", full)
+    fill_disk(monkeypatch, lambda _, name: name.startswith(CHECKPOINTS))
     heard = driver()
     run_job(job(cells, storage), audiograms, heard, CPU)
     notes = [note for event in heard.events for note in event.notes]

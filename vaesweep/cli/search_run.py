@@ -22,8 +22,8 @@ from vaesweep.search.rounds import SearchSession, Trained, Trainer, describe_set
 from vaesweep.search.search import Search
 from vaesweep.search.space import is_packed
 from vaesweep.search.study import CELL, Study, Trial, best_trial, is_on_target, open_storage
-from vaesweep.sweep.cluster import ClusterSize, Resources
-from vaesweep.sweep.lease import lease
+from vaesweep.sweep.cluster import Resources
+from vaesweep.sweep.lease import CellsHeld, lease
 from vaesweep.sweep.options import Options
 from vaesweep.sweep.plan import estimate_seconds
 from vaesweep.sweep.progress import duration
@@ -48,7 +48,7 @@ def run_search(declared: Search, options: Options, own: SearchOptions, console: 
         default=session.default_settings,
         pruner=session.pruner,
     )
-    resources = Resources(options.workers, gpus=options.gpus, address=options.address, scale_to=options.scale_to)
+    resources = Resources.of(options)
     _describe(session, study, own, console)
     if plan_only:
         _print_estimate(session, own, resources, console)
@@ -70,7 +70,7 @@ def _is_taken(session: SearchSession, driver: int, held: ExitStack) -> bool:
     """Take a driver for this command while `held` lasts; false where a living command has it."""
     try:
         held.enter_context(lease(session.storage, session.sweep.name, [f"{session.study_name}, driver {driver}"]))
-    except UserError:
+    except CellsHeld:
         return False
     return True
 
@@ -216,7 +216,7 @@ def _describe(session: SearchSession, study: Study, own: SearchOptions, console:
 def _print_estimate(session: SearchSession, own: SearchOptions, resources: Resources, console: Console) -> None:
     """Print about how long a first round takes, as a round of random trials on this machine, and what all would."""
     size = sweep_run.find_cluster(resources)
-    slots = resources.slots(size.resources if isinstance(size, ClusterSize) else resources.machine)
+    slots = sweep_run.slots_of(size, resources)
     study = Study(
         None,
         "plan",

@@ -70,9 +70,7 @@ def make_parser(declared: Search, about: str | None) -> argparse.ArgumentParser:
 
 def search_options(declared: Search, arguments: argparse.Namespace) -> SearchOptions:
     """Typed options of the search from parsed arguments. Raises `UserError` where a number is out of range."""
-    presets = declared.presets(arguments.data)
-    declared.sweep.preset(arguments.preset, arguments.data)
-    preset = presets[arguments.preset]
+    preset = declared.presets(arguments.data)[arguments.preset]
     numbers = {name: getattr(arguments, name) for name in ("trials", "batch", "confirm")}
     numbers = {name: getattr(preset, name) if value is None else value for name, value in numbers.items()}
     for name, least in (("trials", 1), ("batch", 1), ("confirm", 0)):

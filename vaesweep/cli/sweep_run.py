@@ -44,7 +44,7 @@ def run_sweep(
     """Run a sweep, or print its plan, and return the process's exit code."""
     session = Session(sweep, options, dry=plan_only)
     family_report: FamilyReport | None = pkgutil.resolve_name(report) if isinstance(report, str) else report
-    resources = Resources(options.workers, gpus=options.gpus, address=options.address, scale_to=options.scale_to)
+    resources = Resources.of(options)
     if plan_only:
         _print_plan(session, resources, console)
         return OK
@@ -52,12 +52,12 @@ def run_sweep(
     if not (plan.packs or plan.evaluations):
         describe(session, plan, console)
         check_folders(session)
-        with lease(session.storage, sweep.name, _undone(session)):
+        with lease(session.storage, sweep.name, session.undone):
             return _run_tracked(session, plan, None, console, family_report)
     from vaesweep.sweep.runner import connected, train_plan  # Ray takes seconds to import
 
     check_folders(session)
-    with lease(session.storage, sweep.name, _undone(session)):
+    with lease(session.storage, sweep.name, session.undone):
         clear_storage(session, console)
         with connected(resources, session.data.nbytes) as available:
             slots = resources.slots(available)
@@ -68,11 +68,6 @@ def run_sweep(
                 return train_plan(session, plan, resources, slots, tracker, console)
 
             return _run_tracked(session, plan, train, console, family_report)
-
-
-def _undone(session: Session) -> list[str]:
-    """The cells that this command works on, or would if nothing stopped it."""
-    return [cell.identity for cell in session.cells if cell.identity not in session.survey.done]
 
 
 def check_folders(session: Session) -> None:
@@ -131,7 +126,7 @@ def _run_tracked(
 def _print_plan(session: Session, resources: Resources, console: Console) -> None:
     """Print what a command would train and about how long that takes, and where."""
     size = find_cluster(resources)
-    slots = resources.slots(size.resources if isinstance(size, ClusterSize) else resources.machine)
+    slots = slots_of(size, resources)
     plan = session.plan(slots)
     describe(session, plan, console)
     for number, pack in enumerate(plan.packs, 1):
@@ -155,6 +150,11 @@ def find_cluster(resources: Resources) -> ClusterSize | UserError | None:
         return cluster_size(cluster)
     except UserError as error:
         return error
+
+
+def slots_of(size: ClusterSize | UserError | None, resources: Resources) -> int:
+    """The number of packs that would run at once, on this machine where no cluster says what it has."""
+    return resources.slots(size.resources if isinstance(size, ClusterSize) else resources.machine)
 
 
 def print_places(

@@ -65,6 +65,8 @@ def family(name: str) -> "Family":
 def data_forms(name: str) -> tuple[str, ...]:
     """The kinds of `--data` of a family, as they are typed; without its models where a module `forms` has them."""
     package = _reference(name).partition(":")[0].rpartition(".")[0]
+    if not package:  # a family that is one module
+        return family(name).data_forms
     try:
         return tuple(importlib.import_module(f"{package}.forms").DATA_FORMS)
     except (ImportError, AttributeError, ValueError):  # there is no such module beside the family's, or another one

@@ -238,7 +238,7 @@ def draw_parallel(searched: Searched, path: Path) -> None:
         values = [*(trial.params[key] for key in keys), *trial.values]
         heights = [scale.height(value) for scale, value in zip(scales, values, strict=True)]
         line = "-" if is_on_target(trial) else ":"
-        axis.plot(range(len(names)), heights, line, color=colours[rank], lw=1.6, alpha=0.85, clip_on=True)
+        axis.plot(range(len(names)), heights, line, color=colours[rank], lw=1.6, alpha=0.85)
     for place, scale in enumerate(scales):
         axis.axvline(place, color=style.BLACK, lw=0.8)
         for height, text in scale.ticks:

@@ -217,9 +217,8 @@ class Trainer:
     def _held(self, session: SearchSession, held: ExitStack) -> SearchSession:
         """The session with what is known of its cells once no other command trains any; they are held from then on."""
         while True:
-            undone = [cell.identity for cell in session.cells if cell.identity not in session.survey.done]
             try:
-                held.enter_context(lease(session.storage, session.sweep.name, undone))
+                held.enter_context(lease(session.storage, session.sweep.name, session.undone))
             except CellsHeld:  # another command of this study has asked one of these configurations too
                 time.sleep(HELD_SECONDS)
             else:

@@ -12,7 +12,6 @@ and the one that tries the default.
 import logging
 import math
 import os
-import time
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,13 +34,13 @@ from vaesweep.search.objectives import MAXIMISE, MINIMISE
 from vaesweep.search.pruning import MedianPruner
 from vaesweep.search.search import Sampler
 from vaesweep.search.space import Space
-from vaesweep.store_access import one_line
+from vaesweep.store_access import once_made, one_line
 from vaesweep.sweep.identity import digest
 from vaesweep.uris import masked, sqlite_file
 
 DIRECTIONS = {MINIMISE: StudyDirection.MINIMIZE, MAXIMISE: StudyDirection.MAXIMIZE}
 STARTUP = 8  # trials that are drawn at random before the sampler models anything
-TRIES, TRY_SECONDS = 6, 0.5  # of opening a database whose tables are being made
+TRIES = 3  # of opening a database whose tables are being made
 # Attributes of a trial.
 CELL, DRIVER, ROUND, SIZE, REFUSED, CAUSE, PRUNING = "cell", "driver", "round", "size", "refused", "cause", "pruning"
 OFF_TARGET = "off_target"  # the constraint that trials meet which have the rate that was asked for
@@ -268,24 +267,14 @@ def open_storage(uri: str, *, dry: bool = False) -> BaseStorage:
             )
         if dry and "studies" not in tables:
             return optuna.storages.InMemoryStorage()
-        return _database(uri, is_new="alembic_version" not in tables)
+        return once_made(lambda: RDBStorage(uri), TRIES)
     except ModuleNotFoundError as error:
         raise UserError(
             f"--study {masked(uri)}: the driver of this database is not installed: pip install {error.name}, "
             "or name a file"
         ) from None
-    except (SQLAlchemyError, RuntimeError, ValueError) as error:
+    except (SQLAlchemyError, ImportError, RuntimeError, ValueError) as error:
         raise UserError(f"--study {masked(uri)}: {one_line(error)}; name a file, or a database's URI") from None
-
-
-def _database(uri: str, *, is_new: bool) -> BaseStorage:
-    """The storage in a database. While it is new another command may be making the same tables: both then go on."""
-    for _ in range(TRIES if is_new else 0):
-        try:
-            return RDBStorage(uri)
-        except (SQLAlchemyError, RuntimeError):
-            time.sleep(TRY_SECONDS)
-    return RDBStorage(uri)
 
 
 def _journal(path: Path, *, dry: bool) -> BaseStorage:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from vaesweep.errors import UserError
-from vaesweep.store_access import within
+from vaesweep.store_access import one_line, within
+from vaesweep.sweep.options import Options
 
 LOCAL = "local"  # Ray's address of a cluster that is started
 ADDRESS_OPTION, ADDRESS_VARIABLE = "--address", "RAY_ADDRESS"
@@ -72,6 +73,11 @@ class Resources:
     address: str | None = None
     scale_to: int | None = None
 
+    @classmethod
+    def of(cls, options: Options) -> "Resources":
+        """Those that a user's options ask for."""
+        return cls(options.workers, gpus=options.gpus, address=options.address, scale_to=options.scale_to)
+
     @property
     def per_worker(self) -> dict[str, float]:
         """The CPUs and GPUs of each worker, by Ray's names."""
@@ -117,8 +123,7 @@ def cluster_size(cluster: Cluster) -> ClusterSize:
     try:
         nodes = within(ANSWER_SECONDS, lambda: _alive_nodes(cluster.address))
     except Exception as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"{cluster}: no Ray cluster answers there ({reason})") from None
+        raise UserError(f"{cluster}: no Ray cluster answers there ({one_line(error)})") from None
     resources = {name: sum(node.get(name, 0.0) for node in nodes) for name in ("CPU", "GPU")}
     return ClusterSize(len(nodes), resources)
 

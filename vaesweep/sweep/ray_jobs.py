@@ -12,7 +12,7 @@ from typing import Any
 from ray.job_submission import JobSubmissionClient
 
 from vaesweep.errors import UserError
-from vaesweep.store_access import within
+from vaesweep.store_access import one_line, within
 from vaesweep.uris import masked
 
 LIST_SECONDS = 15.0  # within which the list must have come
@@ -47,10 +47,9 @@ def sweep_jobs(address: str) -> list[SweepJob]:
     try:
         details = within(LIST_SECONDS, lambda: _listed(address))
     except Exception as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = lines[0] if lines else type(error).__name__
+        reason = one_line(error)
         hint = "; set RAY_AUTH_MODE=token" if "uthenticat" in reason else ""
-        raise UserError(f"Ray at {masked(address)}: no job list comes from there ({reason[:200]}){hint}") from None
+        raise UserError(f"Ray at {masked(address)}: no job list comes from there ({reason}){hint}") from None
     jobs = [job for job in map(_job_of, details) if job is not None]
     return sorted(jobs, key=lambda job: job.began.timestamp() if job.began else 0.0, reverse=True)
 

@@ -89,6 +89,11 @@ class Session:
         """What MLflow and the storage have of the cells."""
         return survey(self.cells, self.tracked, self.storage, lambda cell: self.data.domains(cell.config), self._model)
 
+    @property
+    def undone(self) -> list[str]:
+        """The cells that this command works on, or would if nothing stopped it."""
+        return [cell.identity for cell in self.cells if cell.identity not in self.survey.done]
+
     def _model(self, run_id: str) -> bytes | None:
         """The model artifact of a run, None where it cannot be had."""
         return self.store.model(run_id)

@@ -137,7 +137,7 @@ class Store:
         query = f"tags.`{Tag.KIND}` = '{RunKind.SWEEP}' and tags.`{Tag.SWEEP}` = '{identity}'"
         run = next(self._search(query), None)
         if run is None:
-            own = {Tag.KIND: RunKind.SWEEP, Tag.SWEEP: identity, Tag.BEGAN: began, **tags}
+            own = {Tag.KIND: RunKind.SWEEP, Tag.SWEEP: identity, **tags}
             run = self._client.create_run(
                 self.id, tags=own, run_name=record.get("study") or f"{record['name']} {record['preset']}"
             )
