@@ -35,7 +35,7 @@ pytestmark = [
 ]
 SECONDS = 900.0  # within which anything that is waited for happens, on a busy machine too
 TRIAL = "ImplicitFunc"
-AT_ONCE = 1  # packs that a sweep runs at once that has met a cluster without CPUs
+AT_ONCE = 2  # packs that a sweep runs at once, on nodes that come for them
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_the_autoscaler_brings_nodes_for_packs_and_takes_idle_ones_and_a_killed_
     monkeypatch.setenv("PYTHONPATH", f"{sweep.folder}:{os.environ.get('PYTHONPATH', '')}")
     with scaled_cluster(tmp_path, head_cpus=0, most=2, COUNTED_PAUSE="0.01") as cluster:
         cluster.wait_for_nodes(1)
-        submit(cluster, server, sweep, "scaled", "--checkpoint-every", "0")
+        submit(cluster, server, sweep, "scaled", "--checkpoint-every", "0", "--scale-to", str(AT_ONCE))
         wait_for(lambda: len(packs(cluster, "ALIVE")) == AT_ONCE, "packs under way", SECONDS, 0.2)
         under_way = packs(cluster, "ALIVE")
         assert FAKE_HEAD not in {row["node_id"] for row in under_way}

@@ -5,14 +5,16 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from pyarrow import fs
 
 from vaesweep.errors import UserError
 from vaesweep.sweep import lease as lease_module
-from vaesweep.sweep.lease import LEASES, lease
+from vaesweep.sweep.lease import LEASES, CellsHeld, lease
 from vaesweep.sweep.storage import Storage
 
 HOLD = """
@@ -102,3 +104,26 @@ def test_a_holder_elsewhere_that_has_been_silent_is_dead(away: Storage) -> None:
     with lease(away, "toy", ["a"]):
         (name,) = away.names(LEASES, ".json")
         assert name != f"{LEASES}/dead.json"
+
+
+def test_of_many_that_claim_the_same_cells_elsewhere_at_once_one_gets_them(
+    away: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease_module, "SILENT_SECONDS", 30.0)  # a busy machine makes nobody dead
+    together = Barrier(4)
+
+    def claim() -> bool:
+        together.wait()
+        try:
+            with lease(away, "toy", ["a", "b"]):
+                together.wait()
+            return True
+        except CellsHeld:
+            together.wait()
+            return False
+
+    for _ in range(5):
+        with ThreadPoolExecutor(4) as pool:
+            got = [claimed.result() for claimed in [pool.submit(claim) for _ in range(4)]]
+        assert sum(got) == 1
+        assert away.names(LEASES, ".json") == []

@@ -3,7 +3,8 @@
     <storage>/leases/<id>.json   who holds which cells; <id>.lock, on a local disk, is locked by the holder
 
 On a local disk the lock is the operating system's, which frees it when its holder dies. Elsewhere the holder counts up
-a number in its file, and is dead when that stands still: no clocks are compared.
+a number in its file, and is dead when that stands still: no clocks are compared. Of two that claim the same cells at
+once, the one whose file comes first gets them.
 """
 
 import contextlib
@@ -84,32 +85,46 @@ def _lock_is_held(path: Path) -> bool:
 
 @contextlib.contextmanager
 def _held_by_beats(storage: Storage, name: str, about: dict[str, Any]) -> Iterator[None]:
-    file = f"{LEASES}/{name}.json"
+    file, ended = f"{LEASES}/{name}.json", threading.Event()
+    about["holds"] = False
     storage.write(file, json.dumps(about).encode())
-    others = _others(storage, file)
-    overlapping = {other: value for other, value in others.items() if set(value["cells"]) & set(about["cells"])}
-    deadline = time.monotonic() + SILENT_SECONDS
+    beats = threading.Thread(target=_beat, args=(storage, file, about, ended), name="lease", daemon=True)
+    beats.start()  # one that waits is alive too
     try:
-        while overlapping and time.monotonic() < deadline:
-            time.sleep(BEAT_SECONDS / 10)
-            now = _others(storage, file)
-            for other, before in overlapping.items():
-                if other in now and now[other]["beat"] != before["beat"]:
-                    _refuse_overlap(before, about)
-            overlapping = {other: value for other, value in overlapping.items() if other in now}
-    except UserError:
-        storage.delete(file)
-        raise
-    for other in overlapping:
-        storage.delete(other)  # its holder is dead
-    ended = threading.Event()
-    threading.Thread(target=_beat, args=(storage, file, about, ended), name="lease", daemon=True).start()
-    try:
+        _wait_for_dead(storage, file, about)
+        about["holds"] = True
+        storage.write(file, json.dumps(about).encode())
         yield
     finally:
         ended.set()
+        beats.join(BEAT_SECONDS)  # or it would write the file anew
         with contextlib.suppress(OSError):
             storage.delete(file)
+
+
+def _wait_for_dead(storage: Storage, file: str, about: dict[str, Any]) -> None:
+    """Return when all that hold or claim one of the cells have been silent for long, and take what they have left.
+
+    Raises `CellsHeld` where one is alive that holds them, or that claims them too and whose file comes first.
+    """
+    wanted = set(about["cells"])
+    known = {other: value for other, value in _others(storage, file).items() if wanted & set(value["cells"])}
+    heard = dict.fromkeys(known, time.monotonic())
+    while known:
+        if time.monotonic() - min(heard.values()) > SILENT_SECONDS:
+            dead = min(known, key=heard.__getitem__)
+            storage.delete(dead)
+            del known[dead], heard[dead]
+            continue
+        time.sleep(BEAT_SECONDS / 10)
+        now = _others(storage, file)
+        for other in list(known):
+            if other not in now:
+                del known[other], heard[other]
+            elif now[other]["beat"] != known[other]["beat"]:
+                if now[other]["holds"] or other < file:
+                    _refuse_overlap(now[other], about)
+                known[other], heard[other] = now[other], time.monotonic()
 
 
 def _beat(storage: Storage, file: str, about: dict[str, Any], ended: threading.Event) -> None:
@@ -131,9 +146,9 @@ def _others(storage: Storage, own: str) -> dict[str, dict[str, Any]]:
 def _read(data: bytes) -> dict[str, Any]:
     try:
         value = json.loads(data)
-        return {"pid": "?", "host": "?", "since": "?", "beat": 0, **value, "cells": list(value["cells"])}
+        return {"pid": "?", "host": "?", "since": "?", "beat": 0, "holds": True, **value, "cells": list(value["cells"])}
     except (ValueError, KeyError, TypeError):
-        return {"pid": "?", "host": "?", "since": "?", "beat": 0, "cells": []}
+        return {"pid": "?", "host": "?", "since": "?", "beat": 0, "holds": True, "cells": []}
 
 
 def _refuse_overlap(other: dict[str, Any], about: dict[str, Any]) -> None:
