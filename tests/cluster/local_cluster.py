@@ -437,11 +437,12 @@ class RayCluster:
 
     def wait_for_job(self, name: str, seconds: float = PATIENCE) -> str:
         """The status in which a job ends."""
-        return str(
-            wait_for(
-                lambda: (status := self.jobs()[name]) in ("SUCCEEDED", "FAILED", "STOPPED") and status, name, seconds
-            )
-        )
+
+        def ended() -> str | None:
+            status = str(self.api(f"/api/jobs/{name}")["status"])
+            return status if status in ("SUCCEEDED", "FAILED", "STOPPED") else None
+
+        return str(wait_for(ended, name, seconds, 0.3))  # each look costs the dashboard, the more the more jobs it has
 
     def stop(self) -> None:
         """Kill all of it."""
