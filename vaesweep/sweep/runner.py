@@ -36,7 +36,7 @@ from vaesweep.sweep.cells import Pack
 from vaesweep.sweep.cluster import LOCAL, Resources, check_reachable, job_environment, local_cpus
 from vaesweep.sweep.data_sets import DataSets
 from vaesweep.sweep.data_transfer import Sent, local_store_bytes, sent
-from vaesweep.sweep.elastic import JobQueue, PlacementGroups, Splitter
+from vaesweep.sweep.elastic import JobQueue, PlacementGroups, Splitter, Trials
 from vaesweep.sweep.evaluation import evaluated_on
 from vaesweep.sweep.jobs import ConfigTexts, Event, PackJob
 from vaesweep.sweep.notice import MachineEnds
@@ -140,7 +140,9 @@ def run_packs(
         callback = _EventCallback(jobs, storage, tracker, display, queue, splitter)
         tuner = tune.Tuner(
             _with_resources(resources, tuple(data)),
-            tune_config=tune.TuneConfig(search_alg=queue, num_samples=-1, max_concurrent_trials=at_once),
+            tune_config=tune.TuneConfig(
+                search_alg=Trials(queue, at_once), num_samples=-1, reuse_actors=resources.workers == 1
+            ),
             run_config=tune.RunConfig(
                 name=f"packs-{uuid.uuid4().hex[:8]}",
                 storage_path=ray_folder,
