@@ -10,6 +10,7 @@ import os
 import signal
 import tempfile
 import textwrap
+import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +32,7 @@ from rich.console import Console
 
 from vaesweep.errors import UserError
 from vaesweep.sweep import loopback
-from vaesweep.sweep.backends import EVENT, GIVEN_UP, PACK, trainable, worker_environment
+from vaesweep.sweep.backends import EVENT, GIVEN_UP, PACK, import_family, trainable, worker_environment
 from vaesweep.sweep.cells import Pack
 from vaesweep.sweep.cluster import LOCAL, Resources, check_reachable, job_environment, local_cpus
 from vaesweep.sweep.data_sets import DataSets
@@ -45,6 +46,7 @@ from vaesweep.sweep.progress import ProgressDisplay
 from vaesweep.sweep.retries import Progress, Retries, saved_steps
 from vaesweep.sweep.session import Options, Session
 from vaesweep.sweep.storage import Storage, finished_name
+from vaesweep.sweep.timeline import Timeline
 from vaesweep.sweep.tracking import Tracker
 from vaesweep.training import finished
 from vaesweep.training.sealed import DamagedFile
@@ -64,9 +66,29 @@ class Outcomes:
     interrupted: bool
 
 
+class Connection:
+    """A connection to Ray: the CPUs and GPUs that are there."""
+
+    def __init__(self, available: dict[str, float]) -> None:
+        self.available = available
+        self._leaving: threading.Thread | None = None
+
+    def leave(self) -> None:
+        """Begin to leave Ray, and to end a local one, which takes a while: `wait` for it."""
+        if self._leaving is None:
+            self._leaving = threading.Thread(target=ray.shutdown, name="leaving Ray")
+            self._leaving.start()
+
+    def wait(self) -> None:
+        """Have left Ray."""
+        self.leave()
+        assert self._leaving is not None
+        self._leaving.join()
+
+
 @contextlib.contextmanager
-def connected(resources: Resources, data: int = 0) -> Iterator[dict[str, float]]:
-    """Context connected to the Ray cluster of `resources`, or to a local one that ends with it; gives CPUs and GPUs.
+def connected(resources: Resources, data: int = 0) -> Iterator[Connection]:
+    """Context connected to the Ray cluster of `resources`, or to a local one that ends with it.
 
     A local one has room for so many bytes of data, where the machine has it. SIGTERM in it acts as Ctrl-C.
     """
@@ -85,15 +107,32 @@ def connected(resources: Resources, data: int = 0) -> Iterator[dict[str, float]]
     except Exception as error:  # Ray raises it bare where it has not started in time
         reason = f"{cluster}: no Ray cluster answers there" if cluster else "Ray does not start"
         raise UserError(f"{reason} ({_last_line(error)})") from None
+    connection = None
     try:
-        available = ray.cluster_resources()
-        if not cluster and resources.gpus * resources.workers > available.get("GPU", 0):
-            gpus = f"{available.get('GPU', 0):g} GPUs"
-            raise UserError(f"--gpus {resources.gpus:g}: this machine has {gpus}; use fewer, or a cluster by --address")
+        connection = Connection(ray.cluster_resources())
+        gpus = connection.available.get("GPU", 0)
+        if not cluster and resources.gpus * resources.workers > gpus:
+            raise UserError(
+                f"--gpus {resources.gpus:g}: this machine has {gpus:g} GPUs; use fewer, or a cluster by --address"
+            )
         with _terminate_as_interrupt():
-            yield available
+            yield connection
     finally:
-        ray.shutdown()
+        if connection:
+            connection.wait()
+        else:
+            ray.shutdown()
+
+
+def warm(packs: int, owner: str, resources: Resources) -> None:
+    """Have as many of a local Ray's processes as `packs` import what those need, while this one is busy.
+
+    Tune's processes for packs are these. Workers that share a pack are others, and so are those of a cluster.
+    """
+    if resources.cluster is None and resources.workers == 1:
+        task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)(import_family)
+        for _ in range(packs):
+            task.remote(owner)
 
 
 def train_plan(
@@ -109,7 +148,7 @@ def train_plan(
     jobs += [send(pack, sources=session.survey.sources) for pack in plan.evaluations]
     data = sent(session.data, session.options.data_by)
     with ProgressDisplay(console, packs, len(plan.done), len(plan.cells)) as display:
-        outcomes = run_packs(jobs, data, session.storage, resources, slots, tracker, display)
+        outcomes = run_packs(jobs, data, session.storage, resources, slots, tracker, display, session.timeline)
     if outcomes.interrupted:
         console.print("stopping: writing what is known", highlight=False)
         raise KeyboardInterrupt
@@ -124,6 +163,7 @@ def run_packs(
     slots: int,
     tracker: Tracker,
     display: ProgressDisplay,
+    timeline: Timeline | None = None,
 ) -> Outcomes:
     """Train all packs and return when each has ended or failed for good, or when the user has pressed Ctrl-C.
 
@@ -137,7 +177,7 @@ def run_packs(
         ray_folder = f"{storage.uri}/ray" if resources.cluster else scratch
         queue = JobQueue(jobs, _config_of(resources, ray_folder))
         splitter = Splitter(queue, storage, PlacementGroups(resources.per_worker), at_once)
-        callback = _EventCallback(jobs, storage, tracker, display, queue, splitter)
+        callback = _EventCallback(jobs, storage, tracker, display, queue, splitter, timeline)
         tuner = tune.Tuner(
             _with_resources(resources, tuple(data)),
             tune_config=tune.TuneConfig(
@@ -183,12 +223,13 @@ class _EventCallback(tune.Callback):
         display: ProgressDisplay,
         queue: JobQueue,
         splitter: Splitter,
+        timeline: Timeline | None = None,
     ) -> None:
         self.jobs = {job.pack: job for job in jobs}
         # Fingerprints of the domains that a cell shall have been evaluated on.
         self._domains = {cell: job.domains for job in jobs if job.sources is not None for cell in job.configs}
         self._storage, self._tracker, self._display = storage, tracker, display
-        self._queue, self._splitter = queue, splitter
+        self._queue, self._splitter, self._timeline = queue, splitter, timeline
         self._retries, self._failures = Retries(), Counter[str]()
         self.collected: set[str] = set()
         self.damaged: dict[str, str] = {}  # by cell, why its finished file was not taken
@@ -208,6 +249,8 @@ class _EventCallback(tune.Callback):
         for cell in event.finished:
             self.collect(cell)
         self._display.event(event)
+        if self._timeline:
+            self._timeline.add(f"pack {list(self.jobs).index(event.pack) + 1}", event.spans)
         self._splitter.event(event)
         if event.released:
             self._split(trial, event)
