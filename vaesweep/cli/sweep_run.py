@@ -71,12 +71,12 @@ def run_sweep(
     with lease(session.storage, sweep.name, session.undone), ThreadPoolExecutor(1, "store") as threads:
         clear_storage(session, console)
         opened = threads.submit(_open_store, session)
-        from vaesweep.sweep.runner import connected, train_plan, warm  # Ray takes seconds to import
+        from vaesweep.sweep.runner import connected, train_plan  # Ray takes seconds to import
 
         timeline.lap("Ray's imports")
-        with connected(resources, session.data.nbytes) as connection:
+        modules = [type(session.family).__module__]
+        with connected(resources, session.data.nbytes, modules) as connection:
             slots = resources.slots(connection.available)
-            warm(min(slots, plan.left()), sweep.family, resources)
             timeline.lap("Ray starts")
             opened.result()
             timeline.lap("wait for the store")

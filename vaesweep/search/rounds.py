@@ -232,7 +232,8 @@ class Trainer:
         from vaesweep.sweep.runner import connected
 
         if self._slots is None:
-            connection = self._ray.enter_context(connected(self._resources, self.session.data.nbytes))
+            modules = [type(self.session.family).__module__]
+            connection = self._ray.enter_context(connected(self._resources, self.session.data.nbytes, modules))
             self._slots = self._resources.slots(connection.available)
         return self._slots
 

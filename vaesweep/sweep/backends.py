@@ -17,7 +17,6 @@ from ray import tune
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from vaesweep.family import family
 from vaesweep.sweep import notice
 from vaesweep.sweep.data_transfer import Sent, received
 from vaesweep.sweep.jobs import Event, PackJob
@@ -113,11 +112,6 @@ def _watch_node(ended: threading.Event) -> None:
             if node in ray._private.state.state.get_draining_nodes():
                 notice.give()
                 return
-
-
-def import_family(name: str) -> None:
-    """Import what a pack's process needs, with its family: this module has the rest."""
-    family(name)
 
 
 def trainable(workers: int) -> Callable[[dict[str, Any], Sequence[Sent]], None]:

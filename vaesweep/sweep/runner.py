@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import tempfile
 import textwrap
 import threading
@@ -31,8 +32,8 @@ from ray import tune
 from rich.console import Console
 
 from vaesweep.errors import UserError
-from vaesweep.sweep import loopback
-from vaesweep.sweep.backends import EVENT, GIVEN_UP, PACK, import_family, trainable, worker_environment
+from vaesweep.sweep import backends, loopback
+from vaesweep.sweep.backends import EVENT, GIVEN_UP, PACK, trainable, worker_environment
 from vaesweep.sweep.cells import Pack
 from vaesweep.sweep.cluster import LOCAL, Resources, check_reachable, job_environment, local_cpus
 from vaesweep.sweep.data_sets import DataSets
@@ -87,23 +88,27 @@ class Connection:
 
 
 @contextlib.contextmanager
-def connected(resources: Resources, data: int = 0) -> Iterator[Connection]:
+def connected(resources: Resources, data: int = 0, modules: Sequence[str] = ()) -> Iterator[Connection]:
     """Context connected to the Ray cluster of `resources`, or to a local one that ends with it.
 
-    A local one has room for so many bytes of data, where the machine has it. SIGTERM in it acts as Ctrl-C.
+    A local one has room for so many bytes of data, where the machine has it, and its first processes import what packs
+    need, `modules` too, as soon as they start. SIGTERM in the context acts as Ctrl-C.
     """
     cluster, job = resources.cluster, job_environment()  # what the job sets holds
     environment = worker_environment() | ({} if cluster else loopback.ENVIRONMENT)
     environment = {name: value for name, value in environment.items() if name not in job}
-    common = {"runtime_env": {"env_vars": environment}, "log_to_driver": False, "logging_level": logging.ERROR}
+    common = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if cluster:
             check_reachable(cluster.address)
-            ray.init(address=cluster.address, **common)
+            ray.init(address=cluster.address, runtime_env={"env_vars": environment}, **common)
         else:
             size = {"num_cpus": local_cpus(resources.workers), "object_store_memory": local_store_bytes(data)}
-            with loopback.on_loopback():
-                ray.init(LOCAL, include_dashboard=False, **size, **common)
+            preload = {"preload_python_modules": [backends.__name__, *modules]}
+            # Processes that have another environment than Ray itself would be started anew for packs.
+            path = {"PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)}
+            with loopback.on_loopback(), _variables(environment | path):
+                ray.init(LOCAL, include_dashboard=False, _system_config=preload, **size, **common)
     except Exception as error:  # Ray raises it bare where it has not started in time
         reason = f"{cluster}: no Ray cluster answers there" if cluster else "Ray does not start"
         raise UserError(f"{reason} ({_last_line(error)})") from None
@@ -124,15 +129,19 @@ def connected(resources: Resources, data: int = 0) -> Iterator[Connection]:
             ray.shutdown()
 
 
-def warm(packs: int, owner: str, resources: Resources) -> None:
-    """Have as many of a local Ray's processes as `packs` import what those need, while this one is busy.
-
-    Tune's processes for packs are these. Workers that share a pack are others, and so are those of a cluster.
-    """
-    if resources.cluster is None and resources.workers == 1:
-        task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=0)(import_family)
-        for _ in range(packs):
-            task.remote(owner)
+@contextlib.contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Context in which processes that are started have these variables in their environment."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def train_plan(
