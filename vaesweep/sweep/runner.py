@@ -29,6 +29,7 @@ os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "10000")  # all that may run
 
 import ray
 from ray import tune
+from ray.tune.execution import class_cache
 from rich.console import Console
 
 from vaesweep.errors import UserError
@@ -54,6 +55,8 @@ from vaesweep.training.sealed import DamagedFile
 
 NO_CAUSE = "its worker process died without reporting an error"
 WAITING_BYTES = 2**28  # memory of a trial that builds a trainer and waits
+# A trial that has an environment of its own, if only for Lightning, gets none of the processes that start with Ray.
+class_cache.DEFAULT_ENV_VARS.clear()
 # Tune prints whole tracebacks of trials; we name each failed cell with its cause.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
