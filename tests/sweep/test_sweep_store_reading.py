@@ -19,7 +19,7 @@ QUERY = f"tags.`{Tag.KIND}` = '{RunKind.CELL}'"
 
 
 @pytest.fixture(scope="module")
-def filled(store_file: Path) -> tuple[MlflowClient, str]:
+def filled(store_file: Path) -> tuple[MlflowClient, list[str]]:
     """A store with cells of two experiments, a parent, a deleted run, and values that are no plain numbers."""
     client = MlflowClient(f"sqlite:///{store_file}")
     experiments = [client.create_experiment(name, (store_file.parent / name).as_uri()) for name in ("one", "other")]
@@ -32,11 +32,11 @@ def filled(store_file: Path) -> tuple[MlflowClient, str]:
             metrics = [Metric(f"m{i}", value, 1000 + i, step) for i, value in enumerate(values) for step in (3, i)]
             params = [Param(f"p{i}", str(i)) for i in range(3)]
             client.log_batch(run, metrics=metrics[: 2 * number], params=params, tags=[RunTag("later", "a")])
-            if number == 2:
-                client.delete_run(run)
             if number != 3:
                 client.set_terminated(run, "FAILED" if number else "FINISHED")
-    return client, experiments[0]
+            if number == 2:
+                client.delete_run(run)
+    return client, experiments
 
 
 def by_mlflow(client: MlflowClient, experiment: str) -> list[ReadRun]:
@@ -54,17 +54,16 @@ def never(token: str | None) -> Any:
     raise AssertionError("MLflow was asked")
 
 
-def test_runs_are_those_that_mlflow_gives(filled: tuple[MlflowClient, str]) -> None:
-    client, experiment = filled
+def test_runs_are_those_that_mlflow_gives(filled: tuple[MlflowClient, list[str]]) -> None:
+    client, (experiment, _) = filled
     expected = list(unpacked(by_mlflow(client, experiment)))
     assert len(expected) == 3
     assert list(unpacked(runs_of_kind(client.tracking_uri, [experiment], RunKind.CELL, never))) == expected
     assert list(unpacked(search_runs(client, [experiment], RunKind.CELL))) == expected
 
 
-def test_several_experiments_are_read_together(filled: tuple[MlflowClient, str]) -> None:
-    client, experiment = filled
-    ids = [experiment, str(int(experiment) + 1)]
+def test_several_experiments_are_read_together(filled: tuple[MlflowClient, list[str]]) -> None:
+    client, ids = filled
     runs = runs_of_kind(client.tracking_uri, ids, RunKind.CELL, never)
     assert len(runs) == 6
     assert [run.info.start_time for run in runs] == sorted((run.info.start_time for run in runs), reverse=True)
