@@ -1,16 +1,25 @@
-"""What a command costs: CPU seconds of its whole process tree, wall-clock seconds, and its largest process."""
+"""What a command costs: CPU seconds of its whole process tree, wall-clock seconds, and its largest process.
 
+Ray's workers are not waited for by what has started them, and so in nobody's account: the tree is looked at while the
+command runs, and the last that was seen of each process counts where that is more than what was waited for.
+"""
+
+import contextlib
 import ctypes
 import os
 import resource
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 ROOT = Path(__file__).parents[1]
+LOOK_SECONDS = 0.25  # between two looks at the process tree
 BECOME_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: processes whose parent has died become this one's children
 
 
@@ -35,9 +44,12 @@ def cost_of(
     """The cost of a command run in `folder`, and its standard output; it must end with one of `codes`."""
     ctypes.CDLL(None).prctl(BECOME_SUBREAPER, 1)
     before, started = _cpu(), time.monotonic()
-    with subprocess.Popen(
-        command, cwd=folder, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
+    with (
+        _Tree() as tree,
+        subprocess.Popen(
+            command, cwd=folder, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process,
+    ):
         assert process.stdout is not None
         output = process.stdout.read()
         _, status, usage = os.wait4(process.pid, 0)
@@ -46,7 +58,35 @@ def cost_of(
     if process.returncode not in codes:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}: {output[-2000:]}")
     _reap()
-    return Cost(_cpu() - before, wall, usage.ru_maxrss / 1024), output
+    return Cost(max(_cpu() - before, tree.cpu()), wall, usage.ru_maxrss / 1024), output
+
+
+class _Tree:
+    """The CPU time of every process below this one that is seen while it is a context."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[int, float], float] = {}  # by process and when it began
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> "_Tree":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def cpu(self) -> float:
+        """Seconds, user's and system's."""
+        return sum(self._seen.values())
+
+    def _look(self) -> None:
+        while not self._ended.wait(LOOK_SECONDS):
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    times = process.cpu_times()
+                    self._seen[process.pid, process.create_time()] = times.user + times.system
 
 
 def environment_of(checkout: Path, **more: str) -> dict[str, str]:

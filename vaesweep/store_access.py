@@ -8,14 +8,15 @@ and private certificates, in databases. They are passed in, since only the write
 
 import contextvars
 import gc
+import math
 import os
 import re
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -26,6 +27,7 @@ from urllib.parse import quote
 
 from vaesweep.errors import UserError
 from vaesweep.uris import DATABASE_SCHEMES, is_local, is_server, masked, scheme_of, sqlite_file
+from vaesweep.vocabulary import Tag
 
 PROBE_SECONDS = 15.0  # within which a server must answer
 MAKING_TRIES, MAKING_SECONDS = 30, 1.0  # of a database whose tables are being made
@@ -83,6 +85,21 @@ class ReadRun:
     data: RunData
 
 
+class _Texts:
+    """Texts that many runs have, each kept once."""
+
+    def __init__(self) -> None:
+        self._texts: dict[str, str] = {}
+
+    def of(self, text: str) -> str:
+        """The text that is kept of equal ones."""
+        return self._texts.setdefault(text, text)
+
+    def all_of(self, values: dict[str, str]) -> dict[str, str]:
+        """The same names and values, as they are kept."""
+        return {self.of(name): self.of(text) for name, text in values.items()}
+
+
 def all_pages(search: Callable[[str | None], Page]) -> Iterator[Any]:
     """All results of `search(page_token)`, page after page."""
     token: str | None = None
@@ -96,28 +113,79 @@ def all_pages(search: Callable[[str | None], Page]) -> Iterator[Any]:
 
 def read_runs(search: Callable[[str | None], Page]) -> list[ReadRun]:
     """All runs of `search(page_token)`, each text of theirs kept once."""
-    texts: dict[str, str] = {}
-
-    def kept(values: dict[str, str]) -> dict[str, str]:
-        return {texts.setdefault(name, name): texts.setdefault(text, text) for name, text in values.items()}
+    texts = _Texts()
 
     def info(run: Any) -> RunInfo:
-        name, experiment, status = run.info.run_id, run.info.experiment_id, run.info.status
-        experiment, status = texts.setdefault(experiment, experiment), texts.setdefault(status, status)
-        return RunInfo(name, experiment, status, run.info.start_time or 0, run.info.end_time)
+        experiment, status = texts.of(run.info.experiment_id), texts.of(run.info.status)
+        return RunInfo(run.info.run_id, experiment, status, run.info.start_time or 0, run.info.end_time)
 
     def data(run: Any) -> RunData:
         points = run.data._metric_objs  # with steps and times, which `run.data.metrics` leaves out
         return RunData(
-            kept(run.data.tags),
-            kept(run.data.params),
-            {texts.setdefault(point.key, point.key): point.value for point in points},
+            texts.all_of(run.data.tags),
+            texts.all_of(run.data.params),
+            {texts.of(point.key): point.value for point in points},
             max([point.step for point in points], default=0),
             max([point.timestamp for point in points], default=0),
         )
 
     with _no_collector():
         return [ReadRun(info(run), data(run)) for run in all_pages(search)]
+
+
+def runs_of_kind(
+    uri: str, experiments: Collection[str], kind: str, search: Callable[[str | None], Page]
+) -> list[ReadRun]:
+    """All active runs of a kind in experiments, given by their identities; the newest first.
+
+    Those of an SQLite file are read from its tables, a tenth of the time that `search(page_token)` takes, by MLflow,
+    which is asked of any other store, and of a file whose tables are not those that are known here.
+    """
+    if (file := sqlite_file(uri)) is not None:
+        with suppress(sqlite3.Error), closing(_opened(file, "ro")) as database, _no_collector():
+            return _runs_in(database, experiments, kind)
+    return read_runs(search)
+
+
+def _runs_in(database: sqlite3.Connection, experiments: Collection[str], kind: str) -> list[ReadRun]:
+    """What `runs_of_kind` gives, in the order in which MLflow gives it."""
+    chosen = (
+        "with chosen as (select runs.* from runs join tags using (run_uuid) where lifecycle_stage = 'active' "
+        f"and experiment_id in ({','.join('?' * len(experiments))}) and key = ? and value = ?)"
+    )
+    values = (*map(int, experiments), str(Tag.KIND), str(kind))
+    texts = _Texts()
+    database.execute("begin")  # one state of all tables
+    columns = "run_uuid, experiment_id, status, start_time, end_time"
+    found = database.execute(f"{chosen} select {columns} from chosen order by start_time desc, run_uuid", values)
+    infos = [
+        RunInfo(run, texts.of(str(of)), texts.of(status), began or 0, end) for run, of, status, began, end in found
+    ]
+    tags: dict[str, dict[str, str]] = {info.run_id: {} for info in infos}
+    params: dict[str, dict[str, str]] = {info.run_id: {} for info in infos}
+    for table, of_run in (("tags", tags), ("params", params)):
+        rows = f"{chosen} select run_uuid, {table}.key, {table}.value from chosen join {table} using (run_uuid)"
+        for run, key, value in database.execute(rows, values):
+            of_run[run][texts.of(key)] = texts.of(value)
+    metrics: dict[str, dict[str, float]] = {info.run_id: {} for info in infos}
+    last_steps, last_times = dict.fromkeys(metrics, 0), dict.fromkeys(metrics, 0)
+    columns = "run_uuid, m.key, m.value, m.is_nan, m.step, m.timestamp"
+    rows = f"{chosen} select {columns} from chosen join latest_metrics m using (run_uuid)"
+    for run, key, value, is_nan, step, moment in database.execute(rows, values):
+        of_metrics = metrics[run]
+        if not of_metrics:
+            last_steps[run], last_times[run] = step, moment
+        of_metrics[texts.of(key)] = math.nan if is_nan else value
+        last_steps[run], last_times[run] = max(last_steps[run], step), max(last_times[run], moment)
+    return [
+        ReadRun(info, RunData(tags[run], params[run], metrics[run], last_steps[run], last_times[run]))
+        for run, info in ((info.run_id, info) for info in infos)
+    ]
+
+
+def _opened(file: Path, mode: str) -> sqlite3.Connection:
+    """A connection to an SQLite file that is there."""
+    return sqlite3.connect(f"file:{quote(str(file.resolve()))}?mode={mode}", uri=True)
 
 
 @contextmanager
@@ -272,7 +340,7 @@ def store_file(uri: str) -> StoreFile:
             header = stream.read(len(SQLITE_HEADER))
         if header not in (b"", SQLITE_HEADER):
             raise UserError(f"{file} is not an SQLite database; it is left as it is: name another tracking store")
-        with closing(sqlite3.connect(f"file:{quote(str(file.resolve()))}?mode=rw", uri=True)) as database:
+        with closing(_opened(file, "rw")) as database:
             return _condition(uri, file, database)
     except (OSError, sqlite3.DatabaseError) as error:
         if "locked" in str(error):

@@ -1,6 +1,7 @@
 """The cluster that a command is pointed at: told by option or variable, refused early, asked within seconds."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -101,10 +102,12 @@ def test_what_the_job_sets_is_not_set_again(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_ray_is_started_without_what_the_job_sets(monkeypatch: pytest.MonkeyPatch) -> None:
     as_job(monkeypatch, env_vars={"OMP_NUM_THREADS": "4", "GLOO_SOCKET_IFNAME": "eth0"})
+    for name in ("OMP_NUM_THREADS", "GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "MALLOC_TRIM_THRESHOLD_"):
+        monkeypatch.delenv(name, raising=False)
     seen: list[dict[str, str]] = []
 
     def init(*_: object, **options: dict) -> None:
-        seen.append(options["runtime_env"]["env_vars"])
+        seen.append(dict(os.environ))
         raise RuntimeError("as far as this test goes")
 
     monkeypatch.setattr("ray.init", init)
@@ -112,6 +115,28 @@ def test_ray_is_started_without_what_the_job_sets(monkeypatch: pytest.MonkeyPatc
         pass
     assert seen[0].keys() >= {"MALLOC_TRIM_THRESHOLD_", "NCCL_SOCKET_IFNAME"}
     assert not seen[0].keys() & {"OMP_NUM_THREADS", "GLOO_SOCKET_IFNAME"}
+    assert not os.environ.keys() & {"MALLOC_TRIM_THRESHOLD_", "NCCL_SOCKET_IFNAME"}  # of Ray's processes only
+
+
+def test_ray_is_left_once_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[float] = []
+
+    def shutdown() -> None:
+        time.sleep(0.2)
+        ended.append(time.monotonic())
+
+    monkeypatch.setattr("ray.init", lambda *_, **__: None)
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr("ray.shutdown", shutdown)
+    with connected(Resources()) as connection:
+        connection.leave()
+        goes_on = time.monotonic()
+        connection.leave()
+    assert len(ended) == 1
+    assert goes_on < ended[0] < time.monotonic()
+    with pytest.raises(UserError, match="refused"), connected(Resources()):
+        raise UserError("refused")
+    assert len(ended) == 2
 
 
 def test_a_ray_that_does_not_start_in_time_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from vaesweep.sweep import elastic, progress, runner, worker
 from vaesweep.sweep.backends import EVENT, GIVEN_UP, PACK
 from vaesweep.sweep.cells import Cell, Pack
 from vaesweep.sweep.cluster import Resources
-from vaesweep.sweep.elastic import JobQueue, Splitter
+from vaesweep.sweep.elastic import JobQueue, Splitter, Trials
 from vaesweep.sweep.jobs import Event, PackJob
 from vaesweep.sweep.options import Options, check_counts
 from vaesweep.sweep.progress import ProgressDisplay
@@ -276,7 +276,7 @@ class Tune:
     jobs: list[PackJob] = field(default_factory=list)
 
     def Tuner(self, trainable: Any, tune_config: Any, run_config: Any) -> Any:
-        (callback,), queue = run_config.callbacks, tune_config.search_alg
+        (callback,), queue = run_config.callbacks, tune_config.search_alg.searcher.searcher
         assert tune_config.num_samples == -1
 
         def fit() -> list[Any]:
@@ -652,3 +652,15 @@ def test_on_ray_a_pack_beside_an_idle_cpu_is_split_and_both_halves_finish(comman
     assert command.checkpoints() == []
     storage = command.folder / "results" / "rd_curve_pvae" / "cells"
     assert list((storage / SPLITS).iterdir()) == []
+
+
+def test_trials_are_finished_while_no_job_waits_so_that_no_idle_process_holds_a_device(storage: Storage) -> None:
+    one, other = (PackJob(name, "pvae", {"a": "{}"}, storage.uri) for name in ("one", "other"))
+    queue = JobQueue([one], lambda job: {PACK: job.pack})
+    trials = Trials(queue, 2)
+    trials._total_samples = 2**31  # as Tune sets it where there is no end
+    assert not trials.is_finished()
+    assert queue.suggest("t0") == {PACK: "one"}
+    assert trials.is_finished()
+    queue.add(other)  # released by the first, which runs still
+    assert not trials.is_finished()

@@ -20,6 +20,7 @@ from rich.console import Console
 
 import vaesweep
 from vaesweep.analysis import runs
+from vaesweep.cli import script
 from vaesweep.errors import UserError
 from vaesweep.families.pvae.data.audiograms import COLUMNS
 from vaesweep.sweep import progress
@@ -448,3 +449,28 @@ def test_the_codes_version_does_without_git(monkeypatch: pytest.MonkeyPatch, fau
 
     monkeypatch.setattr(session_module.subprocess, "run", fail)
     assert code_version() == vaesweep.__version__
+
+
+def test_a_store_that_is_refused_while_ray_starts_leaves_no_ray_behind(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line says why, and the timeline is printed of a command that ends early, too."""
+
+    def refuse(_: Session) -> None:
+        raise UserError("the store is full")
+
+    calls: list[str] = []
+    monkeypatch.setattr("ray.init", lambda *_, **__: calls.append("init"))
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr("ray.shutdown", lambda: calls.append("shutdown"))
+    monkeypatch.setattr(Session, "store", property(refuse))
+    assert script.main(SWEEP, words=["--timeline"]) == script.BAD_INPUT
+    assert calls == ["init", "shutdown"]
+    printed = capsys.readouterr()
+    assert printed.err == "error: the store is full\n"
+    lines = [line.split() for line in printed.out.partition("from, to, where, what\n")[2].splitlines()]
+    spans = [(float(began), float(ended), what) for began, ended, *what in lines]
+    assert [began for began, _, _ in spans] == sorted(began for began, _, _ in spans)
+    assert all(began <= ended for began, ended, _ in spans)
+    assert spans[0][0] == 0.0
+    assert {"store", "command"} <= {what[0] for _, _, what in spans}

@@ -1,25 +1,32 @@
 """The size of a pack follows from measured time and memory; a step is compiled where that pays."""
 
 import math
+import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from vaesweep.families.pvae.family import PartialVaeCell
 from vaesweep.family import family
 from vaesweep.training import autotune as autotune_module
 from vaesweep.training import memory
 from vaesweep.training.autotune import (
-    WORTH_COMPILING,
+    EXPECTED_RATIO,
+    MARGIN,
     MeasuredSize,
     autotune,
     best_size,
     compile_seconds,
+    is_worth,
     measure_sizes,
 )
+from vaesweep.training.compiling import Compiled, SharedCompiling
 from vaesweep.training.loop import start_state, train_pack
 from vaesweep.training.problem import Problem
 
@@ -41,7 +48,14 @@ def problem() -> Problem:
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in which nothing has been compiled yet."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch, cache: Path) -> Callable[..., list[int]]:
     """A made-up device: `seconds(cells)` a step, `each` bytes a cell; gives the list of sizes that were tried."""
 
     def make(seconds: Callable[[int], float], each: float = 0.0, compiled: float | Exception = 1.0) -> list[int]:
@@ -173,7 +187,8 @@ def test_a_step_is_compiled_where_it_pays(
     problem: Problem, machine: Any, steps: float, gain: Any, compiling: Any, expected: bool
 ) -> None:
     machine(overhead, compiled=gain)
-    count = round(steps * WORTH_COMPILING * compile_seconds(problem) / overhead(10))
+    worth = MARGIN / (1 - 1 / EXPECTED_RATIO)
+    count = round(steps * worth * compile_seconds(problem) / overhead(10))
     found = autotune(problem, cells(10), count, math.inf, still, compiling=compiling)
     assert found.compiled == expected
     if isinstance(gain, Exception):
@@ -221,6 +236,72 @@ def test_running_out_of_memory_is_known_from_other_errors() -> None:
     assert memory.is_out_of_memory(MemoryError())
     assert not memory.is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     assert not memory.is_out_of_memory(ValueError("out of memory"))
+
+
+def test_what_compiling_gained_is_known_to_the_next_pack(problem: Problem, machine: Any) -> None:
+    """A step that compiling hardly hastens is compiled once, and never again on this machine."""
+    tried = machine(overhead, compiled=0.95)
+    first = autotune(problem, cells(10), 10**6, math.inf, still, size=10)
+    compiled = len(tried)
+    second = autotune(problem, cells(10), 10**6, math.inf, still, size=10)
+    assert "not compiled: 1.1 times as fast" in first.notes[-1]
+    assert not second.compiled
+    assert compiled == 2  # as it is, and compiled
+    assert len(tried) == 3  # once more as it is
+
+
+def test_a_step_that_torch_has_in_its_cache_is_compiled_for_shorter_runs(problem: Problem, cache: Path) -> None:
+    cold = Compiled(compile_seconds(problem), EXPECTED_RATIO)
+    shared = SharedCompiling(cells(1)[0], "cpu")
+    assert shared.known() is None
+    shared.remember(cold.seconds, cold.ratio)
+    warm = shared.known()
+    assert warm is not None
+    assert warm.seconds < cold.seconds
+    plain = 2 * cold.seconds  # of which compiling saves half
+    assert not is_worth(plain, cold)
+    assert is_worth(plain, warm)
+
+
+def test_settings_that_do_not_change_a_step_share_what_is_compiled(cache: Path) -> None:
+    def name(settings: dict[str, Any]) -> str:
+        return SharedCompiling(PartialVaeCell.model_validate(settings), "cpu").name
+
+    plain = name({})
+    assert name({"seed": 3, "training": {"steps": 7, "evaluate_every": 2, "learning_rate": 0.1}}) == plain
+    assert name({"model": {"hidden": 9}}) != plain
+    assert name({"training": {"batch_size": 8}}) != plain
+
+
+def test_one_process_compiles_a_structure_and_another_waits_for_it(cache: Path) -> None:
+    code = """
+import sys, time
+from vaesweep.families.pvae.family import PartialVaeCell
+from vaesweep.training.compiling import SharedCompiling
+with SharedCompiling(PartialVaeCell(), "cpu").alone():
+    print("begun", flush=True)
+    sys.stdin.readline()
+"""
+    other = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
+    with other:
+        assert other.stdout is not None
+        assert other.stdin is not None
+        assert other.stdout.readline() == "begun\n"
+        begun = threading.Event()
+
+        def compile_too() -> None:
+            with SharedCompiling(PartialVaeCell(), "cpu").alone():
+                begun.set()
+
+        thread = threading.Thread(target=compile_too, daemon=True)
+        thread.start()
+        assert not begun.wait(0.5)
+        other.stdin.write("\n")
+        other.stdin.flush()
+        assert begun.wait(30)
+        thread.join()
 
 
 # --- compiled ---------------------------------------------------------------------------------------------------

@@ -25,8 +25,8 @@ from vaesweep.store_access import (
     StoreFile,
     all_pages,
     first_answer,
-    read_runs,
     refuse_local_artifacts,
+    runs_of_kind,
     store_file,
 )
 from vaesweep.uris import sqlite_file
@@ -178,14 +178,17 @@ def _connect(uri: str) -> None:
 def search_runs(client: MlflowClient, experiments: Iterable[str], kind: RunKind) -> list[ReadRun]:
     """All active runs of one kind in experiments, given by their identities; the newest first."""
     ids = list(experiments)
-    return read_runs(
+    return runs_of_kind(
+        client.tracking_uri,
+        ids,
+        kind,
         lambda token: client.search_runs(
             ids,
             filter_string=f"tags.`{Tag.KIND}` = '{kind}'",
             max_results=PAGE,
             order_by=["attributes.start_time DESC"],
             page_token=token,
-        )
+        ),
     )
 
 

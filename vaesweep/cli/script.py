@@ -8,7 +8,8 @@ Exit codes: 0 all is well, 1 cells or tracking failed, 2 bad input (one line on 
 import argparse
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -20,6 +21,7 @@ from vaesweep.sweep import settings
 from vaesweep.sweep.cells import Sweep
 from vaesweep.sweep.cluster import named_cluster
 from vaesweep.sweep.options import DataBy, Options, check_counts
+from vaesweep.sweep.timeline import Timeline
 from vaesweep.training.compiling import Compile
 from vaesweep.uris import masked
 
@@ -43,11 +45,27 @@ def main(
     def run(console: Console) -> int:
         arguments = make_parser(sweep, about).parse_args(words)
         options = options_from(sweep, arguments, words)
-        from vaesweep.cli.sweep_run import run_sweep  # with torch and all that a sweep needs
+        with print_timeline(console, wanted=arguments.timeline) as timeline:
+            from vaesweep.cli.sweep_run import run_sweep  # with torch and all that a sweep needs
 
-        return run_sweep(sweep, options, console, report, plan_only=arguments.plan)
+            timeline.lap("imports")
+            return run_sweep(sweep, options, console, report, timeline, plan_only=arguments.plan)
 
     return exit_code(run)
+
+
+@contextmanager
+def print_timeline(console: Console, *, wanted: bool) -> Iterator[Timeline]:
+    """Context with a command's timeline, which is printed at its end where it is `wanted`, whatever that end is."""
+    timeline = Timeline()
+    timeline.lap("Python, options")
+    try:
+        yield timeline
+    finally:
+        if wanted:
+            timeline.lap("end")
+            for line in ["seconds since this process began: from, to, where, what", *timeline.lines()]:
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def exit_code(run: Callable[[Console], int]) -> int:
@@ -131,6 +149,7 @@ def make_parser(sweep: Sweep, about: str | None) -> argparse.ArgumentParser:
         help="who reads data: the driver, which sends them, or each worker; auto: workers, if an object store is too "
         "small (%(default)s)",
     )
+    add("--timeline", action="store_true", help="print in the end what ran when, in seconds since the command began")
     return parser
 
 

@@ -28,15 +28,26 @@ from vaesweep.sweep.options import Options
 from vaesweep.sweep.plan import estimate_seconds
 from vaesweep.sweep.progress import duration
 from vaesweep.sweep.resume import drop_spent_checkpoints
+from vaesweep.sweep.timeline import Timeline
 from vaesweep.uris import masked
 from vaesweep.vocabulary import store_uri
 
 
-def run_search(declared: Search, options: Options, own: SearchOptions, console: Console, *, plan_only: bool) -> int:
+def run_search(
+    declared: Search, options: Options, own: SearchOptions, console: Console, timeline: Timeline, *, plan_only: bool
+) -> int:
     """Search, or print what would be searched, and return the process's exit code."""
     session = SearchSession(
-        declared, options, own.objectives, sampler=own.sampler, seed=own.seed, prune=own.prune, dry=plan_only
+        declared,
+        options,
+        own.objectives,
+        sampler=own.sampler,
+        seed=own.seed,
+        prune=own.prune,
+        dry=plan_only,
+        timeline=timeline,
     )
+    timeline.lap("data, search")
     curve = None if own.curve is None else _read_curve(own.curve)
     study = Study(
         open_storage(own.study, dry=plan_only),

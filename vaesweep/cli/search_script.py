@@ -39,9 +39,11 @@ def main(declared: Search, about: str | None = None, words: Sequence[str] | None
         arguments = make_parser(declared, about).parse_args(words)
         options = script.options_from(declared.sweep, arguments, words)
         own = search_options(declared, arguments)
-        from vaesweep.cli.search_run import run_search  # with torch, Optuna and all that a search needs
+        with script.print_timeline(console, wanted=arguments.timeline) as timeline:
+            from vaesweep.cli.search_run import run_search  # with torch, Optuna and all that a search needs
 
-        return run_search(declared, options, own, console, plan_only=arguments.plan)
+            timeline.lap("imports")
+            return run_search(declared, options, own, console, timeline, plan_only=arguments.plan)
 
     return script.exit_code(run)
 

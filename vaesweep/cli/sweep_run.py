@@ -7,6 +7,7 @@ import os
 import pkgutil
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ from vaesweep.sweep.progress import duration
 from vaesweep.sweep.resume import drop_spent_checkpoints
 from vaesweep.sweep.session import Session, check_writable, describe
 from vaesweep.sweep.splits import drop_stale_requests
+from vaesweep.sweep.timeline import Timeline
 from vaesweep.uris import masked, sqlite_file
 from vaesweep.vocabulary import SETTLED, STORE_VARIABLE, store_uri
 
@@ -39,35 +41,61 @@ FamilyReport = Callable[["Runs", DataSet, Path], "Report"]  # written beside the
 
 
 def run_sweep(
-    sweep: Sweep, options: Options, console: Console, report: FamilyReport | str | None, *, plan_only: bool
+    sweep: Sweep,
+    options: Options,
+    console: Console,
+    report: FamilyReport | str | None,
+    timeline: Timeline,
+    *,
+    plan_only: bool,
 ) -> int:
-    """Run a sweep, or print its plan, and return the process's exit code."""
-    session = Session(sweep, options, dry=plan_only)
+    """Run a sweep, or print its plan, and return the process's exit code.
+
+    Ray starts while the store is made, and ends while the curve is drawn.
+    """
+    session = Session(sweep, options, dry=plan_only, timeline=timeline)
+    timeline.lap("data, configurations")
     family_report: FamilyReport | None = pkgutil.resolve_name(report) if isinstance(report, str) else report
     resources = Resources.of(options)
     if plan_only:
         _print_plan(session, resources, console)
         return OK
     plan = session.plan(1)
+    timeline.lap("cells, plan")
     if not (plan.packs or plan.evaluations):
         describe(session, plan, console)
         check_folders(session)
         with lease(session.storage, sweep.name, session.undone):
             return _run_tracked(session, plan, None, console, family_report)
-    from vaesweep.sweep.runner import connected, train_plan  # Ray takes seconds to import
-
     check_folders(session)
-    with lease(session.storage, sweep.name, session.undone):
+    with lease(session.storage, sweep.name, session.undone), ThreadPoolExecutor(1, "store") as threads:
         clear_storage(session, console)
-        with connected(resources, session.data.nbytes) as available:
-            slots = resources.slots(available)
+        opened = threads.submit(_open_store, session)
+        from vaesweep.sweep.runner import connected, train_plan  # Ray takes seconds to import
+
+        timeline.lap("Ray's imports")
+        modules = [type(session.family).__module__]
+        with connected(resources, session.data.nbytes, modules) as connection:
+            slots = resources.slots(connection.available)
+            timeline.lap("Ray starts")
+            opened.result()
+            timeline.lap("wait for the store")
             plan = session.plan(slots)  # packs for the cluster that there is
             describe(session, plan, console)
 
             def train(tracker: "Tracker") -> Mapping[str, str]:
-                return train_plan(session, plan, resources, slots, tracker, console)
+                failed = train_plan(session, plan, resources, slots, tracker, console)
+                connection.leave()
+                timeline.lap("training")
+                return failed
 
             return _run_tracked(session, plan, train, console, family_report)
+
+
+def _open_store(session: Session) -> None:
+    """Open the tracking store, which is made where there is none."""
+    with session.timeline.span("store", "MLflow's imports, store"):
+        _ = session.store
 
 
 def check_folders(session: Session) -> None:
@@ -103,6 +131,7 @@ def _run_tracked(
 ) -> int:
     """Train the cells that are left, if any, track them, draw the curve, and set the status of the parent run."""
     tracker, parent = session.tracker(plan)
+    session.timeline.lap("run of the sweep")
     read = session.store.take_read()
     if train or session.survey.recovered:
         read = None  # what was read before is not how it will be
@@ -113,6 +142,7 @@ def _run_tracked(
             failed = dict(plan.blocked)
             if train:
                 failed |= train(tracker)
+        session.timeline.lap("tracking of the rest")
         code = _finish(session, plan, failed, console, report, read)
     except TrackingError:
         raise  # the store does not answer: the parent run stays open for the next try
@@ -120,6 +150,7 @@ def _run_tracked(
         session.store.end(parent, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
         raise
     session.store.end(parent, "FINISHED" if code == OK else "FAILED")
+    session.timeline.lap("report")
     return code
 
 

@@ -32,6 +32,7 @@ from vaesweep.sweep.plan import Plan
 from vaesweep.sweep.session import Session
 from vaesweep.sweep.settings import build, combine
 from vaesweep.sweep.storage import finished_name
+from vaesweep.sweep.timeline import Timeline
 from vaesweep.training import finished
 from vaesweep.training.finished import FinishedCell
 from vaesweep.vocabulary import RECORD_DIGEST, record_digest
@@ -57,6 +58,7 @@ class SearchSession(Session):
         seed: int = 0,
         prune: bool = False,
         dry: bool = False,
+        timeline: Timeline | None = None,
     ) -> None:
         """`objectives` stand in the place of the search's. The space is checked before data are read."""
         owner = family(search.family)
@@ -64,7 +66,7 @@ class SearchSession(Session):
         self.space = without_fixed(search.space, options.settings)
         self.settings = combine(preset.base, options.settings)
         check_space(owner, self.settings, self.space)
-        super().__init__(search.sweep, options, dry=dry)
+        super().__init__(search.sweep, options, dry=dry, timeline=timeline)
         self.default = self.configuration({})
         self.objectives = resolve(
             objectives or search.objectives, owner, self.default, self.data.description(self.default)
@@ -230,8 +232,9 @@ class Trainer:
         from vaesweep.sweep.runner import connected
 
         if self._slots is None:
-            available = self._ray.enter_context(connected(self._resources, self.session.data.nbytes))
-            self._slots = self._resources.slots(available)
+            modules = [type(self.session.family).__module__]
+            connection = self._ray.enter_context(connected(self._resources, self.session.data.nbytes, modules))
+            self._slots = self._resources.slots(connection.available)
         return self._slots
 
     def end(self, status: str) -> None:

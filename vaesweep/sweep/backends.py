@@ -21,11 +21,13 @@ from vaesweep.sweep import notice
 from vaesweep.sweep.data_transfer import Sent, received
 from vaesweep.sweep.jobs import Event, PackJob
 from vaesweep.sweep.loopback import LoopbackTorchConfig
+from vaesweep.sweep.timeline import Laps, process_began
 from vaesweep.sweep.worker import run_job
 
 PACK = "pack"  # the one key of a trial's configuration: the pack's job and resources
 GIVEN_UP = "given_up"  # of that configuration: whether the pack is only ended, since it has failed too often
 EVENT = "event"  # the one key of a Tune result that is ours
+_is_new = True  # whether this process has trained no pack yet
 DRAINING_SECONDS = 1.0  # between two looks whether this node ends soon
 
 
@@ -33,10 +35,13 @@ def train_alone(config: dict[str, Any], data: Sequence[Sent]) -> None:
     """A Tune function that trains the pack in this process, on the GPU if the trial was given one."""
     if config[PACK].get(GIVEN_UP):
         return
+    laps = _laps()
     job = PackJob.from_json(config[PACK]["job"])
     device = torch.device("cuda" if ray.get_gpu_ids() else "cpu")
     with noticing():
-        run_job(job, received(job, data), lambda event: tune.report({EVENT: event.to_json()}), device)
+        own = received(job, data)
+        laps.lap("data")
+        run_job(job, own, lambda event: tune.report({EVENT: event.to_json()}), device, laps)
 
 
 def train_on_workers(config: dict[str, Any], data: Sequence[Sent]) -> None:
@@ -68,10 +73,23 @@ def _train_worker(config: dict[str, Any]) -> None:
     def report(event: Event) -> None:
         ray.train.report({EVENT: event.to_json()})
 
+    laps = _laps()
     device = ray.train.torch.get_device()
     job = PackJob.from_json(config["job"])
     with noticing():
-        run_job(job, received(job, config["data"]), report, device)
+        own = received(job, config["data"])
+        laps.lap("data")
+        run_job(job, own, report, device, laps)
+
+
+def _laps() -> Laps:
+    """The laps of this process for one pack: from its beginning, where this is its first."""
+    global _is_new
+    laps = Laps(process_began() if _is_new else None)
+    if _is_new:
+        laps.lap("process, imports")
+    _is_new = False
+    return laps
 
 
 @contextlib.contextmanager

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import ray
-from ray.tune.search import Searcher
+from ray.tune.search import ConcurrencyLimiter, Searcher
+from ray.tune.search.search_generator import SearchGenerator
 from ray.util import placement_group, remove_placement_group
 from ray.util.placement_group import PlacementGroup
 
@@ -64,6 +65,22 @@ class JobQueue(Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Read nothing."""
+
+
+class Trials(SearchGenerator):
+    """The trials of a queue's jobs, at most `at_once` at a time. It counts as finished while no job waits.
+
+    A process that has trained a pack is kept for the next one, which starts 2 s of imports sooner. Where none waits
+    Tune would keep it too, and hold its device, which is idle: unless there is no next one.
+    """
+
+    def __init__(self, queue: JobQueue, at_once: int) -> None:
+        super().__init__(ConcurrencyLimiter(queue, at_once))
+        self._queue = queue
+
+    def is_finished(self) -> bool:
+        """Whether there is no job that could be asked for now; there may be one later."""
+        return bool(super().is_finished()) or not self._queue.waiting
 
 
 class Placeholders(Protocol):

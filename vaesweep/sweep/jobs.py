@@ -71,7 +71,8 @@ class Event:
     """A worker's report: new points of cells, the step of the pack, and cells that have ended.
 
     `points` are (step, cells, {metric: a value a cell}), `notes` lines for the user, `released` cells that the pack
-    trains no longer, with the step at which each is stored. Events are for watching a run: results come from the
+    trains no longer, with the step at which each is stored, `spans` what the pack's process has done: what, from when,
+    to when, in seconds of the epoch. Events are for watching a run: results come from the
     finished files. `released` is the one word that the driver acts on.
     """
 
@@ -82,6 +83,7 @@ class Event:
     finished: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     released: dict[str, int] = field(default_factory=dict)
+    spans: list[tuple[str, float, float]] = field(default_factory=list)
 
     def to_json(self) -> str:
         """The event as JSON."""

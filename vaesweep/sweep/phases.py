@@ -1,5 +1,6 @@
 """The phases of a pack on a device: pretraining, where its cells have one, and training."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -20,10 +21,13 @@ from vaesweep.training.world import current_world
 class Phase:
     """Cells' pretraining, or their training: one configuration a cell, one problem, and its tuning for the device."""
 
-    def __init__(self, job: PackJob, data: DataSet, configs: Mapping[str, CellConfig], device: torch.device) -> None:
+    def __init__(
+        self, job: PackJob, data: DataSet, configs: Mapping[str, CellConfig], device: torch.device, left: float
+    ) -> None:
+        """`left` is the share of the cells' steps that they have still to take."""
         self.configs, self.device = configs, device
         self._job, self._data = job, data
-        self.tuning = autotuned(job, self.problem, list(configs.values()))
+        self.tuning = autotuned(job, self.problem, list(configs.values()), left)
 
     @cached_property
     def problem(self) -> Problem:
@@ -41,20 +45,25 @@ class Phase:
 
 
 def phases_of(
-    job: PackJob, data: DataSet, configs: Mapping[str, CellConfig], cells: Sequence[str], device: torch.device
+    job: PackJob,
+    data: DataSet,
+    configs: Mapping[str, CellConfig],
+    cells: Sequence[str],
+    device: torch.device,
+    left: float = 1.0,
 ) -> list[Phase]:
-    """The phases of `cells`, one or two."""
+    """The phases of `cells`, one or two; `left` is the share of their steps that they have still to take."""
     own = {cell: configs[cell] for cell in cells}
     pretraining = {cell: config.pretraining for cell, config in own.items() if config.pretraining is not None}
     phases: list[Phase] = []
     for phase_configs in filter(None, (pretraining, own)):
         if phases:
             phases[-1].free()
-        phases.append(Phase(job, data, phase_configs, device))
+        phases.append(Phase(job, data, phase_configs, device, left))
     return phases
 
 
-def autotuned(job: PackJob, problem: Problem, configs: Sequence[CellConfig]) -> Tuning:
+def autotuned(job: PackJob, problem: Problem, configs: Sequence[CellConfig], left: float = 1.0) -> Tuning:
     """The tuning of a phase for this device; workers that share a pack follow the leading one."""
     world = current_world()
     if world.size > 1 and not world.leads:
@@ -66,7 +75,7 @@ def autotuned(job: PackJob, problem: Problem, configs: Sequence[CellConfig]) -> 
         tuning = autotune(
             problem,
             configs,
-            configs[0].training.steps,
+            math.ceil(left * configs[0].training.steps),
             limit,
             clock(problem.device),
             size=job.pack_size,

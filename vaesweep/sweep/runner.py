@@ -8,8 +8,10 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import tempfile
 import textwrap
+import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,16 +29,17 @@ os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "10000")  # all that may run
 
 import ray
 from ray import tune
+from ray.tune.execution import class_cache
 from rich.console import Console
 
 from vaesweep.errors import UserError
-from vaesweep.sweep import loopback
+from vaesweep.sweep import backends, loopback
 from vaesweep.sweep.backends import EVENT, GIVEN_UP, PACK, trainable, worker_environment
 from vaesweep.sweep.cells import Pack
 from vaesweep.sweep.cluster import LOCAL, Resources, check_reachable, job_environment, local_cpus
 from vaesweep.sweep.data_sets import DataSets
 from vaesweep.sweep.data_transfer import Sent, local_store_bytes, sent
-from vaesweep.sweep.elastic import JobQueue, PlacementGroups, Splitter
+from vaesweep.sweep.elastic import JobQueue, PlacementGroups, Splitter, Trials
 from vaesweep.sweep.evaluation import evaluated_on
 from vaesweep.sweep.jobs import ConfigTexts, Event, PackJob
 from vaesweep.sweep.notice import MachineEnds
@@ -45,12 +48,15 @@ from vaesweep.sweep.progress import ProgressDisplay
 from vaesweep.sweep.retries import Progress, Retries, saved_steps
 from vaesweep.sweep.session import Options, Session
 from vaesweep.sweep.storage import Storage, finished_name
+from vaesweep.sweep.timeline import Timeline
 from vaesweep.sweep.tracking import Tracker
 from vaesweep.training import finished
 from vaesweep.training.sealed import DamagedFile
 
 NO_CAUSE = "its worker process died without reporting an error"
 WAITING_BYTES = 2**28  # memory of a trial that builds a trainer and waits
+# A trial that has an environment of its own, if only for Lightning, gets none of the processes that start with Ray.
+class_cache.DEFAULT_ENV_VARS.clear()
 # Tune prints whole tracebacks of trials; we name each failed cell with its cause.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
@@ -64,36 +70,81 @@ class Outcomes:
     interrupted: bool
 
 
-@contextlib.contextmanager
-def connected(resources: Resources, data: int = 0) -> Iterator[dict[str, float]]:
-    """Context connected to the Ray cluster of `resources`, or to a local one that ends with it; gives CPUs and GPUs.
+class Connection:
+    """A connection to Ray: the CPUs and GPUs that are there."""
 
-    A local one has room for so many bytes of data, where the machine has it. SIGTERM in it acts as Ctrl-C.
+    def __init__(self, available: dict[str, float]) -> None:
+        self.available = available
+        self._leaving: threading.Thread | None = None
+
+    def leave(self) -> None:
+        """Begin to leave Ray, and to end a local one, which takes a while: `wait` for it."""
+        if self._leaving is None:
+            self._leaving = threading.Thread(target=ray.shutdown, name="leaving Ray")
+            self._leaving.start()
+
+    def wait(self) -> None:
+        """Have left Ray."""
+        self.leave()
+        assert self._leaving is not None
+        self._leaving.join()
+
+
+@contextlib.contextmanager
+def connected(resources: Resources, data: int = 0, modules: Sequence[str] = ()) -> Iterator[Connection]:
+    """Context connected to the Ray cluster of `resources`, or to a local one that ends with it.
+
+    A local one has room for so many bytes of data, where the machine has it, and its first processes import what packs
+    need, `modules` too, as soon as they start. SIGTERM in the context acts as Ctrl-C.
     """
     cluster, job = resources.cluster, job_environment()  # what the job sets holds
     environment = worker_environment() | ({} if cluster else loopback.ENVIRONMENT)
     environment = {name: value for name, value in environment.items() if name not in job}
-    common = {"runtime_env": {"env_vars": environment}, "log_to_driver": False, "logging_level": logging.ERROR}
+    common = {"log_to_driver": False, "logging_level": logging.ERROR}
     try:
         if cluster:
             check_reachable(cluster.address)
-            ray.init(address=cluster.address, **common)
+            ray.init(address=cluster.address, runtime_env={"env_vars": environment}, **common)
         else:
             size = {"num_cpus": local_cpus(resources.workers), "object_store_memory": local_store_bytes(data)}
-            with loopback.on_loopback():
-                ray.init(LOCAL, include_dashboard=False, **size, **common)
+            preload = {"preload_python_modules": [backends.__name__, *modules]}
+            # Processes that have another environment than Ray itself would be started anew for packs.
+            path = {"PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)}
+            with loopback.on_loopback(), _variables(environment | path):
+                ray.init(LOCAL, include_dashboard=False, _system_config=preload, **size, **common)
     except Exception as error:  # Ray raises it bare where it has not started in time
         reason = f"{cluster}: no Ray cluster answers there" if cluster else "Ray does not start"
         raise UserError(f"{reason} ({_last_line(error)})") from None
+    connection = None
     try:
-        available = ray.cluster_resources()
-        if not cluster and resources.gpus * resources.workers > available.get("GPU", 0):
-            gpus = f"{available.get('GPU', 0):g} GPUs"
-            raise UserError(f"--gpus {resources.gpus:g}: this machine has {gpus}; use fewer, or a cluster by --address")
+        connection = Connection(ray.cluster_resources())
+        gpus = connection.available.get("GPU", 0)
+        if not cluster and resources.gpus * resources.workers > gpus:
+            raise UserError(
+                f"--gpus {resources.gpus:g}: this machine has {gpus:g} GPUs; use fewer, or a cluster by --address"
+            )
         with _terminate_as_interrupt():
-            yield available
+            yield connection
     finally:
-        ray.shutdown()
+        if connection:
+            connection.wait()
+        else:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Context in which processes that are started have these variables in their environment."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def train_plan(
@@ -109,7 +160,7 @@ def train_plan(
     jobs += [send(pack, sources=session.survey.sources) for pack in plan.evaluations]
     data = sent(session.data, session.options.data_by)
     with ProgressDisplay(console, packs, len(plan.done), len(plan.cells)) as display:
-        outcomes = run_packs(jobs, data, session.storage, resources, slots, tracker, display)
+        outcomes = run_packs(jobs, data, session.storage, resources, slots, tracker, display, session.timeline)
     if outcomes.interrupted:
         console.print("stopping: writing what is known", highlight=False)
         raise KeyboardInterrupt
@@ -124,6 +175,7 @@ def run_packs(
     slots: int,
     tracker: Tracker,
     display: ProgressDisplay,
+    timeline: Timeline | None = None,
 ) -> Outcomes:
     """Train all packs and return when each has ended or failed for good, or when the user has pressed Ctrl-C.
 
@@ -137,10 +189,12 @@ def run_packs(
         ray_folder = f"{storage.uri}/ray" if resources.cluster else scratch
         queue = JobQueue(jobs, _config_of(resources, ray_folder))
         splitter = Splitter(queue, storage, PlacementGroups(resources.per_worker), at_once)
-        callback = _EventCallback(jobs, storage, tracker, display, queue, splitter)
+        callback = _EventCallback(jobs, storage, tracker, display, queue, splitter, timeline)
         tuner = tune.Tuner(
             _with_resources(resources, tuple(data)),
-            tune_config=tune.TuneConfig(search_alg=queue, num_samples=-1, max_concurrent_trials=at_once),
+            tune_config=tune.TuneConfig(
+                search_alg=Trials(queue, at_once), num_samples=-1, reuse_actors=resources.workers == 1
+            ),
             run_config=tune.RunConfig(
                 name=f"packs-{uuid.uuid4().hex[:8]}",
                 storage_path=ray_folder,
@@ -181,12 +235,13 @@ class _EventCallback(tune.Callback):
         display: ProgressDisplay,
         queue: JobQueue,
         splitter: Splitter,
+        timeline: Timeline | None = None,
     ) -> None:
         self.jobs = {job.pack: job for job in jobs}
         # Fingerprints of the domains that a cell shall have been evaluated on.
         self._domains = {cell: job.domains for job in jobs if job.sources is not None for cell in job.configs}
         self._storage, self._tracker, self._display = storage, tracker, display
-        self._queue, self._splitter = queue, splitter
+        self._queue, self._splitter, self._timeline = queue, splitter, timeline
         self._retries, self._failures = Retries(), Counter[str]()
         self.collected: set[str] = set()
         self.damaged: dict[str, str] = {}  # by cell, why its finished file was not taken
@@ -206,6 +261,8 @@ class _EventCallback(tune.Callback):
         for cell in event.finished:
             self.collect(cell)
         self._display.event(event)
+        if self._timeline:
+            self._timeline.add(f"pack {list(self.jobs).index(event.pack) + 1}", event.spans)
         self._splitter.event(event)
         if event.released:
             self._split(trial, event)

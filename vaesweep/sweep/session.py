@@ -28,6 +28,7 @@ from vaesweep.sweep.plan import Plan, make_plan
 from vaesweep.sweep.storage import Storage, finished_name
 from vaesweep.sweep.storage_probe import check_answers
 from vaesweep.sweep.survey import Survey, find_aliases, survey
+from vaesweep.sweep.timeline import Timeline
 from vaesweep.training import finished
 from vaesweep.training.stack import layout_of
 from vaesweep.uris import masked
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
 class Session:
     """A sweep with its options. Bad input is refused before Ray starts."""
 
-    def __init__(self, sweep: Sweep, options: Options, *, dry: bool = False) -> None:
-        self.sweep, self.options = sweep, options
+    def __init__(self, sweep: Sweep, options: Options, *, dry: bool = False, timeline: Timeline | None = None) -> None:
+        self.sweep, self.options, self.timeline = sweep, options, timeline or Timeline()
         self.family: Family = family(sweep.family)
         self.preset = sweep.preset(options.preset, options.data)
         configs = expand(self.family, self.preset, options.settings)

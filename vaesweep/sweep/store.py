@@ -20,7 +20,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.tracking import MlflowClient
 
 from vaesweep.errors import TrackingError, UserError
-from vaesweep.store_access import Page, ReadRun, all_pages, first_answer, read_runs, refusal, refuse_local_artifacts
+from vaesweep.store_access import Page, ReadRun, all_pages, first_answer, refusal, refuse_local_artifacts, runs_of_kind
 from vaesweep.sweep.backlog import Point
 from vaesweep.sweep.cells import Cell, parameters
 from vaesweep.sweep.store_location import creation_lock, local_artifacts, make_if_missing
@@ -116,7 +116,10 @@ class Store:
         if self._experiment is None:
             return {}
         query = f"tags.`{Tag.KIND}` = '{RunKind.CELL}'"
-        runs = runs_by_cell(self._patiently(lambda: read_runs(lambda token: self._page(query, token))))
+        read = self._patiently(
+            lambda: runs_of_kind(self.uri, [self.id], RunKind.CELL, lambda token: self._page(query, token))
+        )
+        runs = runs_by_cell(read)
         self._read = runs
         return {
             cell: TrackedRun(run.info.run_id, outcome_of(run), domains_of(run.data.tags, run.data.metrics))

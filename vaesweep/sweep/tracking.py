@@ -96,6 +96,7 @@ class Tracker:
         self._cells = {c.identity: _CellRun(c, tags[c.identity], runs.get(c.identity)) for c in cells}
         self._earlier = set(runs)  # cells with a run of an earlier command
         self._backlog, self._files = Backlog(), FileShelf()
+        self._latest: tuple[bytes, FinishedCell] | None = None  # the record that was read last
         self._wake, self._leaving, self._given_up = threading.Event(), threading.Event(), threading.Event()
         self._lock = threading.Lock()  # of what an ending and the end of its writing both change
         self._failing = False
@@ -282,7 +283,10 @@ class Tracker:
 
     def _finished(self, cell: str) -> FinishedCell:
         """A finished cell that waits, without its weights."""
-        return finished.from_bytes(self._files.get(_record_name(cell)), f"the record of cell {cell}", cell)
+        record = self._files.get(_record_name(cell))
+        if self._latest is None or self._latest[0] != record:
+            self._latest = record, finished.from_bytes(record, f"the record of cell {cell}", cell)
+        return self._latest[1]
 
     def _revive(self, cell: _CellRun, run: str) -> None:
         """Take a run out of the trash, or have the cell begin another where it was deleted for good."""

@@ -22,8 +22,10 @@ from vaesweep.sweep.identity import digest
 from vaesweep.sweep.jobs import Event, PackJob, Report
 from vaesweep.sweep.phases import Phase, phases_of
 from vaesweep.sweep.resume import check_finished, latest_states, resumed
+from vaesweep.sweep.retries import saved_steps
 from vaesweep.sweep.splits import is_requested, latter_half
 from vaesweep.sweep.storage import Storage, checkpoint_name, finished_name
+from vaesweep.sweep.timeline import Laps
 from vaesweep.training import finished, memory
 from vaesweep.training.loop import CellResult, continued_state, start_state, train_pack
 from vaesweep.training.state import PackState
@@ -37,10 +39,11 @@ REQUEST_SECONDS = 2.0  # between two looks for a request to split
 KEPT_CHECKPOINTS = 2  # the newest, and the one before it, should the newest be lost
 
 
-def run_job(job: PackJob, data: DataSet, report: Report, device: torch.device) -> None:
+def run_job(job: PackJob, data: DataSet, report: Report, device: torch.device, laps: Laps | None = None) -> None:
     """Train every cell of `job` that has no finished file, from its latest checkpoint if there is one.
 
-    Where the job has `sources`, the cells have been trained before and are evaluated only.
+    Where the job has `sources`, the cells have been trained before and are evaluated only. `laps` are those of this
+    process so far.
     """
     storage, owner = Storage(job.storage), family(job.family)
     configs = {cell: owner.config.model_validate_json(text) for cell, text in job.configs.items()}
@@ -54,7 +57,14 @@ def run_job(job: PackJob, data: DataSet, report: Report, device: torch.device) -
     left = [cell for cell in configs if cell not in ended]
     if not left:
         return
-    _Training(job, storage, configs, phases_of(job, data, configs, left, device), report).run(left)
+    laps = laps or Laps()
+    notes = []
+    taken = saved_steps(storage, left, notes)
+    if notes:
+        report(Event(job.pack, 0, steps, notes=notes))
+    phases = phases_of(job, data, configs, left, device, 1 - taken / (len(left) * steps))
+    laps.lap("choice of size, compiling")
+    _Training(job, storage, configs, phases, report, laps).run(left)
 
 
 class PackSplit(Exception):
@@ -85,6 +95,7 @@ class _Training:
     configs: Mapping[str, CellConfig]
     phases: Sequence[Phase]
     report: Report
+    laps: Laps
 
     def run(self, cells: Sequence[str]) -> None:
         """Train until every one of `cells` has ended, or is released."""
@@ -118,7 +129,9 @@ class _Training:
                 state = group.select(range(start, min(start + size, len(group.cells))))
                 for cell in state.cells:
                     del waiting[cell]
-                listener = _PackWriter(self.job, state.cells, waiting, self.storage, self.configs, self.report, world)
+                listener = _PackWriter(
+                    self.job, state.cells, waiting, self.storage, self.configs, self.report, world, self.laps
+                )
                 try:
                     self._train(state, listener, world)
                 except (MemoryError, RuntimeError) as error:
@@ -161,17 +174,21 @@ class _PackWriter:
         configs: Mapping[str, CellConfig],
         report: Report,
         world: World,
+        laps: Laps,
     ) -> None:
         self._job, self._group, self._storage, self._configs = job, digest(cells), storage, configs
         self._waiting, self._cells = dict(waiting), len(cells)
         self._before = len(job.configs) - len(waiting) - len(cells)
         self._report, self._world = report, world
+        self._laps, self._has_stepped, self._progressed_at = laps, False, 0.0
         self._saved = self._reported_at = self._asked_at = time.monotonic()
         self._names: list[str] = []  # of checkpoints that are kept, oldest first
         self._event = Event(job.pack, 0, next(iter(configs.values())).all_steps)
 
     def progress(self, state: PackState, latest: dict[str, Tensor]) -> None:
         """Add the newest points to the event, and report it if it is time."""
+        self._note_step()
+        self._progressed_at = time.time()
         trained = self._before * self._event.steps + self._cells * state.all_steps + sum(self._waiting.values())
         self._event.step = trained // len(self._job.configs)
         values = {name: value.tolist() for name, value in latest.items()}
@@ -187,6 +204,7 @@ class _PackWriter:
         Where notice was given that the machine ends, it is saved in any case, and `MachineEnds` is raised; where the
         driver asks the pack to split, `PackSplit` is.
         """
+        self._note_step()
         if notice.is_given():
             saved = "saved" if self._save(state) else "could not be saved"
             if self._world.size == 1:  # reports of several wait for each other
@@ -199,6 +217,12 @@ class _PackWriter:
         if not self._job.checkpoint_seconds and not state.is_evaluated:
             return
         self._save(state)
+
+    def _note_step(self) -> None:
+        """End the lap of the first step."""
+        if not self._has_stepped:
+            self._laps.lap("first step")
+            self._has_stepped = True
 
     def _save(self, state: PackState) -> bool:
         """Save a checkpoint, and delete all but the newest two; false where it cannot be written."""
@@ -260,6 +284,10 @@ class _PackWriter:
 
     def finished(self, result: CellResult) -> None:
         """Write the finished file, then add the cell to the event."""
+        if self._progressed_at:  # the first cell since then
+            self._laps.lap("training", until=self._progressed_at)
+            self._laps.lap("final evaluation")
+            self._progressed_at = 0.0
         if self._world.leads:
             config = self._configs[result.cell].model_dump(mode="json")
             cell = finished.of_result(result, self._job.family, config, self._job.domains)
@@ -282,10 +310,12 @@ class _PackWriter:
 
     def close(self) -> None:
         """Report the last event, and delete the checkpoints: every cell of them has its finished file."""
+        self._laps.lap("finished files")
         self._report_event()
         self._keep(0)
 
     def _report_event(self) -> None:
+        self._event.spans = self._laps.take()
         self._report(self._event)
         self._event = Event(self._event.pack, self._event.step, self._event.steps)
         self._reported_at = time.monotonic()

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from vaesweep.training.compiling import Compile
+from vaesweep.training.compiling import Compile, Compiled, SharedCompiling
 from vaesweep.training.config import TrainableConfig
 from vaesweep.training.memory import Meter, is_out_of_memory
 from vaesweep.training.problem import Problem
@@ -21,7 +21,8 @@ FEW_STEPS = 100  # a run of fewer is over before a choice could pay
 FALLING = 1.25  # a size whose cells take this much longer than the best one's ends the search
 AS_FAST = 1.1  # times the fastest's time, which is no more than a busy machine does to a measurement
 OPERATION_SECONDS = 0.33  # of compiling an operation of a forward pass, about, on a CPU core
-WORTH_COMPILING = 6.0  # times the time of compiling: what a pack must take uncompiled to be worth it
+EXPECTED_RATIO = 2.0  # times as fast a compiled step is, before it was measured
+MARGIN = 1.25  # times the time of compiling: what a pack must save by it to be worth it
 FASTER = 0.9  # a compiled step is kept where it takes at most this share of the time
 
 
@@ -69,8 +70,8 @@ def autotune(
         () if cells == len(configs) else (f"{cells} of {len(configs)} cells at a time{_reason(measurements, limit)}",)
     )
     seconds = next((measurement.seconds for measurement in measurements if measurement.cells == cells), None)
-    least_seconds = WORTH_COMPILING * compile_seconds(problem) / (steps * math.ceil(len(configs) / cells))
-    compiled, compile_notes = _decide_compiling(problem, configs[:cells], least_seconds, seconds, clock, compiling)
+    left = steps * math.ceil(len(configs) / cells)
+    compiled, compile_notes = _decide_compiling(problem, configs[:cells], left, seconds, clock, compiling)
     return Tuning(cells, compiled, (*notes, *compile_notes))
 
 
@@ -118,27 +119,40 @@ def best_size(measurements: Sequence[MeasuredSize], cells: int, limit: float = m
 def _decide_compiling(
     problem: Problem,
     configs: Sequence[TrainableConfig],
-    least_seconds: float,
+    steps: int,
     seconds: float | None,
     clock: Clock,
     compiling: Compile,
 ) -> tuple[bool, tuple[str, ...]]:
-    """Whether to compile, and notes on that; steps that take less than `least_seconds` are not worth trying."""
+    """Whether to compile for so many `steps` of these cells, which take `seconds` each as they are; notes on that."""
     if compiling == "never":
         return False, ()
     plain = step_seconds(problem, configs, clock) if seconds is None else seconds
-    if compiling == "auto" and plain < least_seconds:
+    shared, wanted = SharedCompiling(configs[0], problem.device.type), compiling == "always"
+    estimate = Compiled(compile_seconds(problem), EXPECTED_RATIO)
+    if not wanted and not is_worth(plain * steps, shared.known() or estimate):
         return False, ()
-    began = clock()
     try:
-        fast = step_seconds(problem, configs, clock, compiled=True)
+        with shared.alone():
+            if not wanted and (known := shared.known()) and not is_worth(plain * steps, known):
+                return False, (f"not compiled: {known.ratio:.1f} times as fast a step, as was found before",)
+            began = clock()
+            fast = step_seconds(problem, configs, clock, compiled=True)
+            took = clock() - began
+            shared.remember(took, plain / fast)
     except Exception as error:  # no C++ compiler, no Triton, or a model that cannot be traced: it trains all the same
         return False, (f"not compiled ({type(error).__name__}: {_first_line(error)})",)
-    took = clock() - began
     ratio = f"{plain / fast:.1f} times as fast a step, after {took:.0f} s of compiling"
     if compiling == "auto" and fast > FASTER * plain:
         return False, (f"not compiled: {ratio}",)
     return True, (f"compiled: {ratio}",)
+
+
+def is_worth(plain_seconds: float, known: Compiled) -> bool:
+    """Whether steps that take so long as they are save more by being compiled than compiling takes."""
+    if known.ratio * FASTER < 1.0:
+        return False
+    return plain_seconds * (1.0 - 1.0 / known.ratio) > MARGIN * known.seconds
 
 
 def compile_seconds(problem: Problem) -> float:

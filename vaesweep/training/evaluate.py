@@ -1,6 +1,6 @@
 """Evaluation of a whole pack on a named domain: every cell on the same masks and the same noise."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -56,17 +56,47 @@ def _evaluated(
     counts = share.stop > share.start
     sums: dict[str, Tensor] = {}
     table = torch.zeros(len(kept), len(stack), rows, dtype=torch.float64, device=problem.device)
-    for some in problem.evaluation_chunks(domain, slice(share.start, stop), chunk):
+    chunks = problem.evaluation_chunks(domain, slice(share.start, stop), chunk)
+    for some in _joined(chunks, chunk, problem.evaluation_rows // (chunk * len(stack))):
         batch = problem.evaluation_batch(domain, some)
         values = stack.apply(_measure(problem), batch, shared=True)
         for name, value in values.items():
-            total = value.double().sum(-1) if counts else torch.zeros_like(value[..., 0]).double()
-            sums[name] = sums[name] + total if name in sums else total
+            for total in _chunk_sums(value if counts else torch.zeros_like(value), chunk):
+                sums[name] = sums[name] + total if name in sums else total
         for number, name in enumerate(kept if counts else ()):
             table[number, :, some] = values[name]
     totals = world.sum(torch.stack(list(sums.values())))
     by_row = dict(zip(kept, world.sum(table), strict=True)) if kept else {}
     return _metrics(problem, dict(zip(sums, totals / rows, strict=True))), by_row
+
+
+def _joined(chunks: Iterable[slice], size: int, most: int) -> Iterator[slice]:
+    """The same rows in fewer slices: up to `most` neighbours of `size` rows each as one.
+
+    A shorter chunk stays alone: products of other shapes may round otherwise.
+    """
+    joined: slice | None = None
+    for chunk in chunks:
+        fits = joined is not None and joined.stop == chunk.start and chunk.stop - joined.start <= most * size
+        if joined is not None and fits and chunk.stop - chunk.start == size:
+            joined = slice(joined.start, chunk.stop)
+            continue
+        if joined is not None:
+            yield joined
+        joined = chunk
+    if joined is not None:
+        yield joined
+
+
+def _chunk_sums(value: Tensor, size: int) -> tuple[Tensor, ...]:
+    """The sums of `value` `[cell, row]` over each `size` rows, `[cell]`, float64, in their order.
+
+    Sums of these are the same to the last bit however many chunks were evaluated together.
+    """
+    value = value.double()
+    if value.shape[-1] <= size:
+        return (value.sum(-1),)
+    return value.unflatten(-1, (-1, size)).sum(-1).unbind(-1)
 
 
 def _measure(problem: Problem) -> Any:

@@ -43,6 +43,7 @@ class Problem(Protocol):
     domains: Mapping[str, int]  # evaluation rows of every domain
     device: torch.device
     reads: bool = False  # whether `read` takes time that the steps before can give
+    evaluation_rows: int = 0  # of all cells together that are little to hold: evaluated at once, in whole batches
     use_rows: int  # data that `use` takes of the domain of which it takes the most, 0 where there is no use
 
     def build(self) -> nn.Module:

@@ -27,6 +27,7 @@ from vaesweep.training.problem import Problem, Uses
 from vaesweep.training.stack import Batch, Stack
 
 MIRROR = [*range(THRESHOLDS // 2, THRESHOLDS), *range(THRESHOLDS // 2), THRESHOLDS]  # the other ear's columns
+EVALUATED = 1 << 14  # rows of all cells together that are evaluated at once, of models of the default width
 MASKS = 0  # the stream of evaluation masks and noise among the seeds of a domain
 
 
@@ -76,6 +77,8 @@ class PartialVaeProblem(Problem):
         if config.data.mirror:
             physical = self._physical(data.domain(Role.TRAIN))
             self._mirrored = (physical[:, MIRROR] - self._mean) / self._std
+        width = config.model.features / PartialVaeConfig().features
+        self.evaluation_rows = int(EVALUATED / max(1.0, width))
         self._scale = Scale(self._mean, self._std)
         largest = max(len(x) for x in self._x.values())
         self.use_rows = min(config.acquisition.rows, largest) if config.acquisition.rules else 0

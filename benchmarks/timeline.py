@@ -1,0 +1,90 @@
+"""What runs when in a sweep's command: its `--timeline`, as a picture.
+
+    python benchmarks/timeline.py --figure docs/figures/timeline.png [--least 0.1] [-- --set training.steps=100]
+    python benchmarks/timeline.py --figure timeline.png --log FILE     of a command that has run
+
+The default command of `sweeps/rd_curve_pvae.py` runs in a new folder, with whatever options stand after `--`. A file
+that is given holds the lines that a command has printed.
+"""
+
+import argparse
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.patches import Patch
+from process_time import ROOT, cost_of, environment_of, python
+
+from vaesweep.analysis.style import BLUE, GREEN, LABEL, ORANGE, PALE, PINK, RED, SKY, TICK, page, save
+
+LINE = re.compile(r"^ *(\d+\.\d\d) +(\d+\.\d\d)  (\S+(?: \d+)?) +(.+)$")
+COLOURS = [GREEN, ORANGE, SKY, PINK, RED]  # of packs
+
+
+class Span(NamedTuple):
+    """What ran where, from when to when, in seconds since the command began."""
+
+    began: float
+    ended: float
+    where: str
+    what: str
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--figure", type=Path, required=True, metavar="PNG")
+    parser.add_argument("--log", type=Path, metavar="FILE", help="what a command with --timeline has printed")
+    parser.add_argument("--least", type=float, default=0.1, help="seconds of a span that is drawn (%(default)s)")
+    parser.add_argument("words", nargs="*", help="options of the command")
+    options = parser.parse_args()
+    text = options.log.read_text() if options.log else run(options.words)
+    spans = parsed(text)
+    if not spans:
+        sys.exit("there is no timeline in what the command has printed")
+    draw([span for span in spans if span.ended - span.began >= options.least], options.figure)
+    return 0
+
+
+def run(words: list[str]) -> str:
+    """What the default command prints; the end of it, and when its process was gone, are printed here too."""
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory(prefix="vs", dir="/tmp") as of_ray:
+        command = python(ROOT / "sweeps" / "rd_curve_pvae.py", "--timeline", *words)
+        cost, output = cost_of(command, Path(folder), environment_of(ROOT, RAY_TMPDIR=of_ray))
+    print(output[output.find("seconds since") :], end="")
+    print(f"{cost.wall:8.2f}  the process is gone, after {cost.cpu:.1f} s CPU of it and its children")
+    return output
+
+
+def parsed(text: str) -> list[Span]:
+    """The spans of a command's lines."""
+    found = [LINE.match(line) for line in text.splitlines()]
+    return [Span(float(m[1]), float(m[2]), m[3], m[4]) for m in found if m]
+
+
+def draw(spans: list[Span], path: Path) -> None:
+    """A bar a span, in the order in which they began."""
+    places = list(dict.fromkeys(span.where for span in spans))
+    packs = [place for place in places if place.startswith("pack")]
+    colours = {"command": BLUE, "store": PALE} | {p: COLOURS[i % len(COLOURS)] for i, p in enumerate(packs)}
+    figure = page(10, 1.2 + 0.26 * len(spans), "")
+    axis = figure.add_subplot()
+    for row, span in enumerate(spans):
+        seconds = span.ended - span.began
+        axis.barh(row, seconds, left=span.began, color=colours.get(span.where, PALE), height=0.72)
+        axis.annotate(f"{seconds:.1f}", (span.ended, row), (3, 0), textcoords="offset points", va="center", fontsize=9)
+    axis.set_yticks(range(len(spans)), [span.what for span in spans], fontsize=TICK)
+    axis.invert_yaxis()
+    axis.margins(y=0.01)
+    axis.set_xlim(0, 1.04 * max(span.ended for span in spans))
+    axis.set_xlabel("seconds since the command began", fontsize=LABEL)
+    axis.grid(axis="x", color=PALE, lw=0.5)
+    axis.set_axisbelow(True)
+    axis.legend(handles=[Patch(color=colours.get(place, PALE), label=place) for place in places], fontsize=TICK)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save(figure, path)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
