@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from vaesweep.cli.analysis_script import add_store
+from vaesweep.data.numbers import real
 from vaesweep.errors import UserError
 from vaesweep.store_access import StoreFile, store_file
 from vaesweep.uris import masked, sqlite_file
@@ -68,7 +69,7 @@ def register(commands: Any) -> None:
     add(
         "--watch",
         nargs="?",
-        type=float,
+        type=real,
         const=WATCH_SECONDS,
         metavar="SECONDS",
         help=f"look again every so many seconds until all have ended ({WATCH_SECONDS:g})",

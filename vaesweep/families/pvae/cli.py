@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vaesweep.cli.analysis_script import add_run, add_store
+from vaesweep.data.numbers import real
 from vaesweep.families.pvae.data.audiograms import COLUMNS, EARS, FREQUENCIES, THRESHOLDS
 from vaesweep.families.pvae.data.partial import Listeners, read_partial, read_partial_stream
 from vaesweep.vocabulary import store_uri
@@ -41,8 +42,8 @@ def register(commands: Any) -> None:
         help="partial audiograms in dB HL with ages in years, a row a listener, empty where not measured; - reads "
         "standard input (docs/acquisition.md)",
     )
-    add("--threshold", type=float, metavar="DB", help="stop at an estimated error below this (the cell's own)")
-    add("--interval", type=float, default=0.8, metavar="SHARE", help="share of an estimate's interval (%(default)s)")
+    add("--threshold", type=real, metavar="DB", help="stop at an estimated error below this (the cell's own)")
+    add("--interval", type=real, default=0.8, metavar="SHARE", help="share of an estimate's interval (%(default)s)")
     add(
         "--rule",
         choices=RULES,
