@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from vaesweep.data.domains import Role
+from vaesweep.data.folders import find
 from vaesweep.data.writing import replace_file
 from vaesweep.errors import UserError
 from vaesweep.families.emd.data.speech import audio
@@ -146,7 +147,8 @@ def read_split(
 
 
 def _audio_names(folder: Path) -> set[str]:
-    return {path.name for path in folder.glob("*") if path.suffix.lower() in audio.SUFFIXES}
+    """The names of the audio files of a folder, of none where there is no such folder."""
+    return set(find(folder, audio.SUFFIXES, deep=False).names) if folder.is_dir() else set()
 
 
 def source_names(speakers: int) -> list[str]:
