@@ -36,7 +36,7 @@ SHOWN = 4  # endings that a summary names
 
 @dataclass(frozen=True)
 class Found:
-    """The files of a folder: `names` below it, with slashes, in order; and the names of what was left out, by reason."""
+    """The files of a folder: `names` below it, with slashes, in order; and names of what was left out, by reason."""
 
     folder: Path
     names: tuple[str, ...]

@@ -36,7 +36,7 @@ SAVE = "save the table as CSV (UTF-8)"
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table, as long as its header, the number of its `line`, and whether one of its cells `holds` text."""
+    """One row of a table, as long as its header, the number of its `line`, and whether a cell of it `holds` text."""
 
     line: int
     cells: tuple[str, ...]

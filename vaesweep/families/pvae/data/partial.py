@@ -1,8 +1,8 @@
 """Partial audiograms of listeners who are being measured, from a CSV file: thresholds measured so far, and the age.
 
 The header holds canonical column names (`audiograms.COLUMNS`) in any order and any case. A threshold whose
-cell is empty, or that has no column, has not been measured; `age` is needed. The first of the columns
-`listener`, `id`, `name` and `seqn` that is there names the listeners; further columns are ignored. A column that looks like a
+cell is empty, or that has no column, has not been measured; `age` is needed. The first of the columns `listener`,
+`id`, `name` and `seqn` that is there names the listeners; further columns are ignored. A column that looks like a
 threshold and is none of the model's is refused, since to ignore a measurement would be an unnoticed mistake; beside
 thresholds of the model, one of another frequency, such as `right_250`, is ignored and named.
 Values are in dB HL and years.
@@ -103,7 +103,7 @@ def _like_threshold(name: str) -> bool:
 
 
 def _is_company(name: str, header: Sequence[str]) -> bool:
-    """Whether a column like a threshold is one beside the model's: of another frequency, or of one that is there too."""
+    """Whether a column like a threshold is beside the model's: of another frequency, or of one that is there too."""
     asked = [column for column in COLUMNS[:THRESHOLDS] if int(column.partition("_")[2]) in _hertz(name)]
     if asked:
         ears = [ear for ear in EARS if ear in name]

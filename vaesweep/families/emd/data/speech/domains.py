@@ -13,7 +13,7 @@ import math
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -220,7 +220,21 @@ def _mixed(folder: "_Folder", unseen: Sequence["_Folder"], noise: Path | None, c
         places.append((slug(one.path.resolve().name), Role.UNSEEN, other.recordings))
         summary += other.summary
     domains = [_mixed_domain(name, role, own, noises.of(role), config) for name, role, own in places]
-    return DataSet(tuple(domains), COLUMNS, summary=(*summary, *map(_line, domains)))
+    repeated = _repeated([(name, role, own) for name, role, own in places])
+    return DataSet(tuple(domains), COLUMNS, summary=(*summary, *map(_line, domains), *repeated))
+
+
+def _repeated(places: Sequence[tuple[str, Role, Sequence[Recording]]]) -> Iterator[str]:
+    """Lines on recordings, and on speakers, of a domain that are in the training domain too."""
+    ((trained, _, recordings_),) = [place for place in places if place[1] is Role.TRAIN]
+    digests, speakers = {r.digest for r in recordings_}, {r.speaker for r in recordings_}
+    for name, role, own in places:
+        if role is Role.TRAIN:
+            continue
+        if same := sum(recording.digest in digests for recording in own):
+            yield f"{name}: {same} of {len(own)} recordings are equal to recordings of {trained}"
+        if names := sorted({recording.speaker for recording in own} & speakers):
+            yield f"{name}: {len(names)} speakers are called as speakers of {trained} are, such as {names[0]}"
 
 
 def _mixed_domain(
@@ -258,7 +272,21 @@ def _written(folder: Path, unseen: Sequence[Path], train: str, config: SpeechCon
         other, below = _below(path, config.mixing)
         places.append((other, Role.UNSEEN, _only_split(below)))
     domains = [_written_domain(name, role, path, config) for name, role, path in places]
-    return DataSet(tuple(domains), COLUMNS, summary=tuple(map(_line, domains)))
+    return DataSet(tuple(domains), COLUMNS, summary=(*map(_line, domains), *_repeated_mixtures(domains)))
+
+
+def _repeated_mixtures(domains: Sequence[Domain]) -> Iterator[str]:
+    """Lines on mixtures of a domain that are in the training domain too."""
+    digests = {domain.name: _digests_of(_source(domain).mixtures) for domain in domains}
+    ((trained, known),) = [(d.name, set(digests[d.name])) for d in domains if d.role is Role.TRAIN]
+    for name, own in digests.items():
+        if name != trained and (same := sum(digest in known for digest in own)):
+            yield f"{name}: {same} of {len(own)} mixtures are equal to mixtures of {trained}"
+
+
+def _source(domain: Domain) -> WrittenSource:
+    assert isinstance(domain.source, WrittenSource)
+    return domain.source
 
 
 def _below(folder: Path, rules: MixingRules) -> tuple[str, Path]:
