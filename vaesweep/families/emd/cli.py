@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaesweep.cli.analysis_script import add_run, add_store
 from vaesweep.data.numbers import real, whole
-from vaesweep.errors import UserError
+from vaesweep.errors import UserError, safe_line
 from vaesweep.vocabulary import store_uri
 
 if TYPE_CHECKING:
@@ -112,12 +112,12 @@ def separate(arguments: argparse.Namespace) -> int:
         rate = audio.info(path).rate
         if rate > separator.sample_rate:
             limit = separator.sample_rate // 2
-            print(f"{path}: {rate} Hz; the cell is made for {separator.sample_rate}: nothing above {limit} Hz is left")
+            _tell(f"{path}: {rate} Hz; the cell is made for {separator.sample_rate}: nothing above {limit} Hz is left")
         trust = separator.start_trust() if judges else None
         for written in separator.separate_file(path, arguments.out, arguments.window, trust):
-            print(written)
+            _tell(written)
         for line in _lines(trust) if trust else ():
-            print(f"{path}: {line}")
+            _tell(f"{path}: {line}")
     if judges and arguments.window != WINDOW:
         print(f"expected SI-SDRs are calibrated for windows of {WINDOW:g} s; shorter ones scatter more")
     if not arguments.no_trust and not judges:
@@ -188,7 +188,7 @@ def mix(arguments: argparse.Namespace) -> int:
     found = recordings.scan(arguments.source, _rule(arguments))
     noises = recordings.scan_noise(arguments.noise)
     for line in (*found.summary, *noises.summary):
-        print(line)
+        _tell(line)
     parts = {"all": found.recordings}
     noise = {"all": noises.recordings} | {str(role): own for role, own in noises.by_role.items()}
     if "all" not in counts:
@@ -215,7 +215,7 @@ def mix(arguments: argparse.Namespace) -> int:
             written=partial(_progress, count),
         )
         speakers = len({recording.speaker for recording in parts[name]})
-        print(f"{target}: {count} mixtures of {speakers} speakers")
+        _tell(f"{target}: {count} mixtures of {speakers} speakers")
     return 0
 
 
@@ -253,6 +253,11 @@ def _counts(words: Any) -> dict[str, int]:
     if "all" in counts and len(counts) > 1:
         raise UserError("--split all has every speaker; it cannot stand beside splits of other speakers")
     return counts
+
+
+def _tell(line: object) -> None:
+    """Print a line with names of files, which may hold anything."""
+    print(safe_line(line, longest=None))
 
 
 def _progress(count: int, done: int) -> None:
