@@ -9,6 +9,7 @@
 """
 
 import hashlib
+import io
 import json
 import shutil
 from collections.abc import Iterable, Mapping
@@ -95,7 +96,7 @@ def write_manifest(folder: Path) -> tuple[Path, int]:
     files = []
     for path in paths:
         with open_regular(path, "make it readable, or take it away") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.file_digest(cast(io.FileIO, file), "sha256").hexdigest()
         files.append({"name": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size, "sha256": digest})
     text = json.dumps({"format": FORMAT, "files": files}, indent=1)
     return replace_file(folder / MANIFEST, lambda draft: draft.write_text(text)), len(files)

@@ -59,10 +59,8 @@ def register(commands: Any) -> None:
 
 def acquire(arguments: argparse.Namespace) -> int:
     """Print the advice."""
-    if arguments.threshold is not None and not 0 < arguments.threshold <= 200:
-        raise UserError(
-            f"--threshold: threshold {arguments.threshold:g} is not an error above 0 dB and up to 200, such as 5"
-        )
+    if arguments.threshold is not None and not arguments.threshold > 0:
+        raise UserError(f"--threshold: threshold {arguments.threshold:g} is not an error above 0 dB, such as 5")
     if not 0 < arguments.interval < 1:
         raise UserError(f"--interval: interval {arguments.interval:g} is not a share between 0 and 1, such as 0.8")
     listeners = _read(arguments.input)

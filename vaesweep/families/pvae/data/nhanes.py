@@ -196,6 +196,6 @@ def _read_cycle(cycle: Cycle, exam: Path, demographics: Path, complete: bool) ->
         f"no response ({NO_RESPONSE})": (thresholds == NO_RESPONSE).any(axis=1),
     }
     label = f"{exam.name} + {demographics.name} ({cycle.years})"
-    people = [f"SEQN {person:.0f}" for person in measured.index]
-    rows = screen(np.column_stack([thresholds, age]), reasons, exam, label, people)
+    names = [f"SEQN {person:.0f}" for person in measured.index]
+    rows = screen(np.column_stack([thresholds, age]), reasons, exam, label, names)
     return rows, set(measured.index)

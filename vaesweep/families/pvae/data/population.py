@@ -25,7 +25,7 @@ def read_population(path: Path) -> Rows:
         x[number] = [table.number(row, name) for name in COLUMNS]
         if title:
             people.append(called(table.text(row, title), title) or f"line {row.line} of {path.name}")
-    rows = screen(x, {"with an empty cell": np.isnan(x).any(axis=1)}, path, path.name, people)
+    rows = screen(x, {"with an empty cell": np.asarray(np.isnan(x).any(axis=1))}, path, path.name, people)
     extra = [name or "(no name)" for name in table.header if name not in COLUMNS and name != title]
     notes = [f"columns ignored: {', '.join(extra)}"] if extra else []
     if table.blank:

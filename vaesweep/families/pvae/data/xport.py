@@ -1,4 +1,4 @@
-"""Read one table of a SAS transport file (XPT, version 5; SAS technical note TS-140), and refuse a damaged one in a line.
+"""Read a table of a SAS transport file (XPT, version 5; SAS technical note TS-140), or refuse a damaged one in a line.
 
 Layout: records of 80 bytes; three for the library; for each table five, which name it, one that counts its columns, one
 description (140 bytes, on old machines 135) per column, one that opens the rows; then the rows, back to back and padded
@@ -147,10 +147,10 @@ def _chosen(tables: Sequence[_Table], columns: Sequence[str], path: Path) -> _Ta
     """The only table, or the only one of several that has the `columns`."""
     having = [table for table in tables if table.has(columns)]
     if len(tables) > 1 and len(having) != 1:
-        names = ", ".join(table.name or "one without a name" for table in tables)
+        called = ", ".join(table.name or "one without a name" for table in tables)
         some = f"{len(having)} of them have" if having else "none of them has"
         raise UserError(
-            f"{path}: holds {len(tables)} tables, {names}; {some} {', '.join(columns)}; save the one that is meant in "
+            f"{path}: holds {len(tables)} tables, {called}; {some} {', '.join(columns)}; save the one that is meant in "
             "a file of its own"
         )
     table = (having or tables)[0]
