@@ -22,7 +22,17 @@ CONSTANTS: Mapping[str, bool | None] = {"true": True, "false": False, "null": No
 LONGEST_LIST, DEEPEST = 10_000, 4
 MOST = 1e12  # what numbers may be at most, whole ones less where their setting says nothing else
 MOST_WHOLE = 10**9
-MOST_OF = {"learning_rate": 1e3}  # by the last part of a key
+MOST_OF = {  # by the last part of a key, or by its first: more is a slip of the hand, and no machine has the memory
+    "learning_rate": 1e3,
+    "batch_size": 2**20,
+    "accumulation": 2**16,
+    "sample_rate": 10**6,
+    "samples": 10**5,
+    "prior_samples": 10**6,
+    "draws": 10**5,
+    "repeats": 10**4,
+    "model": 2**16,
+}
 _WORD = re.compile(r"[^\W_0-9][^\[\]{}\"'`,#&*!|<>@%?\\]*|[0-9+.~_-][\w.:+/~-]*")
 
 
@@ -181,7 +191,8 @@ def _misread_scalar(key: str, value: Any, kinds: frozenset[type], *, bounded: bo
         return None
     if not kinds & {int, float}:
         return f"input should be {_wanted(kinds)}" if bool in kinds else None
-    most = MOST_OF.get(key.rpartition(".")[2], MOST if float in kinds else MOST_WHOLE)
+    usual = MOST if float in kinds else MOST_OF.get(key.partition(".")[0], MOST_WHOLE)
+    most = MOST_OF.get(key.rpartition(".")[2], usual)
     if bounded and math.isfinite(value) and abs(value) > most:
         return f"beyond all sense; write a number of at most {most:g}"
     return None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vaesweep.data.domains import DataSet, Role, Standardisation
+from vaesweep.data.door import guarded
 from vaesweep.data.repeats import repeats
 from vaesweep.data.spelling import did_you_mean, existing, slug
 from vaesweep.errors import UserError
@@ -43,6 +44,7 @@ FORMS = (
 )
 
 
+@guarded
 def load(spec: str, seed: int) -> DataSet:
     """Load the data that `spec` names, such as `nhanes:~/nhanes,unseen=horstat.csv`.
 

@@ -23,6 +23,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from vaesweep.data.domains import DataSet, Domain, Role, Standardisation
+from vaesweep.data.door import guarded
 from vaesweep.data.spelling import did_you_mean, existing, slug
 from vaesweep.errors import UserError
 from vaesweep.families.emd.data.speech import audio, librimix, recordings
@@ -49,8 +50,8 @@ class SpeechRows(Frozen):
     Of the training domain there are 64 always.
     """
 
-    valid: int = Field(64, ge=1)
-    test: int = Field(128, ge=1, description="of unseen domains too")
+    valid: int = Field(64, ge=1, le=1_000_000)
+    test: int = Field(128, ge=1, le=1_000_000, description="of unseen domains too")
 
 
 class SpeechConfig(Frozen):
@@ -58,8 +59,10 @@ class SpeechConfig(Frozen):
 
     kind: Literal["speech"] = "speech"
     replicate: int = Field(1, ge=0, description="of the experiment, with mixtures of its own; 0: seed + 1")
-    seconds: float = Field(2.0, gt=0, description="of a training crop; valid, test and unseen mixtures are whole")
-    longest: float = Field(30.0, gt=0, description="seconds after which whole mixtures are cut off")
+    seconds: float = Field(
+        2.0, gt=0, le=3_600, description="of a training crop; valid, test and unseen mixtures are whole"
+    )
+    longest: float = Field(30.0, gt=0, le=86_400, description="seconds after which whole mixtures are cut off")
     mixing: MixingRules = MixingRules()
     heard: Literal["clean", "noisy", "reverberant", "noisy_reverberant"] = Field(
         "clean", description="of mixtures on disk: the sources alone, or with noise, or in a room"
@@ -193,6 +196,7 @@ class WrittenSource(SpeechSource):
         return Sound(sources, heard - speech, speech)
 
 
+@guarded
 def load(spec: str, config: SpeechConfig) -> DataSet:
     """The data that `spec` names, with `config.replicate` of 1 or larger; every fault is a `UserError`."""
     named = _parse(spec)
