@@ -259,7 +259,10 @@ def _xpt(rng: random.Random, folder: Path) -> object:
         _same(frame.to_numpy(), np.column_stack([columns[name][1] for name in asked]), raw)
     elif len(tables) == 1 and rng.random() < 0.3:
         with warnings.catch_warnings(action="ignore"):
-            other_frame = pd.read_sas(io.BytesIO(raw), format="xport", encoding="latin-1")
+            try:
+                other_frame = pd.read_sas(io.BytesIO(raw), format="xport", encoding="latin-1")
+            except UnicodeDecodeError:  # of names in headers, which it does not read as the encoding that it is given
+                return asked, len(frame)
         other_frame = other_frame[asked].mask(other_frame[asked].abs() < 1e-70, 0.0)
         common = min(len(frame), len(other_frame))
         a, b = frame.to_numpy()[:common], other_frame.to_numpy()[:common]
@@ -328,44 +331,22 @@ def _image(rng: random.Random, folder: Path) -> object:
     return mode, kind, content == whole
 
 
-NAMES = [
-    "a.wav",
-    "b.wav",
-    "c.WAV",
-    "d.flac",
-    ".e.wav",
-    "._f.wav",
-    "g.wav.part",
-    "h.crdownload",
-    "i.wav~",
-    "j.txt",
-    "k",
-    ".hidden",
-    "l.wav.bak",
-    "#m.wav#",
-    "~$n.wav",
-    "o.mp4",
-    "p.swp",
-    "a\x1b[31m.wav",
-    "[bold].wav",
-    "ä.wav",
-    "ä.wav",
-    "=1+1.wav",
-    "x\ny.wav",
-    "Thumbs.db",
-    "__MACOSX",
-    "sub",
-    "sub2.wavs",
-    ".git",
-    "q.wav.tmp",
-]
+NAMES = (
+    *("a.wav", "b.wav", "c.WAV", "d.flac", ".e.wav", "._f.wav", "g.wav.part", "h.crdownload", "i.wav~", "j.txt", "k"),
+    *(".hidden", "l.wav.bak", "#m.wav#", "~$n.wav", "o.mp4", "p.swp", "a\x1b[31m.wav", "[bold].wav", "x\ny.wav"),
+    *("\u00e4.wav", "a\u0308.wav", "=1+1.wav", "Thumbs.db", "__MACOSX", "sub", "sub2.wavs", ".git", "q.wav.tmp"),
+)
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
 def _folder(rng: random.Random, folder: Path) -> object:
     expected: dict[str, bytes] = {}
     root = folder / "data"
     root.mkdir()
-    places = [""]
+    places, seen = [""], [""]  # folders, and those of them that are not hidden
     for number in range(rng.randrange(16)):
         parent, name = rng.choice(places), rng.choice(NAMES)
         own = f"{parent}{name}"
@@ -374,18 +355,18 @@ def _folder(rng: random.Random, folder: Path) -> object:
             continue
         what = rng.random()
         if what < 0.15 or name in ("sub", ".git", "__MACOSX"):
-            if not path.suffix.lower() == ".wav" or name.startswith((".", "#", "~")):
+            if path.suffix.lower() != ".wav" or name.startswith((".", "#", "~")):
                 path.mkdir()
                 places.append(f"{own}/")
-        elif what < 0.25 and places:
-            path.symlink_to(root / rng.choice(places), target_is_directory=True)
+                seen += [f"{own}/"] * (not _is_hidden(own))
+        elif what < 0.25:
+            path.symlink_to(root / rng.choice(seen), target_is_directory=True)
         elif what < 0.35 and expected:
             path.symlink_to(root / rng.choice(sorted(expected)))
         else:
             path.write_bytes(str(number).encode())
-            hidden = any(part.startswith(".") or part == "__MACOSX" for part in own.split("/"))
             wanted = name.lower().endswith((".wav", ".flac")) and not name.startswith(("#", "~$"))
-            if wanted and not hidden:
+            if wanted and not _is_hidden(own):
                 expected[own] = str(number).encode()
     found = find(root, (".wav", ".flac"))
     read = [(root / name).read_bytes() for name in found.names]

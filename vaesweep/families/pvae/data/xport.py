@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 RECORD = 80
 LIBRARY = b"HEADER RECORD*******LIBRARY HEADER RECORD!!!!!!!"
 MEMBER = b"HEADER RECORD*******MEMBER  HEADER RECORD!!!!!!!"
+TABLE = b"HEADER RECORD*******DSCRPTR HEADER RECORD!!!!!!!"
+COLUMNS = b"HEADER RECORD*******NAMESTR HEADER RECORD!!!!!!!"
 OBSERVATIONS = b"HEADER RECORD*******OBS     HEADER RECORD!!!!!!!"
 OTHERS = {  # what else SAS writes, and is called a transport file
     b"HEADER RECORD*******LIBV8   ": "a SAS transport file of version 8; save it as version 5 (engine XPORT)",
@@ -100,7 +102,8 @@ def _tables(raw: bytes, path: Path) -> list[_Table]:
 def _described(raw: bytes) -> list[_Table]:
     tables, at = [], MEMBERS_AT
     while at < len(raw):
-        if not raw.startswith(MEMBER, at):
+        headers = {at: MEMBER, at + RECORD: TABLE, at + COLUMNS_AT: COLUMNS}
+        if not all(raw.startswith(header, place) for place, header in headers.items()):
             raise _Damaged
         description = int(raw[at : at + RECORD][-5:-2])
         count = int(raw[at + COLUMNS_AT : at + COLUMNS_AT + RECORD][54:58])

@@ -22,7 +22,6 @@ import numpy as np
 from vaesweep.data.cache import cache_folder
 from vaesweep.data.domains import Role
 from vaesweep.data.folders import find
-from vaesweep.data.spelling import existing
 from vaesweep.data.tables import Table
 from vaesweep.data.writing import replace_file
 from vaesweep.errors import UserError
@@ -183,10 +182,12 @@ def by_pattern(pattern: str) -> SpeakerOf:
 
 def by_table(table: Path) -> SpeakerOf:
     """The column `speaker` of a CSV file beside its column `path`, below the folder; other files are not wanted."""
-    read = Table.read(existing(table), needed=TABLE_COLUMNS)
+    if not table.exists():
+        raise UserError(f"{table}: cannot be read as a table, there is none; give a CSV file with path and speaker")
+    read = Table.read(table, needed=TABLE_COLUMNS)
     read.refuse_duplicates(TABLE_COLUMNS)
-    if missing := [name for name in TABLE_COLUMNS if name not in read.header]:
-        raise UserError(f"{table}: has no column {' and no column '.join(missing)}; give a CSV file with both")
+    if not set(TABLE_COLUMNS) <= set(read.header):
+        raise UserError(f"{table}: has no columns path and speaker; give a CSV file with these")
     speakers: dict[str, str] = {}
     for row in read.rows():
         path, speaker = (read.text(row, name) for name in TABLE_COLUMNS)
