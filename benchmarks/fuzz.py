@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vaesweep.errors import LONGEST, UserError
+from vaesweep.errors import LONGEST_LINE, UserError
 
 SECONDS = 20.0  # of the processor's time, that one input may take
 GROWTH, PEAK = 96 * 2**20, 768 * 2**20  # bytes: of memory after the first inputs, and of its peak
@@ -108,7 +108,7 @@ def _tried(door: Door, number: int, seed: int, folder: Path, outcome: Outcome, *
         if verbose:
             print(f"{door.name} {number}: refused: {error}")
         line = str(error)
-        if len(line) > LONGEST or not line.isprintable() or not line.strip():
+        if len(line) > LONGEST_LINE or not line.isprintable() or not line.strip():
             return f"no line: {line[:200]!r}"
     except Exception as error:
         if verbose:

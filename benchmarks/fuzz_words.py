@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from vaesweep.cli.script import make_parser
 from vaesweep.data.domains import DataSet
-from vaesweep.errors import UserError, safe_line
+from vaesweep.errors import UserError, line_of
 from vaesweep.family import family
 from vaesweep.sweep.cells import Preset, Sweep, expand
 from vaesweep.sweep.settings import build, parse
@@ -157,7 +157,7 @@ def _data(rng: random.Random, folder: Path) -> object:
     if not isinstance(data, DataSet) or not all(len(domain) for domain in data.domains):
         raise Fault(f"{spec!r} gave {data!r}")
     for line in data.summary:
-        if not safe_line(line, longest=None).isprintable():
+        if not line_of(line, None).isprintable():
             raise Fault(f"{spec!r}: {line!r}")
     return spec
 

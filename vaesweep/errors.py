@@ -1,78 +1,91 @@
 """The errors that a command tells in one line: bad input, refused before any cluster time is spent, and tracking's.
 
-Their messages hold what users and files have named, so that every message is made safe here, once: one line of at most
-`LONGEST` characters, without control characters, which a terminal would obey.
+Their messages hold what users and files have named, so that every message is made safe here, once.
 """
 
+import os
+import re
 import unicodedata
 
-LONGEST = 500  # characters of a line
-_HEAD = 0.64  # of a line that is too long, the share that its beginning keeps
-_CUT = " … "
-_WORD = 120  # characters of a word that is shown where a line is cut
+LONGEST_LINE = 500  # characters of a line that a command prints of an error
+# Unicode's categories of what controls a terminal, or is half a character.
+_NOT_SHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_LONGEST_WORD = 120  # characters of a word in a line that is cut
 
 
-def safe_line(text: object, longest: int | None = LONGEST) -> str:
-    """`text` as one line: blanks for ends of lines, escapes for what is not to be printed, its middle cut if too long.
+class _OneLine(Exception):
+    """An error whose message is made one line."""
 
-    Words are kept whole or left out, so that no secret of a URI is separated from what it is recognised by.
-    """
-    words = " ".join(str(text).split()) if _has_breaks(str(text)) else str(text)
-    line = words if words.isprintable() else "".join(c if c.isprintable() else _escape(c) for c in words)
-    return line if longest is None or len(line) <= longest else _shortened(line, longest)
+    def __init__(self, message: object = "") -> None:
+        super().__init__(line_of(message))
 
 
-def _has_breaks(text: str) -> bool:
-    return any(character in text for character in "\n\r\t\v\f\x1c\x1d\x1e\x85\u2028\u2029")
-
-
-def _escape(character: str) -> str:
-    """A character as it would be written in Python, blanks of other widths as blanks."""
-    if unicodedata.category(character) == "Zs":
-        return " "
-    return character.encode("unicode_escape").decode("ascii")
-
-
-def _shortened(line: str, longest: int) -> str:
-    words = [word if len(word) <= _WORD else _short_word(word) for word in line.split(" ")]
-    if len(whole := " ".join(words)) <= longest:
-        return whole
-    room = longest - len(_CUT)
-    head, used = 0, 0
-    while head < len(words) and used + len(words[head]) + 1 <= room * _HEAD:
-        used += len(words[head]) + 1
-        head += 1
-    tail = len(words)
-    while tail > head and used + len(words[tail - 1]) + 1 <= room:
-        used += len(words[tail - 1]) + 1
-        tail -= 1
-    return " ".join(words[:head]) + _CUT + " ".join(words[tail:])
-
-
-def _short_word(word: str) -> str:
-    """The ends of a long word, or nothing of one that may be a URI with a secret in it."""
-    return "…" if "://" in word or "=" in word else f"{word[: _WORD // 2]}…{word[-_WORD // 3 :]}"
-
-
-class UserError(ValueError):
+class UserError(_OneLine, ValueError):
     """Bad input. The message is one line: what is wrong, where, and what would be right.
 
     The command line prints it without a traceback and exits with code 2.
     """
 
-    def __init__(self, message: object = "") -> None:
-        super().__init__(safe_line(message))
 
-
-class TrackingError(RuntimeError):
+class TrackingError(_OneLine, RuntimeError):
     """Failure of the tracking store; all that it lacks of finished cells is in the finished files."""
 
-    def __init__(self, message: object = "") -> None:
-        super().__init__(safe_line(message))
 
-
-class RoundFailed(Exception):
+class RoundFailed(_OneLine):
     """Every trial of a round has failed, so that it is not the configurations that are wrong."""
 
-    def __init__(self, message: object = "") -> None:
-        super().__init__(safe_line(message))
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as `ray job stop`, Slurm and Kubernetes send it: it ends a command as Ctrl-C does."""
+
+
+def line_of(text: object, longest: int | None = LONGEST_LINE) -> str:
+    """`text` as one line of at most `longest` characters: its middle left out, and nothing in it that no one can see.
+
+    Blanks and ends of lines become single blanks; escapes of terminals, marks of direction and halves of characters
+    become `?`. Words are left out as wholes, so that no secret of a URI is parted from what it is known by.
+    """
+    line = visible(" ".join(str(text).split()))
+    return line if longest is None or len(line) <= longest else _shortened(line, longest)
+
+
+def visible(text: str) -> str:
+    """`text` on one line, its blanks kept: ends of lines are blanks, what no one can see becomes `?`."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(" " if one.isspace() else "?" if unicodedata.category(one) in _NOT_SHOWN else one for one in text)
+
+
+def _shortened(line: str, longest: int) -> str:
+    words = [word if len(word) <= _LONGEST_WORD else _short_word(word) for word in line.split(" ")]
+    if len(whole := " ".join(words)) <= longest:
+        return whole
+    room = longest - longest // 3 - 3  # the rest is for the end, where a message says what would be right
+    head, tail = 0, len(words)
+    while head < tail and len(words[head]) < room:
+        room -= len(words[head]) + 1
+        head += 1
+    room += longest // 3
+    while tail > head and len(words[tail - 1]) < room:
+        tail -= 1
+        room -= len(words[tail]) + 1
+    return " ".join([*words[:head], "…", *words[tail:]])
+
+
+def _short_word(word: str) -> str:
+    """The ends of a long word, or nothing of one in which a secret may be."""
+    secret = "://" in word or "=" in word or "@" in word
+    return "…" if secret else f"{word[: _LONGEST_WORD // 2]}…{word[-_LONGEST_WORD // 3 :]}"
+
+
+def cause_of(error: BaseException) -> str:
+    """What an error says of its cause in one line: a database's own words, an errno's with its file, or its class.
+
+    What libraries add to it is left out: SQL, advice, and the names of their own layers.
+    """
+    error = getattr(error, "orig", None) or error  # of SQLAlchemy, which quotes its statement
+    if isinstance(error, OSError) and error.errno is not None and (words := error.strerror or os.strerror(error.errno)):
+        files = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+        return line_of(": ".join([words, " → ".join(files)]) if files else words)
+    text = re.sub(r"^\(\w+(?:\.\w+)*\) ", "", str(error).strip())  # (sqlite3.OperationalError) …
+    return line_of(text) or type(error).__name__

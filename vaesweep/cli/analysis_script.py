@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vaesweep.errors import UserError, safe_line
+from vaesweep.errors import UserError, visible
 from vaesweep.uris import masked
 from vaesweep.vocabulary import store_uri
 
@@ -61,7 +61,7 @@ def run_script(
         print(f"error: {masked(str(error))}", file=sys.stderr)
         return 2
     parts = [part for line in lines for part in str(line).split("\n")]  # a table has several
-    print(*(safe_line(part, longest=None) for part in parts), sep="\n")
+    print(*(visible(part) for part in parts), sep="\n")
     return 0
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import vaesweep
 from vaesweep.cli import status
-from vaesweep.errors import UserError, safe_line
+from vaesweep.errors import UserError, line_of
 from vaesweep.store_access import StoreFile, store_file
 from vaesweep.uris import is_server, masked, sqlite_file
 from vaesweep.vocabulary import store_uri
@@ -80,7 +80,7 @@ def _manifest(arguments: argparse.Namespace) -> int:
     from vaesweep.data.remote import write_manifest  # pyarrow takes its time to import
 
     path, count = write_manifest(arguments.folder.expanduser())
-    print(safe_line(f"written: {path}, of {count} files", longest=None))
+    print(line_of(f"written: {path}, of {count} files", None))
     return 0
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaesweep.cli.analysis_script import add_store
 from vaesweep.data.numbers import real
-from vaesweep.errors import UserError, safe_line
+from vaesweep.errors import UserError, visible
 from vaesweep.store_access import StoreFile, store_file
 from vaesweep.uris import masked, sqlite_file
 from vaesweep.vocabulary import STORE_VARIABLE, store_uri
@@ -154,7 +154,7 @@ def _show(view: View, arguments: argparse.Namespace) -> None:
         return
     if arguments.watch is not None and sys.stdout.isatty():
         print("\033[H\033[2J", end="")
-    print(*(safe_line(line, longest=None) for line in _lines(view)), sep="\n", flush=True)
+    print(*(visible(line) for line in _lines(view)), sep="\n", flush=True)
 
 
 def _plain(value: Any) -> Any:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from vaesweep.cli.script import FAILED, OK
 from vaesweep.data.domains import DataSet
-from vaesweep.errors import TrackingError, UserError, safe_line
+from vaesweep.errors import TrackingError, UserError, line_of
 from vaesweep.store_access import ReadRun
 from vaesweep.sweep.cells import Sweep
 from vaesweep.sweep.cluster import ClusterSize, Resources, cluster_size, local_cpus, uploaded_copy
@@ -149,7 +149,7 @@ def _print_plan(session: Session, resources: Resources, console: Console) -> Non
 def print_settings(options: Options, console: Console) -> None:
     """Print what was understood of every `--set`."""
     for key, value in options.settings.items():
-        tell(console, f"  --set {key}: {safe_line(written(value), SHOWN)}")
+        tell(console, f"  --set {key}: {line_of(written(value), SHOWN)}")
 
 
 def find_cluster(resources: Resources) -> ClusterSize | UserError | None:
@@ -206,7 +206,7 @@ def _finish(
     `read` are the cells' runs where they have been read and have not changed since.
     """
     for cell, cause in failed.items():
-        print(safe_line(f"cell {cell} failed: {masked(cause)}"), file=sys.stderr)
+        print(line_of(f"cell {cell} failed: {masked(cause)}"), file=sys.stderr)
     from vaesweep.analysis import runs
     from vaesweep.analysis.report import write
 

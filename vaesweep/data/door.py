@@ -4,7 +4,7 @@ import functools
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
-from vaesweep.errors import UserError
+from vaesweep.errors import UserError, cause_of
 from vaesweep.uris import masked
 
 P = ParamSpec("P")
@@ -21,15 +21,10 @@ def guarded(load: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[str,
         except UserError:
             raise
         except Exception as error:
-            raise UserError(f"--data {masked(spec)}: cannot be read: {cause(error)}; name other data") from error
+            raise UserError(f"--data {masked(spec)}: cannot be read: {_cause(error)}; name other data") from error
 
     return guarded_load
 
 
-def cause(error: Exception) -> str:
-    """What an error says, with the kind of error where that alone would not be understood."""
-    if isinstance(error, MemoryError):
-        return "there is not enough memory"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.strerror} ({error.filename})" if error.filename else error.strerror
-    return f"{type(error).__name__} ({error})" if str(error) else type(error).__name__
+def _cause(error: Exception) -> str:
+    return "there is not enough memory" if isinstance(error, MemoryError) else cause_of(error)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vaesweep.data.reading import refuse_special
-from vaesweep.errors import UserError, safe_line
+from vaesweep.errors import UserError, line_of
 
 FOREIGN = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found"})
 UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".opdownload", ".aria2", ".filepart", ".tmp")
@@ -50,7 +50,7 @@ class Found:
         lines = [f"left out: {', '.join(parts)}"] if parts else []
         if self.links:
             lines.append(f"{self.links} of its files or folders are links, which are followed")
-        return (safe_line(f"{self.folder}: {'; '.join(lines)}"),) if lines else ()
+        return (line_of(f"{self.folder}: {'; '.join(lines)}"),) if lines else ()
 
     @staticmethod
     def _counted(reason: str, names: tuple[str, ...]) -> str:

@@ -4,14 +4,14 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from vaesweep.errors import safe_line
+from vaesweep.errors import visible
 
 FORMULAS = ("=", "+", "-", "@")  # beginnings of a cell that a spreadsheet runs
 
 
 def cell_text(text: str) -> str:
     """A text for a cell of a CSV file: on one line, without control characters, and for spreadsheets no formula."""
-    line = safe_line(text, longest=None)
+    line = visible(text)
     return f"'{line}" if line.lstrip().startswith(FORMULAS) else line
 
 

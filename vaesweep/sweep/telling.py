@@ -3,10 +3,10 @@
 from rich.console import Console
 from rich.text import Text
 
-from vaesweep.errors import safe_line
+from vaesweep.errors import visible
 from vaesweep.uris import masked
 
 
 def tell(console: Console, line: object) -> None:
     """Print one line, however long, without the secrets of its URIs."""
-    console.print(Text(safe_line(masked(str(line)), longest=None)), soft_wrap=True)
+    console.print(Text(visible(masked(str(line)))), soft_wrap=True)

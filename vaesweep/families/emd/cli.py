@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaesweep.cli.analysis_script import add_run, add_store
 from vaesweep.data.numbers import real, whole
-from vaesweep.errors import UserError, safe_line
+from vaesweep.errors import UserError, line_of
 from vaesweep.vocabulary import store_uri
 
 if TYPE_CHECKING:
@@ -257,7 +257,7 @@ def _counts(words: Any) -> dict[str, int]:
 
 def _tell(line: object) -> None:
     """Print a line with names of files, which may hold anything."""
-    print(safe_line(line, longest=None))
+    print(line_of(line, None))
 
 
 def _progress(count: int, done: int) -> None:

@@ -18,7 +18,7 @@ from rich.text import Text
 from vaesweep.cli.analysis_script import add_run, add_store
 from vaesweep.data.numbers import real
 from vaesweep.data.writing import cell_text
-from vaesweep.errors import UserError, safe_line
+from vaesweep.errors import UserError, line_of
 from vaesweep.families.pvae.data.audiograms import COLUMNS, EARS, FREQUENCIES, THRESHOLDS
 from vaesweep.families.pvae.data.partial import Listeners, read_partial, read_partial_stream
 from vaesweep.vocabulary import store_uri
@@ -71,7 +71,7 @@ def acquire(arguments: argparse.Namespace) -> int:
     audiometer = Audiometer.from_finished(cell, arguments.rule)
     advice = audiometer.advise(listeners.x, threshold=arguments.threshold, interval=arguments.interval)
     if listeners.ignored:
-        print(safe_line(f"columns ignored: {', '.join(listeners.ignored)}"), file=sys.stderr)
+        print(line_of(f"columns ignored: {', '.join(listeners.ignored)}"), file=sys.stderr)
     FORMATS[arguments.format](listeners.names, advice, arguments.interval)
     return 0
 
@@ -94,7 +94,7 @@ def _print_tables(names: Sequence[str], all_advice: "Sequence[Advice]", interval
 
 def _audiogram(name: str, advice: "Advice") -> Table:
     """A table with frequencies across, and for both ears the estimate above its interval."""
-    title = Text(safe_line(f"{name}, {advice.age:g} years"), style="bold")
+    title = Text(line_of(f"{name}, {advice.age:g} years"), style="bold")
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1), pad_edge=False)
     table.add_column("dB HL", style="bold")
     for frequency in FREQUENCIES:
@@ -143,7 +143,7 @@ def _print_csv(names: Sequence[str], all_advice: "Sequence[Advice]", interval: f
             place = {"ear": ear, "frequency_hz": frequency}
             rows.append(person | place | values | {"next": column == advice.next} | decision)
         for warning in advice.warnings:
-            print(safe_line(f"{name}: {warning}"), file=sys.stderr)
+            print(line_of(f"{name}: {warning}"), file=sys.stderr)
     writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
