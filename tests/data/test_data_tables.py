@@ -52,7 +52,7 @@ def test_a_cell_that_runs_over_a_line_end_is_refused_by_the_line_of_its_quote(
     lines = [f"{n},ok" for n in range(20)]
     opens = not stray.startswith("x")
     lines[first] = f"{first},{stray}"
-    lines[first + rows] = f"{first + rows},{stray[::-1]}"
+    lines[first + rows] = f"{first + rows},{stray[::-1] if opens else stray}"
     if opens:
         assert f"line {first + 2}: not a CSV row" in refusal("a,note\n" + "\n".join(lines))
     else:
