@@ -10,6 +10,7 @@ import unicodedata
 LONGEST_LINE = 500  # characters of a line that a command prints of an error
 # Unicode's categories of what controls a terminal, or is half a character.
 _NOT_SHOWN = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+_ENDS = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")  # of lines
 _LONGEST_WORD = 120  # characters of a word in a line that is cut
 
 
@@ -17,7 +18,8 @@ class _OneLine(Exception):
     """An error whose message is made one line."""
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(line_of(message))
+        text = visible(_ENDS.sub(" ", str(message)))
+        super().__init__(text if len(text) <= LONGEST_LINE else _shortened(text, LONGEST_LINE))
 
 
 class UserError(_OneLine, ValueError):

@@ -72,7 +72,7 @@ def test_the_last_of_two_words_for_one_key_counts() -> None:
 
 ODD = [
     f"seed={text}"
-    for text in ("", "&a 1", "*a", "<<", "[0,,1]", "[0,]", "[0 1", "'1", '"a\n"', "1e999", "1e-999", "a#b")
+    for text in ("", "&a 1", "*a", "<<", "[0,,1]", "[0,]", "[0 1", "'1", '"a\\n"', "1e999", "1e-999", "a#b")
 ]
 
 
@@ -284,6 +284,6 @@ def test_an_axis_of_too_many_values_and_too_many_cells_are_refused() -> None:
         parse([f"seed=[{'0,' * 10_001}0]"])
     owner, axes = family("pvae"), {"seed": list(range(1000)), "model.latents": list(range(1, 1000))}
     with pytest.raises(
-        UserError, match=r"make 999000 cells, a sweep has 100000 at most \(seed 1000, model.latents 999\)"
+        UserError, match=r"make 999000 cells, and a sweep has 100000 at most \(seed 1000, model.latents 999\)"
     ):
         expand(owner, Preset(), axes)
