@@ -276,7 +276,8 @@ def _written(folder: Path, unseen: Sequence[Path], train: str, config: SpeechCon
         other, below = _below(path, config.mixing)
         places.append((other, Role.UNSEEN, _only_split(below)))
     domains = [_written_domain(name, role, path, config) for name, role, path in places]
-    return DataSet(tuple(domains), COLUMNS, summary=(*map(_line, domains), *_repeated_mixtures(domains)))
+    notes = [line for _, _, path in places for line in librimix.left_out(path)]
+    return DataSet(tuple(domains), COLUMNS, summary=(*map(_line, domains), *_repeated_mixtures(domains), *notes))
 
 
 def _repeated_mixtures(domains: Sequence[Domain]) -> Iterator[str]:
@@ -311,7 +312,7 @@ def _only_split(folder: Path) -> Path:
     for name in (librimix.SPLITS[Role.TEST], librimix.WHAM_SPLITS[Role.TEST]):
         if (folder / name).is_dir():
             return folder / name
-    splits = sorted(path for path in folder.glob("*") if path.is_dir() and path.name != librimix.METADATA)
+    splits = [path for path in librimix.folders_of(folder) if path.name != librimix.METADATA]
     if len(splits) != 1:
         raise UserError(
             f"{folder}: has no split called test or tt, and {len(splits)} others; name a folder that has one"

@@ -17,7 +17,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -129,7 +129,7 @@ def read_split(
     ending = ENDINGS[targets if reverberant else "anechoic"] if whamr else ""
     names = _audio_names(folder / heard)
     if not names:
-        there = ", ".join(sorted(path.name for path in folder.glob("*") if path.is_dir())) or "no folders"
+        there = ", ".join(path.name for path in folders_of(folder)) or "no folders"
         raise UserError(f"{folder / heard}: holds no mixtures; {folder} has {there}")
     parts = [f"{source}{ending}" for source in source_names(speakers)]
     if reverberant and targets == "anechoic":
@@ -144,6 +144,17 @@ def read_split(
         sources, speech = tuple(paths[1 : speakers + 1]), paths[speakers + 1 :]
         mixtures.append(WrittenMixture(Path(name).stem, paths[0], sources, frames, *speech))
     return mixtures
+
+
+def folders_of(folder: Path) -> list[Path]:
+    """The folders in `folder`, in the order of their names, less hidden ones."""
+    return sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith("."))
+
+
+def left_out(folder: Path) -> Iterator[str]:
+    """Lines on what is no audio, and on links, in the folders of a split."""
+    for part in folders_of(folder):
+        yield from find(part, audio.SUFFIXES, deep=False).summary
 
 
 def _audio_names(folder: Path) -> set[str]:
