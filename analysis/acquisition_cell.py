@@ -7,6 +7,7 @@ import argparse
 import sys
 
 from vaesweep.cli import analysis_script
+from vaesweep.data.numbers import whole
 
 
 def main() -> int:
@@ -14,9 +15,9 @@ def main() -> int:
     analysis_script.add_run(parser)
     add = parser.add_argument
     add("--data", metavar="SPEC", help=analysis_script.DATA)
-    add("--listener", type=int, metavar="N", help="test listener of Figures 2 and 3, from 0 (of median area)")
+    add("--listener", type=whole(), metavar="N", help="test listener of Figures 2 and 3, from 0 (of median area)")
     stages = "number of measurements after which Figure 2 shows the listener"
-    add("--measurements", type=int, nargs="+", metavar="M", help=stages)
+    add("--measurements", type=whole(), nargs="+", metavar="M", help=stages)
     return analysis_script.run_script(parser, draw)
 
 

@@ -7,6 +7,7 @@ import argparse
 import sys
 
 from vaesweep.cli import analysis_script
+from vaesweep.data.numbers import whole
 from vaesweep.errors import UserError
 from vaesweep.families.pvae.cli import RULES
 
@@ -16,8 +17,8 @@ def main() -> int:
     analysis_script.add_sweep(parser, "acquisition_pvae")
     chosen = "cells that differ in their seed only; by default validation's choice"
     parser.add_argument("--run", nargs="+", metavar="CELL", help=chosen)
-    parser.add_argument("--samples", type=int, default=400, help="posterior samples of a prediction (%(default)s)")
-    parser.add_argument("--prior-samples", type=int, metavar="N", help="of the prior beside them; as configured")
+    parser.add_argument("--samples", type=whole(), default=400, help="posterior samples of a prediction (%(default)s)")
+    parser.add_argument("--prior-samples", type=whole(), metavar="N", help="of the prior beside them; as configured")
     parser.add_argument("--rule", choices=RULES, default=RULES[0], help="what is measured next (%(default)s)")
     return analysis_script.run_script(parser, compare)
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from vaesweep.cli import analysis_script
+from vaesweep.data.numbers import real, whole
 
 if TYPE_CHECKING:
     from vaesweep.families.hvae.analysis.trained import TrainedHierarchy
@@ -20,9 +21,9 @@ def main() -> int:
     add = parser.add_argument
     add("--data", metavar="SPEC", help=analysis_script.DATA)
     add("--domain", metavar="NAME", help="where the images are from; the test domain by default")
-    add("--rows", type=int, default=4, metavar="N", help="how many images are shown (%(default)s)")
-    add("--steps", type=int, metavar="N", help="steps a level; as in training by default")
-    add("--tolerance", type=float, metavar="T", help="also say the images' ELBO with adaptive steps of this tolerance")
+    add("--rows", type=whole(), default=4, metavar="N", help="how many images are shown (%(default)s)")
+    add("--steps", type=whole(), metavar="N", help="steps a level; as in training by default")
+    add("--tolerance", type=real, metavar="T", help="also say the images' ELBO with adaptive steps of this tolerance")
     return analysis_script.run_script(parser, draw)
 
 

@@ -7,12 +7,15 @@ import argparse
 import sys
 
 from vaesweep.cli import analysis_script
+from vaesweep.data.numbers import whole
 
 
 def main() -> int:
     parser = analysis_script.make_parser(__doc__, out="folder for the files")
     analysis_script.add_sweep(parser)
-    parser.add_argument("--window", type=int, metavar="N", help="neighbouring cells of one seed in a moving average")
+    parser.add_argument(
+        "--window", type=whole(), metavar="N", help="neighbouring cells of one seed in a moving average"
+    )
     return analysis_script.run_script(parser, redraw)
 
 

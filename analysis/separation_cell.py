@@ -7,6 +7,7 @@ import argparse
 import sys
 
 from vaesweep.cli import analysis_script
+from vaesweep.data.numbers import whole
 
 
 def main() -> int:
@@ -15,7 +16,7 @@ def main() -> int:
     add = parser.add_argument
     add("--data", metavar="SPEC", help=analysis_script.DATA)
     add("--domain", metavar="NAME", help="where the mixture is from, such as noise_1; the test domain by default")
-    add("--row", type=int, default=0, metavar="N", help="which mixture of the domain, from 0 (%(default)s)")
+    add("--row", type=whole(), default=0, metavar="N", help="which mixture of the domain, from 0 (%(default)s)")
     return analysis_script.run_script(parser, draw)
 
 

@@ -1,13 +1,18 @@
 """Settings: what a word after --set means, and that every fault is refused in one line that names its key."""
 
+import contextlib
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vaesweep.errors import UserError
 from vaesweep.families.pvae.family import PartialVaeCell
+from vaesweep.family import family
 from vaesweep.rates.controls import FixedBeta, LinearWarmup, TargetRate
-from vaesweep.sweep.settings import build, check_key, combine, parse
+from vaesweep.sweep.cells import Preset, expand
+from vaesweep.sweep.settings import DEEPEST, build, check_key, combine, parse, written
 from vaesweep.training.config import Constant, Cosine, Plateau
 
 
@@ -37,6 +42,18 @@ def refusal(settings: dict[str, Any]) -> str:
         ("[]", []),
         ("2026-11-22", "2026-11-22"),  # no setting is a date, so nothing is read as one
         ("2026-13-45", "2026-13-45"),
+        ("yes", "yes"),  # what YAML 1.1 reads as something is a word here
+        ("off", "off"),
+        ("1:30", "1:30"),
+        ("1__0", "1__0"),
+        ("010", "010"),
+        ("0x10", "0x10"),
+        ("~", "~"),
+        (".inf", ".inf"),
+        ("True", "True"),
+        ("[yes,1_0]", ["yes", "1_0"]),
+        ("[[0, 1], ['a b']]", [[0, 1], ["a b"]]),
+        ("larger and longer", "larger and longer"),
     ],
 )
 def test_a_word_becomes_the_value_that_it_reads_as(text: str, value: Any) -> None:
@@ -53,7 +70,15 @@ def test_the_last_of_two_words_for_one_key_counts() -> None:
     assert parse(["seed=1", "seed=2"]) == {"seed": 2}
 
 
-@pytest.mark.parametrize("word", ["training.steps", "=3", " =3", "seed=[0,1", "seed={", "seed=!!python/name:os.system"])
+ODD = [
+    f"seed={text}"
+    for text in ("", "&a 1", "*a", "<<", "[0,,1]", "[0,]", "[0 1", "'1", '"a\\n"', "1e999", "1e-999", "a#b")
+]
+
+
+@pytest.mark.parametrize(
+    "word", ["training.steps", "=3", " =3", "seed=[0,1", "seed={", "seed=!!python/name:os.system", *ODD]
+)
 def test_what_is_no_setting_is_refused_as_it_was_written(word: str) -> None:
     with pytest.raises(UserError) as caught:
         parse([word])
@@ -197,3 +222,68 @@ def test_the_kind_of_one_rate_clears_nothing_of_another() -> None:
     found = build(PartialVaeCell, combine(preset, {"rates.y.kind": "linear"}))
     assert found.rates == {"z": TargetRate(target=2.0), "y": LinearWarmup()}
     assert found.training.schedule == Cosine(final_share=0.1)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "why"),
+    [
+        ("training.steps", "yes", "valid integer, in decimal"),
+        ("training.steps", "true", "valid integer, in decimal, such as 20, not true"),
+        ("training.steps", "1:30", "valid integer"),
+        ("training.steps", "1__0", "valid integer"),
+        ("training.steps", "010", "valid integer"),
+        ("training.steps", "'12'", "valid integer"),
+        ("training.steps", "1e18", "at most 1e+09"),
+        ("training.steps", "1000000000000000000", "at most 1e+09"),
+        ("training.steps", "2.5", "fractional"),
+        ("training.learning_rate", "1e30", "at most 1000"),
+        ("training.learning_rate", "on", "valid number"),
+        ("training.learning_rate", "false", "valid number, such as 0.5, not false"),
+        ("training.clip_norm", "1e13", "at most 1e+12"),
+        ("seed", "-1", "greater than or equal to 0"),
+        ("seed", "9223372036854775808", "less than"),
+        ("model.hidden", "1000000", "at most 65536"),
+        ("training.batch_size", "100000000", "at most 1.04858e+06"),
+        ("data.mirror", "1", "true or false"),
+        ("data.mirror", "yes", "true or false"),
+        ("data.mirror", "'true'", "true or false"),
+        ("model.minimum_std", "[0.1,'0.2']", "valid number"),
+        ("acquisition.samples", "1e9", "at most 100000"),
+    ],
+)
+def test_a_word_that_other_readers_would_take_for_another_value_is_refused(key: str, text: str, why: str) -> None:
+    line = refusal(parse([f"{key}={text}"]))
+    assert line.startswith(f"setting {key}=")
+    assert why in line
+
+
+SCALARS = st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats(-1e300, 1e300)
+
+
+@settings(deadline=None)
+@given(st.recursive(SCALARS, st.lists, max_leaves=9))
+def test_what_was_written_is_read_again(value: Any) -> None:
+    try:
+        assert parse([f"a={written(value)}"]) == {"a": value}
+    except UserError:
+        assert written(value).count("[") > DEEPEST
+
+
+@settings(deadline=None)
+@given(st.text(st.characters(codec="utf-8"), max_size=20))
+def test_any_text_is_a_value_or_refused(text: str) -> None:
+    with contextlib.suppress(UserError):
+        (value,) = parse([f"a={text}"]).values()
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            assert float(text) == value
+            assert not set(text.strip(" ")) - set("+-.0123456789eE")
+
+
+def test_an_axis_of_too_many_values_and_too_many_cells_are_refused() -> None:
+    with pytest.raises(UserError, match="more than 10000 values"):
+        parse([f"seed=[{'0,' * 10_001}0]"])
+    owner, axes = family("pvae"), {"seed": list(range(1000)), "model.latents": list(range(1, 1000))}
+    with pytest.raises(
+        UserError, match=r"make 999000 cells, and a sweep has 100000 at most \(seed 1000, model.latents 999\)"
+    ):
+        expand(owner, Preset(), axes)

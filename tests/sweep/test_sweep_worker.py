@@ -222,7 +222,7 @@ def test_of_several_checkpoints_of_a_cell_the_furthest_counts(
 def test_a_diverging_cell_leaves_its_neighbours_as_they_are(
     small_cell: Callable[..., Cell], audiograms: DataSet, storage: Storage, driver: Any
 ) -> None:
-    sound, mad = small_cell({"training.learning_rate": 1e-3}), small_cell({"training.learning_rate": 1e30})
+    sound, mad = small_cell({"training.learning_rate": 1e-3}), small_cell({"training.learning_rate": 1e3})
     run_job(job([sound, mad], storage), audiograms, driver(), CPU)
     found = read(storage, [sound, mad])
     assert found[mad.identity].diverged is not None

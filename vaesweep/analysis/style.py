@@ -23,7 +23,7 @@ def page(width: float, height: float, title: str) -> Figure:
     """A figure of `width` and `height` inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    figure.suptitle(title, fontsize=14)
+    figure.suptitle(title, fontsize=14, parse_math=False)  # names in it are no mathematics
     return figure
 
 

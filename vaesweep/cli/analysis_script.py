@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vaesweep.errors import UserError
+from vaesweep.errors import UserError, visible
 from vaesweep.uris import masked
 from vaesweep.vocabulary import store_uri
 
@@ -60,7 +60,8 @@ def run_script(
     except UserError as error:
         print(f"error: {masked(str(error))}", file=sys.stderr)
         return 2
-    print(*lines, sep="\n")
+    parts = [part for line in lines for part in str(line).split("\n")]  # a table has several
+    print(*(visible(part) for part in parts), sep="\n")
     return 0
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import vaesweep
 from vaesweep.cli import status
-from vaesweep.errors import UserError
+from vaesweep.data.numbers import whole
+from vaesweep.errors import UserError, line_of
 from vaesweep.store_access import StoreFile, store_file
 from vaesweep.uris import is_server, masked, sqlite_file
 from vaesweep.vocabulary import store_uri
@@ -43,7 +44,7 @@ def _parser(*, families: bool) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     ui = commands.add_parser("ui", help="open the MLflow UI on the store that sweeps write to")
     ui.add_argument("--host", default="127.0.0.1", help="address to listen on (%(default)s)")
-    ui.add_argument("--port", type=int, default=5000, help="port to listen on (%(default)s)")
+    ui.add_argument("--port", type=whole(least=0, most=65535), default=5000, help="port to listen on (%(default)s)")
     ui.set_defaults(act=_ui)
     manifest = commands.add_parser("manifest", help="list the files of a folder of data, to be uploaded with it")
     manifest.add_argument("folder", type=Path, metavar="DIR", help="the folder, in which manifest.json is written")
@@ -80,7 +81,7 @@ def _manifest(arguments: argparse.Namespace) -> int:
     from vaesweep.data.remote import write_manifest  # pyarrow takes its time to import
 
     path, count = write_manifest(arguments.folder.expanduser())
-    print(f"written: {path}, of {count} files")
+    print(line_of(f"written: {path}, of {count} files", None))
     return 0
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, get_args
 
 from rich.console import Console
 
+from vaesweep.data.numbers import real, whole
 from vaesweep.errors import RoundFailed, TrackingError, UserError
 from vaesweep.family.registry import data_forms
 from vaesweep.sweep import settings
@@ -113,30 +114,30 @@ def make_parser(sweep: Sweep, about: str | None) -> argparse.ArgumentParser:
         help="checkpoints and finished cells: a folder, or a URI that all nodes reach (OUT/cells)",
     )
     add("--address", metavar="ADDRESS", help="a running Ray cluster; RAY_ADDRESS, or a local Ray, if not given")
-    add("--pack-size", type=int, metavar="N", help="cells that train together as one stacked model (measured)")
+    add("--pack-size", type=whole(), metavar="N", help="cells that train together as one stacked model (measured)")
     add(
         "--compile",
         choices=get_args(Compile),
         default="auto",
         help="compile the training step: where it was measured to pay, always, or never (%(default)s)",
     )
-    add("--workers", type=int, default=1, metavar="N", help="data-parallel workers that share a pack (%(default)s)")
+    add("--workers", type=whole(), default=1, metavar="N", help="data-parallel workers that share a pack (%(default)s)")
     add(
         "--gpus",
-        type=float,
+        type=real,
         default=0.0,
         metavar="SHARE",
         help="GPUs that each worker takes, such as 0.25 (%(default)s)",
     )
     add(
         "--scale-to",
-        type=int,
+        type=whole(),
         metavar="N",
         help="packs at once that the sweep may ask the cluster for (what the cluster has at the start)",
     )
     add(
         "--checkpoint-every",
-        type=float,
+        type=real,
         default=30.0,
         metavar="SECONDS",
         help="a process that dies costs at most what it did since, and one step; 0: saved at every evaluation "

@@ -28,6 +28,7 @@ from vaesweep.sweep.options import Options
 from vaesweep.sweep.plan import estimate_seconds
 from vaesweep.sweep.progress import duration
 from vaesweep.sweep.resume import drop_spent_checkpoints
+from vaesweep.sweep.telling import tell
 from vaesweep.sweep.timeline import Timeline
 from vaesweep.uris import masked
 from vaesweep.vocabulary import store_uri
@@ -131,7 +132,7 @@ def _search(
             line = (
                 f"{done}/{own.trials} trials; best is {best.number}: {values}{missed}, {describe_settings(best.params)}"
             )
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            tell(console, line)
 
     def run() -> dict[int, str]:
         return search(
@@ -186,9 +187,9 @@ def _report(
     report = write(Searched(study, session.objectives, title, confirmed, table, curve), session.options.out)
     if trainer.parent is not None:
         log_files(trainer.parent, report.paths, store_uri())
-    print_line = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    print_line = partial(tell, console)
     for line in [*drop_spent_checkpoints(session.storage), *report.summary]:
-        print_line(masked(line))
+        print_line(line)
     print_line(f"written: {', '.join(str(path) for path in report.paths)}")
     print_line(f"to look at the study: pip install optuna-dashboard, then: optuna-dashboard {masked(own.study)}")
 
@@ -206,9 +207,9 @@ def _read_curve(path: Path) -> pd.DataFrame:
 
 def _describe(session: SearchSession, study: Study, own: SearchOptions, console: Console) -> None:
     """Print the data, the space and how far the study has come."""
-    print_line = partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    print_line = partial(tell, console)
     for line in session.data.summary:
-        print_line(masked(f"data: {line}"))
+        print_line(f"data: {line}")
     packed = {
         key: is_packed(session.family, session.settings, key, distribution)
         for key, distribution in session.space.items()
@@ -226,6 +227,7 @@ def _describe(session: SearchSession, study: Study, own: SearchOptions, console:
 
 def _print_estimate(session: SearchSession, own: SearchOptions, resources: Resources, console: Console) -> None:
     """Print about how long a first round takes, as a round of random trials on this machine, and what all would."""
+    sweep_run.print_settings(session.options, console)
     size = sweep_run.find_cluster(resources)
     slots = sweep_run.slots_of(size, resources)
     study = Study(
@@ -244,5 +246,5 @@ def _print_estimate(session: SearchSession, own: SearchOptions, resources: Resou
         line = (
             f"about {duration(seconds)} of training a round of {plan.left()} in {len(plan.packs)} packs on this machine"
         )
-        console.print(f"{line}, {rounds} rounds and {2 * own.confirm * choices} cells that confirm", highlight=False)
+        tell(console, f"{line}, {rounds} rounds and {2 * own.confirm * choices} cells that confirm")
     sweep_run.print_places(session, resources, size, console)

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from vaesweep.cli import script
+from vaesweep.data.numbers import whole
 from vaesweep.errors import UserError
 from vaesweep.search import objectives
 from vaesweep.search.objectives import Objective
@@ -52,10 +53,16 @@ def make_parser(declared: Search, about: str | None) -> argparse.ArgumentParser:
     """A parser of the options of every sweep, and of those of a search."""
     parser = script.make_parser(declared.sweep, about)
     add = parser.add_argument_group("search").add_argument
-    add("--trials", type=int, metavar="N", help="trials in all, those of earlier commands counted (the preset's)")
-    add("--batch", type=int, metavar="N", help="trials that are asked and trained together (the preset's)")
+    add("--trials", type=whole(), metavar="N", help="trials in all, those of earlier commands counted (the preset's)")
+    add("--batch", type=whole(), metavar="N", help="trials that are asked and trained together (the preset's)")
     add("--sampler", choices=SAMPLERS, default="tpe", help="what asks: TPE, a Gaussian process, chance (%(default)s)")
-    add("--search-seed", type=int, default=0, metavar="N", help="seed of the sampler; another is another study")
+    add(
+        "--search-seed",
+        type=whole(most=2**63 - 1),
+        default=0,
+        metavar="N",
+        help="seed of the sampler; another is another study",
+    )
     add(
         "--objective",
         nargs="+",
@@ -64,7 +71,12 @@ def make_parser(declared: Search, about: str | None) -> argparse.ArgumentParser:
         help="in the place of the script's; DOMAIN is a role or a name, A-B for a gap; several make a front",
     )
     add("--prune", action="store_true", help="end trials that are worse than half of the earlier ones on their way")
-    add("--confirm", type=int, metavar="N", help="fresh seeds of the choice and of the preset's default (the preset's)")
+    add(
+        "--confirm",
+        type=whole(),
+        metavar="N",
+        help="fresh seeds of the choice and of the preset's default (the preset's)",
+    )
     add("--study", default="", metavar="URI", help="the study: a file, or a database's URI (OUT/study.journal)")
     add("--curve", type=Path, metavar="CSV", help="curve.csv of a sweep, to be drawn beside the Pareto front")
     return parser

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from vaesweep.cli.analysis_script import add_store
-from vaesweep.errors import UserError
+from vaesweep.data.numbers import real
+from vaesweep.errors import UserError, visible
 from vaesweep.store_access import StoreFile, store_file
 from vaesweep.uris import masked, sqlite_file
 from vaesweep.vocabulary import STORE_VARIABLE, store_uri
@@ -68,7 +69,7 @@ def register(commands: Any) -> None:
     add(
         "--watch",
         nargs="?",
-        type=float,
+        type=real,
         const=WATCH_SECONDS,
         metavar="SECONDS",
         help=f"look again every so many seconds until all have ended ({WATCH_SECONDS:g})",
@@ -153,7 +154,7 @@ def _show(view: View, arguments: argparse.Namespace) -> None:
         return
     if arguments.watch is not None and sys.stdout.isatty():
         print("\033[H\033[2J", end="")
-    print(*_lines(view), sep="\n", flush=True)
+    print(*(visible(line) for line in _lines(view)), sep="\n", flush=True)
 
 
 def _plain(value: Any) -> Any:

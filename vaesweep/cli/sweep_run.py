@@ -16,7 +16,7 @@ from rich.console import Console
 
 from vaesweep.cli.script import FAILED, OK
 from vaesweep.data.domains import DataSet
-from vaesweep.errors import TrackingError, UserError
+from vaesweep.errors import TrackingError, UserError, line_of
 from vaesweep.store_access import ReadRun
 from vaesweep.sweep.cells import Sweep
 from vaesweep.sweep.cluster import ClusterSize, Resources, cluster_size, local_cpus, uploaded_copy
@@ -26,7 +26,9 @@ from vaesweep.sweep.plan import Plan, estimate_seconds
 from vaesweep.sweep.progress import duration
 from vaesweep.sweep.resume import drop_spent_checkpoints
 from vaesweep.sweep.session import Session, check_writable, describe
+from vaesweep.sweep.settings import written
 from vaesweep.sweep.splits import drop_stale_requests
+from vaesweep.sweep.telling import tell
 from vaesweep.sweep.timeline import Timeline
 from vaesweep.uris import masked, sqlite_file
 from vaesweep.vocabulary import SETTLED, STORE_VARIABLE, store_uri
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from vaesweep.sweep.tracking import Tracker
 
 Train = Callable[["Tracker"], Mapping[str, str]]  # the causes of cells that failed
+SHOWN = 300  # characters of a setting in a plan
 FamilyReport = Callable[["Runs", DataSet, Path], "Report"]  # written beside the rate-distortion curve
 
 
@@ -123,7 +126,7 @@ def clear_storage(session: Session, console: Console) -> None:
     session.storage.sweep_drafts()
     drop_stale_requests(session.storage)
     for note in drop_spent_checkpoints(session.storage):
-        console.print(masked(note), highlight=False, soft_wrap=True)
+        tell(console, note)
 
 
 def _run_tracked(
@@ -138,7 +141,7 @@ def _run_tracked(
     try:
         with tracker:
             if recovered := session.hand_over_recovered(tracker):
-                console.print(f"{recovered} cells were finished before and are only tracked now", highlight=False)
+                tell(console, f"{recovered} cells were finished before and are only tracked now")
             failed = dict(plan.blocked)
             if train:
                 failed |= train(tracker)
@@ -160,17 +163,24 @@ def _print_plan(session: Session, resources: Resources, console: Console) -> Non
     slots = slots_of(size, resources)
     plan = session.plan(slots)
     describe(session, plan, console)
+    print_settings(options=session.options, console=console)
     for number, pack in enumerate(plan.packs, 1):
         config = pack.cells[0].config
         steps = f"{config.pretraining.training.steps} + " if config.pretraining else ""
         steps += f"{config.training.steps} steps"
-        console.print(f"  pack {number}: {len(pack.cells)} cells, {steps}", highlight=False)
+        tell(console, f"  pack {number}: {len(pack.cells)} cells, {steps}")
     if plan.packs:
         seconds = estimate_seconds(plan, session.data.of, slots)
         many = min(slots, len(plan.packs))
         at_once = f"{many} packs at a time" if many > 1 else "one pack at a time"
-        console.print(f"about {duration(seconds)} of training on this machine, {at_once}", highlight=False)
+        tell(console, f"about {duration(seconds)} of training on this machine, {at_once}")
     print_places(session, resources, size, console)
+
+
+def print_settings(options: Options, console: Console) -> None:
+    """Print what was understood of every `--set`."""
+    for key, value in options.settings.items():
+        tell(console, f"  --set {key}: {line_of(written(value), SHOWN)}")
 
 
 def find_cluster(resources: Resources) -> ClusterSize | UserError | None:
@@ -192,11 +202,11 @@ def print_places(
     session: Session, resources: Resources, size: ClusterSize | UserError | None, console: Console
 ) -> None:
     """Print where a command would run, keep its cells and track them, and what said so; `size` as of `find_cluster`."""
-    options, print_line = session.options, partial(console.print, highlight=False, markup=False, soft_wrap=True)
+    options, print_line = session.options, partial(tell, console)
     if size is None:
         print_line(f"Ray: one of this command's own, {local_cpus(resources.workers)} CPUs")
     elif isinstance(size, UserError):
-        print_line(masked(f"Ray: {size}"))
+        print_line(f"Ray: {size}")
     else:
         held = f"{size.nodes} node{'s' if size.nodes != 1 else ''}"
         held += "".join(
@@ -204,12 +214,12 @@ def print_places(
             for name, count in size.resources.items()
             if count or name == "CPU"
         )
-        print_line(masked(f"Ray: the cluster of {resources.cluster}, {held} now"))
+        print_line(f"Ray: the cluster of {resources.cluster}, {held} now")
     nodes = size.nodes if isinstance(size, ClusterSize) else 1
     shared = "; all nodes must reach it" if nodes > 1 and session.storage.folder else ""
-    print_line(f"cells go to {masked(session.storage.uri)} ({'--storage' if options.storage else 'OUT/cells'}){shared}")
+    print_line(f"cells go to {session.storage.uri} ({'--storage' if options.storage else 'OUT/cells'}){shared}")
     origin = STORE_VARIABLE if os.environ.get(STORE_VARIABLE) else f"{STORE_VARIABLE} is not set"
-    print_line(f"runs go to {masked(store_uri())} ({origin}), tables and figures to {options.out}")
+    print_line(f"runs go to {store_uri()} ({origin}), tables and figures to {options.out}")
     if note := note_of_copy(session):
         print_line(note)
 
@@ -227,15 +237,15 @@ def _finish(
     `read` are the cells' runs where they have been read and have not changed since.
     """
     for cell, cause in failed.items():
-        print(f"cell {cell} failed: {masked(cause)}", file=sys.stderr)
+        print(line_of(f"cell {cell} failed: {masked(cause)}"), file=sys.stderr)
     from vaesweep.analysis import runs
     from vaesweep.analysis.report import write
 
     notes = drop_spent_checkpoints(session.storage)
     sweep_runs = runs.read(session.sweep.name, store_uri(), plan.sweep_identity(session.sweep.name), read)
-    print_line = partial(console.print, highlight=False, soft_wrap=True)
+    print_line = partial(tell, console)
     for note in notes:
-        print_line(masked(note))
+        print_line(note)
     print_report(write(sweep_runs, session.options.out), sweep_runs, print_line)
     if report:
         print_report(report(sweep_runs, session.data[0], session.options.out), sweep_runs, print_line)

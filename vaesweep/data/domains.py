@@ -7,7 +7,7 @@ standardised, that is fitted on the training domain only and travels with the da
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -134,3 +134,19 @@ def partition(rows: int, seed: int, shares: tuple[float, float, float] = (0.8, 0
     train = rows - valid - test
     parts = np.split(order, [train, train + valid])
     return {role: np.sort(part) for role, part in zip((Role.TRAIN, Role.VALID, Role.TEST), parts, strict=True)}
+
+
+def partition_by(groups: Sequence[Hashable], seed: int) -> dict[Role, np.ndarray]:
+    """Split rows as `partition` does, with all rows of one of the `groups` `[row]`, such as people, in one part.
+
+    Where no group has two rows, the parts are those of `partition`. Fewer than 10 groups are refused.
+    """
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
+    number_of = np.fromiter((numbers[group] for group in groups), np.int64, len(groups))
+    try:
+        parts = partition(len(numbers), seed)
+    except UserError:
+        raise UserError(
+            f"rows of {len(numbers)} people cannot be split into train, valid and test; at least 10 are needed"
+        ) from None
+    return {role: np.flatnonzero(np.isin(number_of, part)) for role, part in parts.items()}

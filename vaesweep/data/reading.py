@@ -72,11 +72,13 @@ def open_regular(path: Path, remedy: str) -> Iterator[BinaryIO]:
     Everything else is refused at once with a `UserError` that ends with `remedy`, and so is a file that cannot be read.
     """
     try:
-        _refuse_special(path, path.stat(), remedy)  # before it is opened: to open a device may set it going
+        refuse_special(path, path.stat(), remedy)  # before it is opened: to open a device may set it going
         with open(path, "rb", buffering=0, opener=_open_without_waiting) as file:
-            _refuse_special(path, os.fstat(file.fileno()), remedy)
+            refuse_special(path, os.fstat(file.fileno()), remedy)
             yield file
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, zlib.error, ValueError) as error:  # a null character in a name is a ValueError
+        if isinstance(error, UserError):
+            raise
         reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise UserError(f"{path}: cannot be read: {reason}; {remedy}") from None
 
@@ -92,6 +94,21 @@ def open_bounded(path: Path, limit: int, remedy: str) -> Iterator[BoundedReader]
             return
         with gzip.GzipFile(fileobj=cast(BinaryIO, reader), mode="rb") as unzipped:
             yield BoundedReader(unzipped, limit, str(path), remedy, "unzips to")
+
+
+def check_regular(path: Path, remedy: str) -> None:
+    """Refuse what is no regular file before another library opens it, which would wait for a pipe without end."""
+    try:
+        refuse_special(path, path.stat(), remedy)
+    except OSError as error:
+        reason = (
+            "there is no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+        )
+        raise UserError(f"{path}: {reason}; {remedy}") from None
+    except ValueError as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: cannot be read: {error}; {remedy}") from None
 
 
 def read_file(path: Path, limit: int, remedy: str) -> bytes:
@@ -131,7 +148,8 @@ def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
-def _refuse_special(path: Path, status: os.stat_result, remedy: str) -> None:
+def refuse_special(path: Path, status: os.stat_result, remedy: str) -> None:
+    """Refuse what is no regular file by its `status`."""
     if not stat.S_ISREG(status.st_mode):
         kind = SPECIAL.get(stat.S_IFMT(status.st_mode), "something special")
         raise UserError(f"{path}: cannot be read: it is {kind}, not a file; {remedy}")

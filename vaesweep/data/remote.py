@@ -9,6 +9,7 @@
 """
 
 import hashlib
+import io
 import json
 import shutil
 from collections.abc import Iterable, Mapping
@@ -21,7 +22,8 @@ from filelock import FileLock
 from pyarrow import fs
 
 from vaesweep.data.cache import cache_folder
-from vaesweep.data.reading import CHUNK
+from vaesweep.data.folders import find
+from vaesweep.data.reading import CHUNK, open_regular
 from vaesweep.data.writing import replace_file
 from vaesweep.errors import UserError
 from vaesweep.uris import masked
@@ -88,13 +90,13 @@ def write_manifest(folder: Path) -> tuple[Path, int]:
     """Write the manifest of all files of `folder` and the folders in it; where it is, and how many files it lists."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; name the one that holds the data")
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+    paths = [folder / name for name in find(folder, ()).names if name != MANIFEST]
     if not paths:
         raise UserError(f"{folder}: there is no file in it; name the folder that holds the data")
     files = []
     for path in paths:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        with open_regular(path, "make it readable, or take it away") as file:
+            digest = hashlib.file_digest(cast(io.FileIO, file), "sha256").hexdigest()
         files.append({"name": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size, "sha256": digest})
     text = json.dumps({"format": FORMAT, "files": files}, indent=1)
     return replace_file(folder / MANIFEST, lambda draft: draft.write_text(text)), len(files)

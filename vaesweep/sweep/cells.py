@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,7 @@ from vaesweep.vocabulary import DATUM
 if TYPE_CHECKING:
     from vaesweep.family import CellConfig, Family
 
+MOST_CELLS = 100_000
 VARIANT = "variant"  # the axis of a preset's variants
 
 
@@ -121,7 +123,7 @@ def axes_and_single(preset: Preset, settings: Settings) -> tuple[dict[str, Seque
     for key, values in axes.items():
         if not values:
             raise UserError(f"axis {key}: an empty list leaves nothing to run; give it at least one value")
-        if any(value == other for value, other in itertools.combinations(values, 2)):
+        if _has_repeats(values):
             raise UserError(f"axis {key}: the same value stands in its list twice; a cell is run once")
     new = [key for key in single if key.endswith(".kind") and preset.base.get(key) != single[key]]
     kinds = [key.removesuffix("kind") for key in new]
@@ -129,9 +131,20 @@ def axes_and_single(preset: Preset, settings: Settings) -> tuple[dict[str, Seque
     return {key: values for key, values in axes.items() if key not in dropped}, single
 
 
+def _has_repeats(values: Sequence[Any]) -> bool:
+    """Whether a value is there twice; 1 and 1.0 are one."""
+    keys = {value if isinstance(value, bool | int | float | str) else json.dumps(value) for value in values}
+    return len(keys) < len(values)
+
+
 def expand(owner: "Family", preset: Preset, settings: Settings) -> list[tuple["CellConfig", dict[str, Any]]]:
     """Configurations of all cells of a preset with the user's settings, with their places on the axes."""
     axes, single = axes_and_single(preset, settings)
+    if (count := math.prod(map(len, axes.values()))) > MOST_CELLS:
+        lengths = ", ".join(f"{key} {len(values)}" for key, values in axes.items())
+        raise UserError(
+            f"the axes make {count} cells, and a sweep has {MOST_CELLS} at most ({lengths}); shorten a list"
+        )
     shared = SharedParts()
     configs: dict[str, tuple[CellConfig, dict[str, Any]]] = {}
     for values in itertools.product(*axes.values()):

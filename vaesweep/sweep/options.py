@@ -9,6 +9,7 @@ from typing import Any, Literal
 from vaesweep.errors import UserError
 from vaesweep.training.compiling import Compile
 
+MOST = 10**6  # packs, workers, GPUs: no cluster has more
 DataBy = Literal["auto", "driver", "workers"]  # who reads data
 
 
@@ -38,7 +39,9 @@ def check_counts(options: Options) -> None:
     for name, value in counts.items():
         if value is not None and value < 1:
             raise UserError(f"{name} {value}: must be at least 1")
+        if value is not None and value > MOST:
+            raise UserError(f"{name} {value}: must be at most {MOST}")
     if not 0 <= options.checkpoint_seconds < math.inf:
         raise UserError(f"--checkpoint-every {options.checkpoint_seconds:g}: must be 0 seconds or more")
-    if not 0 <= options.gpus < math.inf or (options.gpus > 1 and options.gpus != int(options.gpus)):
+    if not 0 <= options.gpus <= MOST or (options.gpus > 1 and options.gpus != int(options.gpus)):
         raise UserError(f"--gpus {options.gpus:g}: a pack takes a fraction of one GPU, or a whole number of them")

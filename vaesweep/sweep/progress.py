@@ -16,6 +16,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from vaesweep.sweep.telling import tell
+
 if TYPE_CHECKING:  # `vaesweep status` takes durations from here, and shall not wait for torch
     from vaesweep.sweep.cells import Pack
     from vaesweep.sweep.jobs import Event
@@ -89,14 +91,14 @@ class ProgressDisplay:
 
     def note(self, pack: str, note: str) -> None:
         """Print a line about a pack."""
-        self._console.print(f"pack {self._numbers.get(pack, 0)}: {note}", highlight=False, markup=False, soft_wrap=True)
+        tell(self._console, f"pack {self._numbers.get(pack, 0)}: {note}")
 
     def ended(self, cell: str, cause: str | None = None) -> None:
         """Count a cell that has ended; it diverged where there is a `cause`, which is printed at once."""
         self._done += 1
         if cause is not None:
             self._diverged += 1
-            self._console.print(f"cell {cell} diverged: {cause}", highlight=False, markup=False, soft_wrap=True)
+            tell(self._console, f"cell {cell} diverged: {cause}")
         note = f"{self._diverged} diverged" if self._diverged else ""
         self._bars.update(self._cells, completed=self._done, note=note)
 
@@ -119,11 +121,9 @@ class ProgressDisplay:
             f", about {duration(spent * (all_steps - steps) / own_steps)} left" if own_steps > 0.02 * all_steps else ""
         )
         notes = "; ".join(f"pack {self._numbers.get(p, 0)}: {text}" for p, text in self._latest.items())
-        self._console.print(
+        tell(
+            self._console,
             f"{duration(spent)}: {self._done}/{self._total} cells, {share:.0%} of the steps{left} ({notes})",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
         )
 
 

@@ -48,6 +48,7 @@ from vaesweep.sweep.progress import ProgressDisplay
 from vaesweep.sweep.retries import Progress, Retries, saved_steps
 from vaesweep.sweep.session import Options, Session
 from vaesweep.sweep.storage import Storage, finished_name
+from vaesweep.sweep.telling import tell
 from vaesweep.sweep.timeline import Timeline
 from vaesweep.sweep.tracking import Tracker
 from vaesweep.training import finished
@@ -162,7 +163,7 @@ def train_plan(
     with ProgressDisplay(console, packs, len(plan.done), len(plan.cells)) as display:
         outcomes = run_packs(jobs, data, session.storage, resources, slots, tracker, display, session.timeline)
     if outcomes.interrupted:
-        console.print("stopping: writing what is known", highlight=False)
+        tell(console, "stopping: writing what is known")
         raise KeyboardInterrupt
     return outcomes.failed
 

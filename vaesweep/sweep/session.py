@@ -28,6 +28,7 @@ from vaesweep.sweep.plan import Plan, make_plan
 from vaesweep.sweep.storage import Storage, finished_name
 from vaesweep.sweep.storage_probe import check_answers
 from vaesweep.sweep.survey import Survey, find_aliases, survey
+from vaesweep.sweep.telling import tell
 from vaesweep.sweep.timeline import Timeline
 from vaesweep.training import finished
 from vaesweep.training.stack import layout_of
@@ -185,7 +186,7 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 def describe(session: Session, plan: Plan, console: Console) -> None:
     """Print the summary of the data and the numbers of cells, done and left."""
     for line in [*(f"data: {line}" for line in session.data.summary), *session.survey.notes]:
-        console.print(masked(line), highlight=False, soft_wrap=True)
+        tell(console, line)
     sizes = sorted((len(pack.cells) for pack in plan.packs), reverse=True)
     packs = f"{len(sizes)} packs" if len(sizes) > 1 else "one pack"
     left = f"{plan.left()} to train in {packs} of {_range(sizes)}" if sizes else "none to train"
@@ -193,7 +194,7 @@ def describe(session: Session, plan: Plan, console: Console) -> None:
         left += f", {sum(len(pack.cells) for pack in plan.evaluations)} to evaluate only"
     if plan.blocked:
         left += f", {len(plan.blocked)} of a newer version"
-    console.print(f"{session.sweep.name}: {len(plan.cells)} cells, {len(plan.done)} done, {left}", highlight=False)
+    tell(console, f"{session.sweep.name}: {len(plan.cells)} cells, {len(plan.done)} done, {left}")
 
 
 def code_version() -> str:

@@ -1,48 +1,134 @@
 """Dotted settings such as `training.steps=2000`: typed, put into a configuration, refused with a hint if unknown."""
 
 import difflib
+import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from types import NoneType, UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from vaesweep.data.numbers import decimal
 from vaesweep.errors import UserError
 
 ConfigT = TypeVar("ConfigT", bound=BaseModel)
 Settings = Mapping[str, Any]  # by dotted key
 PRETRAINING = "pretraining"  # the field of a cell that holds a cell: settings below it override the cell's own
 _PREFIX = f"{PRETRAINING}."
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML loader that reads `1e-3` as a number, which YAML 1.1 reads as a string, and no value as a date."""
-
-    yaml_implicit_resolvers = {
-        character: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-        for character, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_EXPONENTIAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENTIAL, list("-+.0123456789"))
+CONSTANTS: Mapping[str, bool | None] = {"true": True, "false": False, "null": None}
+LONGEST_LIST, DEEPEST = 10_000, 4
+MOST = 1e12  # what numbers may be at most, whole ones less where their setting says nothing else
+MOST_WHOLE = 10**9
+MOST_OF = {  # by the last part of a key, or by its first: more is a slip of the hand, and no machine has the memory
+    "learning_rate": 1e3,
+    "batch_size": 2**20,
+    "accumulation": 2**16,
+    "sample_rate": 10**6,
+    "samples": 10**5,
+    "prior_samples": 10**6,
+    "draws": 10**5,
+    "repeats": 10**4,
+    "model": 2**16,
+}
+_WORD = re.compile(r"[^\W_0-9][^\[\]{}\"'`,#&*!|<>@%?\\]*|[0-9+.~_-][\w.:+/~-]*")
 
 
 def parse(words: Iterable[str]) -> dict[str, Any]:
-    """Values by key from `key=value` words: numbers, true/false, null, strings and `[lists]`, written as in YAML."""
+    """Values by key from `key=value` words: numbers in decimal, true, false, null, words, "quoted" ones and `[lists]`.
+
+    Nothing else is read as anything: `yes`, `1:30`, `1__0` and `010` are words, which no number accepts.
+    """
     values: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or not key.strip():
             raise UserError(f"--set {word}: write dotted.key=value, such as training.steps=2000")
         try:
-            values[key.strip()] = yaml.load(text, _Loader)
-        except yaml.YAMLError:
-            raise UserError(f"--set {word}: {text!r} is not a number, a word or a [list]") from None
+            values[key.strip()] = _Reader(text).whole()
+        except OverflowError as error:
+            raise UserError(f"--set {word}: {text!r} is {error}; write one of at most {MOST:g}") from None
+        except ValueError as error:
+            reason = f" ({error})" if str(error) else ""
+            raise UserError(f"--set {word}: {text!r} is not a number, a word or a [list]{reason}") from None
     return values
+
+
+class _Reader:
+    """Reads the text of one value from left to right; `ValueError` where it is none, `OverflowError` of numbers."""
+
+    def __init__(self, text: str) -> None:
+        self._text, self._at = text.strip(" "), 0
+
+    def whole(self) -> Any:
+        """The value that the whole text is."""
+        if not self._text:
+            raise ValueError("nothing follows the =; write null for none")
+        value = self._value(0) if self._text[0] in "[\"'" else self._plain(self._text)
+        if self._text[0] in "[\"'" and self._at < len(self._text):
+            raise ValueError(f"{self._text[self._at :][:20]!r} follows its end")
+        return value
+
+    def _value(self, depth: int) -> Any:
+        """The value that begins here, within `depth` lists."""
+        match self._text[self._at : self._at + 1]:
+            case "[":
+                return self._list(depth)
+            case '"' | "'":
+                return self._quoted()
+        end = re.compile(r"[,\[\]]|$").search(self._text, self._at)
+        assert end
+        text, self._at = self._text[self._at : end.start()], end.start()
+        return self._plain(text.strip(" "))
+
+    def _list(self, depth: int) -> list[Any]:
+        if depth == DEEPEST:
+            raise ValueError(f"more than {DEEPEST} lists in each other")
+        values: list[Any] = []
+        self._at += 1
+        while self._next() != "]":
+            values.append(self._value(depth + 1))
+            if len(values) > LONGEST_LIST:
+                raise ValueError(f"more than {LONGEST_LIST} values")
+            if self._next() == ",":
+                self._at += 1
+                if self._next() in ("]", ","):
+                    raise ValueError("a place between commas is empty")
+            elif self._next() != "]":
+                raise ValueError("its ] is missing" if not self._next() else "a comma is missing")
+        self._at += 1
+        self._next()
+        return values
+
+    def _next(self) -> str:
+        """The next character that is no blank, to which this goes on; nothing at the end."""
+        while self._text[self._at : self._at + 1] == " ":
+            self._at += 1
+        return self._text[self._at : self._at + 1]
+
+    def _quoted(self) -> str:
+        quote = self._text[self._at]
+        end = self._text.find(quote, self._at + 1)
+        if end < 0:
+            raise ValueError(f"its closing {quote} is missing")
+        text, self._at = self._text[self._at + 1 : end], end + 1
+        if "\\" in text or not text.isprintable():
+            raise ValueError("a quoted word has no backslash and nothing that cannot be printed")
+        self._next()
+        return text
+
+    @staticmethod
+    def _plain(text: str) -> Any:
+        if text in CONSTANTS:
+            return CONSTANTS[text]
+        number = decimal(text)
+        if number is not None:
+            return number
+        if not _WORD.fullmatch(text) or not text.isprintable():
+            raise ValueError
+        return text
 
 
 def build(kind: type[ConfigT], settings: Settings) -> ConfigT:
@@ -70,11 +156,100 @@ def _split(settings: Settings) -> tuple[dict[str, Any], dict[str, Any]]:
 def _build(kind: type[ConfigT], settings: Settings, prefix: str) -> ConfigT:
     for key in settings:
         check_key(kind, key, prefix)
+        if (fault := _misread(kind, key, settings[key])) is not None:
+            raise UserError(f"setting {prefix}{key}={_shown(settings[key])}: {fault}")
     kept = {key: value for key, value in settings.items() if value is not None or not _is_entry(kind, key)}
     try:
         return kind.model_validate(_merge(kind().model_dump(), _nested(kept)))
     except ValidationError as error:
         raise UserError(_explain(kind, error, settings, prefix)) from None
+
+
+def _misread(kind: type[BaseModel], key: str, value: Any) -> str | None:
+    """What is wrong with a value that pydantic would take for another one, or that is beyond all sense."""
+    places: list[Any] = [kind]
+    for part in key.split("."):
+        places = _below(places, part)
+    if isinstance(value, bool | int | float | str) or value is None:
+        return _misread_scalar(key, value, _scalars(places), bounded=not any(_has_upper_bound(p) for p in places))
+    if isinstance(value, list | tuple):
+        kinds = _scalars([item for place in places for item in _items(place)])
+        parts = [part for item in value for part in (item if isinstance(item, list | tuple) else (item,))]
+        return next((fault for part in parts if (fault := _misread_scalar(key, part, kinds, bounded=True))), None)
+    return None
+
+
+def _misread_scalar(key: str, value: Any, kinds: frozenset[type], *, bounded: bool) -> str | None:
+    """The fault of a value where values of `kinds` are wanted; none where pydantic says it, or there is none."""
+    if not kinds or value is None:
+        return None
+    if isinstance(value, bool):
+        return None if bool in kinds else f"input should be {_wanted(kinds)}, not {_shown(value)}"
+    if isinstance(value, str):
+        return None if str in kinds else f"input should be {_wanted(kinds)}"
+    if not isinstance(value, int | float):
+        return None
+    if not kinds & {int, float}:
+        return f"input should be {_wanted(kinds)}" if bool in kinds else None
+    usual = MOST if float in kinds else MOST_OF.get(key.partition(".")[0], MOST_WHOLE)
+    most = MOST_OF.get(key.rpartition(".")[2], usual)
+    if bounded and math.isfinite(value) and abs(value) > most:
+        return f"beyond all sense; write a number of at most {most:g}"
+    return None
+
+
+def _wanted(kinds: frozenset[type]) -> str:
+    if kinds & {int, float}:
+        return "a valid number, such as 0.5" if float in kinds else "a valid integer, in decimal, such as 20"
+    return "true or false" if bool in kinds else "a word"
+
+
+def _shown(value: Any) -> str:
+    """A value as it is written after `--set`."""
+    return next((word for word, constant in CONSTANTS.items() if constant is value), str(value))
+
+
+def written(value: Any) -> str:
+    """A value as `parse` reads it again: `[1, 2.5, null, "two words"]`."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(written, value))}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _scalars(annotations: Iterable[Any]) -> frozenset[type]:
+    """The kinds of single values, of `bool`, `int`, `float` and `str`, that annotations take."""
+    kinds: set[type] = set()
+    for annotation in annotations:
+        origin, parts = get_origin(annotation), get_args(annotation)
+        if origin is Annotated:
+            kinds |= _scalars(parts[:1])
+        elif origin in (Union, UnionType):
+            kinds |= _scalars(parts)
+        elif origin is Literal:
+            kinds |= {type(part) for part in parts}
+        elif isinstance(annotation, type):
+            kinds |= {next((kind for kind in (bool, int, float, str) if issubclass(annotation, kind)), object)}
+    return frozenset(kinds & {bool, int, float, str})
+
+
+def _items(annotation: Any) -> list[Any]:
+    """The annotations of the items of a tuple or list, and of those of lists in it."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _items(parts[0])
+    if origin in (Union, UnionType):
+        return [item for part in parts for item in _items(part)]
+    if origin in (tuple, list):
+        return [found for part in parts if part is not Ellipsis for found in (_items(part) or [part])]
+    return []
+
+
+def _has_upper_bound(annotation: Any) -> bool:
+    """Whether the setting itself says how large it may be."""
+    if get_origin(annotation) is not Annotated:
+        return False
+    marks = [mark for part in get_args(annotation)[1:] for mark in getattr(part, "metadata", [part])]
+    return any(getattr(mark, name, None) is not None for mark in marks for name in ("le", "lt"))
 
 
 def _is_entry(kind: type[BaseModel], key: str) -> bool:

@@ -196,3 +196,26 @@ def test_a_cell_that_cannot_advise_is_refused_with_what_can(capsys: pytest.Captu
 def test_impossible_options_are_refused(capsys: pytest.CaptureFixture[str], table: Path) -> None:
     assert "interval 80 is not a share between 0 and 1" in refused(capsys, table, "--interval", "80")
     assert "threshold 0 is not an error above 0 dB" in refused(capsys, table, "--threshold", "0")
+
+
+NAMES = ["=HYPERLINK(1)", "@x", "+1", "-1", "[/note]", "[bold]x", "\x1b[31mred", "a\x9b2J", "a\u202eb", ":x:", "Anna"]
+
+
+def test_names_go_out_as_text_and_never_as_a_formula_or_an_escape(
+    store: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text("listener,age,right_1000,[/note]\n" + "".join(f"{name},61,20,\n" for name in NAMES))
+    words = ["acquire", "--run", "adviser", "--input", str(path), "--tracking-uri", store]
+    for form in ("table", "csv", "json"):
+        assert main([*words, "--format", form]) == 0
+        out, errors = capsys.readouterr()
+        assert not set(out + errors) & set("\x1b\x9b\u202e\x7f")
+        if form == "csv":
+            named = [row["listener"] for row in csv.DictReader(io.StringIO(out))]
+            assert not [name for name in named if name.startswith(("=", "+", "-", "@"))]
+            assert "'=HYPERLINK(1)" in named
+        if form == "json":
+            assert [listener["listener"] for listener in json.loads(out)] == NAMES
+        if form == "table":
+            assert all(name in out for name in ("[/note]", "[bold]x", ":x:", "=HYPERLINK(1)"))

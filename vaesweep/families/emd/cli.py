@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vaesweep.cli.analysis_script import add_run, add_store
-from vaesweep.errors import UserError
+from vaesweep.data.numbers import real, whole
+from vaesweep.errors import UserError, line_of
 from vaesweep.vocabulary import store_uri
 
 if TYPE_CHECKING:
@@ -38,22 +39,22 @@ def register(commands: Any) -> None:
         help=f"{', '.join(SPLITS)}, each of speakers of its own, or all: one split of every speaker; may be given "
         f"several times ({' '.join(SPLITS)}, {DEFAULT_COUNT} mixtures each)",
     )
-    add("--speakers", type=int, default=2, metavar="N", help="sources of a mixture (%(default)s)")
-    add("--rate", type=int, default=8000, metavar="HZ", help="samples a second (%(default)s)")
+    add("--speakers", type=whole(), default=2, metavar="N", help="sources of a mixture (%(default)s)")
+    add("--rate", type=whole(), default=8000, metavar="HZ", help="samples a second (%(default)s)")
     add("--mode", choices=["min", "max"], default="min", help="end with the first source, or the last (%(default)s)")
     add(
         "--overlap",
-        type=float,
+        type=real,
         nargs=2,
         default=(1.0, 1.0),
         metavar="SHARE",
         help="share, from and to, of a source that the one before still speaks in; takes --mode max (1 1)",
     )
     add("--noise", type=Path, metavar="DIR", help="noise recordings, such as WHAM!'s")
-    add("--babble", type=int, default=0, metavar="N", help="noise of so many other speakers (%(default)s)")
+    add("--babble", type=whole(), default=0, metavar="N", help="noise of so many other speakers (%(default)s)")
     add(
         "--reverberation",
-        type=float,
+        type=real,
         nargs=2,
         metavar="S",
         help="in rooms whose reverberation takes so many seconds, from and to (none); 0.1 1 as in WHAMR!",
@@ -62,7 +63,7 @@ def register(commands: Any) -> None:
     add("--speaker-pattern", metavar="REGEX", help="its first group, in a file's path, is the speaker")
     add("--speaker-table", type=Path, metavar="CSV", help="columns path and speaker")
     add("--subtype", choices=["FLOAT", "PCM_16"], default="FLOAT", help="of the WAV files (%(default)s)")
-    add("--seed", type=int, default=0, help="of all that is drawn (%(default)s)")
+    add("--seed", type=whole(most=2**63 - 1), default=0, help="of all that is drawn (%(default)s)")
     parser.set_defaults(act=mix)
 
 
@@ -75,7 +76,7 @@ def _register_separate(commands: Any) -> None:
     )
     parser.add_argument("-o", "--out", required=True, type=Path, metavar="DIR", help="FILE_speaker_1.wav, … in here")
     parser.add_argument(
-        "--window", type=float, default=4.0, metavar="S", help="seconds separated at a time (%(default)s)"
+        "--window", type=real, default=4.0, metavar="S", help="seconds separated at a time (%(default)s)"
     )
     parser.add_argument(
         "--no-trust",
@@ -111,12 +112,12 @@ def separate(arguments: argparse.Namespace) -> int:
         rate = audio.info(path).rate
         if rate > separator.sample_rate:
             limit = separator.sample_rate // 2
-            print(f"{path}: {rate} Hz; the cell is made for {separator.sample_rate}: nothing above {limit} Hz is left")
+            _tell(f"{path}: {rate} Hz; the cell is made for {separator.sample_rate}: nothing above {limit} Hz is left")
         trust = separator.start_trust() if judges else None
         for written in separator.separate_file(path, arguments.out, arguments.window, trust):
-            print(written)
+            _tell(written)
         for line in _lines(trust) if trust else ():
-            print(f"{path}: {line}")
+            _tell(f"{path}: {line}")
     if judges and arguments.window != WINDOW:
         print(f"expected SI-SDRs are calibrated for windows of {WINDOW:g} s; shorter ones scatter more")
     if not arguments.no_trust and not judges:
@@ -187,7 +188,7 @@ def mix(arguments: argparse.Namespace) -> int:
     found = recordings.scan(arguments.source, _rule(arguments))
     noises = recordings.scan_noise(arguments.noise)
     for line in (*found.summary, *noises.summary):
-        print(line)
+        _tell(line)
     parts = {"all": found.recordings}
     noise = {"all": noises.recordings} | {str(role): own for role, own in noises.by_role.items()}
     if "all" not in counts:
@@ -214,7 +215,7 @@ def mix(arguments: argparse.Namespace) -> int:
             written=partial(_progress, count),
         )
         speakers = len({recording.speaker for recording in parts[name]})
-        print(f"{target}: {count} mixtures of {speakers} speakers")
+        _tell(f"{target}: {count} mixtures of {speakers} speakers")
     return 0
 
 
@@ -252,6 +253,11 @@ def _counts(words: Any) -> dict[str, int]:
     if "all" in counts and len(counts) > 1:
         raise UserError("--split all has every speaker; it cannot stand beside splits of other speakers")
     return counts
+
+
+def _tell(line: object) -> None:
+    """Print a line with names of files, which may hold anything."""
+    print(line_of(line, None))
 
 
 def _progress(count: int, done: int) -> None:

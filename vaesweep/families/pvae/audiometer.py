@@ -124,6 +124,8 @@ class Audiometer:
         filled = x.nan_to_num()
         predictive = self._predictor.predict(filled, observed[None])
         ends = [predictive.quantile(share)[0] for share in ((1 - interval) / 2, (1 + interval) / 2)]
+        if not all(bool(end.isfinite().all()) for end in ends) or bool(predictive.bound.isnan().any()):
+            raise UserError("the cell's model gives no finite numbers of these listeners; name another cell")
         low, high = (torch.where(observed, filled, end)[:, :THRESHOLDS].numpy() for end in ends)
         estimate = predictive.complete(filled, observed[None])[0, :, :THRESHOLDS].numpy()
         scores = self._rule.scores(self._predictor, filled, observed[None], predictive, slice(0, len(x)))

@@ -16,6 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from vaesweep.cli.analysis_script import add_run, add_store
+from vaesweep.data.numbers import real
+from vaesweep.data.writing import cell_text
+from vaesweep.errors import UserError, line_of
 from vaesweep.families.pvae.data.audiograms import COLUMNS, EARS, FREQUENCIES, THRESHOLDS
 from vaesweep.families.pvae.data.partial import Listeners, read_partial, read_partial_stream
 from vaesweep.vocabulary import store_uri
@@ -41,8 +44,8 @@ def register(commands: Any) -> None:
         help="partial audiograms in dB HL with ages in years, a row a listener, empty where not measured; - reads "
         "standard input (docs/acquisition.md)",
     )
-    add("--threshold", type=float, metavar="DB", help="stop at an estimated error below this (the cell's own)")
-    add("--interval", type=float, default=0.8, metavar="SHARE", help="share of an estimate's interval (%(default)s)")
+    add("--threshold", type=real, metavar="DB", help="stop at an estimated error below this (the cell's own)")
+    add("--interval", type=real, default=0.8, metavar="SHARE", help="share of an estimate's interval (%(default)s)")
     add(
         "--rule",
         choices=RULES,
@@ -56,6 +59,10 @@ def register(commands: Any) -> None:
 
 def acquire(arguments: argparse.Namespace) -> int:
     """Print the advice."""
+    if arguments.threshold is not None and not arguments.threshold > 0:
+        raise UserError(f"--threshold: threshold {arguments.threshold:g} is not an error above 0 dB, such as 5")
+    if not 0 < arguments.interval < 1:
+        raise UserError(f"--interval: interval {arguments.interval:g} is not a share between 0 and 1, such as 0.8")
     listeners = _read(arguments.input)
     from vaesweep.analysis import load
     from vaesweep.families.pvae.audiometer import Audiometer
@@ -64,7 +71,7 @@ def acquire(arguments: argparse.Namespace) -> int:
     audiometer = Audiometer.from_finished(cell, arguments.rule)
     advice = audiometer.advise(listeners.x, threshold=arguments.threshold, interval=arguments.interval)
     if listeners.ignored:
-        print(f"columns ignored: {', '.join(listeners.ignored)}", file=sys.stderr)
+        print(line_of(f"columns ignored: {', '.join(listeners.ignored)}"), file=sys.stderr)
     FORMATS[arguments.format](listeners.names, advice, arguments.interval)
     return 0
 
@@ -87,7 +94,7 @@ def _print_tables(names: Sequence[str], all_advice: "Sequence[Advice]", interval
 
 def _audiogram(name: str, advice: "Advice") -> Table:
     """A table with frequencies across, and for both ears the estimate above its interval."""
-    title = Text(f"{name}, {advice.age:g} years", style="bold")
+    title = Text(line_of(f"{name}, {advice.age:g} years"), style="bold")
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1), pad_edge=False)
     table.add_column("dB HL", style="bold")
     for frequency in FREQUENCIES:
@@ -130,13 +137,13 @@ def _print_csv(names: Sequence[str], all_advice: "Sequence[Advice]", interval: f
     """Print CSV: a row a listener and threshold. The columns about a listener repeat in each of its rows."""
     rows = []
     for name, advice in zip(names, all_advice, strict=True):
-        person, decision = _person(name, advice), _decision(advice)
+        person, decision = _person(cell_text(name), advice), _decision(advice)
         for column, values in _thresholds(advice).items():
             ear, frequency = column.split("_")
             place = {"ear": ear, "frequency_hz": frequency}
             rows.append(person | place | values | {"next": column == advice.next} | decision)
         for warning in advice.warnings:
-            print(f"{name}: {warning}", file=sys.stderr)
+            print(line_of(f"{name}: {warning}"), file=sys.stderr)
     writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
@@ -152,8 +159,13 @@ def _print_json(names: Sequence[str], all_advice: "Sequence[Advice]", interval: 
         | {"audiogram": _thresholds(advice)}
         for name, advice in zip(names, all_advice, strict=True)
     ]
-    json.dump(listeners, sys.stdout, indent=1, ensure_ascii=False)
-    print()
+    text = json.dumps(listeners, indent=1, ensure_ascii=False)
+    print("".join(c if c.isprintable() or c in " \n" else _escaped(c) for c in text))
+
+
+def _escaped(character: str) -> str:
+    """A character as JSON escapes it, which a terminal or an editor would act on."""
+    return json.dumps(character)[1:-1] if ord(character) > 127 else f"\\u{ord(character):04x}"
 
 
 def _person(name: str, advice: "Advice") -> dict[str, Any]:

@@ -133,3 +133,33 @@ def test_images_that_are_all_equal_are_refused(tmp_path: Path) -> None:
     for number in range(12):
         Image.new("L", (8, 8), 7).save(folder / f"{number}.png")
     assert "same.train: all pixels are equal" in refusal(folder)
+
+
+def test_what_is_left_out_and_images_of_one_grey_level_are_told(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "p")
+    Image.new("L", (4, 4)).save(folder / "x.tif")
+    (folder / "a00 (1).png").write_bytes((folder / "a00.png").read_bytes())
+    summary = read(folder).summary
+    assert any(
+        "1 copies of a file beside them, such as a00 (1).png, 1 with other endings (.tif 1)" in s for s in summary
+    )
+    assert any(s.startswith("p.train: 16 of 16 images are one grey level each, such as ") for s in summary)
+
+
+def test_equal_images_of_two_domains_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    for number in range(20):
+        image = Image.new("L", (8, 8), 10 if number % 2 else 200)
+        image.putpixel((0, 0), 0)
+        image.save(tmp_path / "p" / f"{number}.png")
+    assert any(
+        "p.test: of 2 rows some are equal to others: 2 to rows of p.train" in s for s in read(tmp_path / "p").summary
+    )
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "EPS", "GIF", "WEBP"])
+def test_a_file_of_another_kind_under_an_images_name_is_refused(tmp_path: Path, kind: str) -> None:
+    folder = pictures(tmp_path / "p")
+    image = Image.new("F", (8, 8), 0.5) if kind == "TIFF" else Image.new("RGB", (8, 8))
+    image.save(folder / "a03.png", kind)
+    assert "a03.png: cannot be read as an image: not a PNG, JPEG or BMP file" in refusal(folder)

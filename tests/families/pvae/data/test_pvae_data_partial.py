@@ -139,3 +139,10 @@ def test_a_file_is_read_from_its_path_and_a_misspelt_one_comes_with_its_neighbou
 def test_arrays_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match=r"needed is \[listener, 15\]"):
         check(np.zeros(shape), ["somebody"] * shape[0])
+
+
+@pytest.mark.parametrize("column", ["right_250", "left 1500 hz", "right_500_masked", "r500", "bc_left_500"])
+def test_a_column_beside_the_models_thresholds_is_ignored_and_named(column: str) -> None:
+    found = read(f"age,right_500,left_500,{column}\n61,10,15,99\n")
+    assert measured(found) == {"age": 61, "right_500": 10, "left_500": 15}
+    assert found.ignored == (column,)

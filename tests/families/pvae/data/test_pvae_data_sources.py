@@ -139,3 +139,75 @@ def test_a_population_too_small_to_split_or_constant_is_named(tmp_path: Path) ->
 
 def test_a_negative_seed_is_refused() -> None:
     assert "data seed -1" in refusal("synthetic", -1)
+
+
+def visits(path: Path, people: int, times: int, *, title: str = "id", first: int = 0) -> Path:
+    """A table of `people`, each with `times` rows, the names of which are in the column `title`."""
+    thresholds, ages = audiograms(people * times, seed=first)
+    x = np.column_stack([thresholds, ages])
+    names = [f"{first + row // times}" for row in range(len(x))]
+    lines = [f"{name}," + ",".join(f"{value:g}" for value in row) for name, row in zip(names, x, strict=True)]
+    path.write_text("\n".join([f"{title},{','.join(COLUMNS)}", *lines]))
+    return path
+
+
+@pytest.mark.parametrize("title", ["listener", "id", "name", "SEQN"])
+def test_all_rows_of_one_person_are_on_one_side(tmp_path: Path, title: str) -> None:
+    path = visits(tmp_path / "clinic.csv", 40, 8, title=title)
+    data = load(f"csv:{path}", 0)
+    assert [len(domain) for domain in data.domains] == [256, 32, 32]
+    sides = [{tuple(row) for row in domain.arrays["x"]} for domain in data.domains]
+    rows = [tuple(map(float, line.split(",")[1:])) for line in path.read_text().splitlines()[1:]]
+    for person in range(40):
+        own = set(rows[8 * person : 8 * person + 8])
+        assert sum(bool(own & side) for side in sides) == 1
+    assert any("320 rows of 40 people" in line for line in data.summary)
+
+
+def test_names_without_repeats_leave_the_split_as_it_was(tmp_path: Path) -> None:
+    named = load(f"csv:{visits(tmp_path / 'clinic.csv', 60, 1)}", 3)
+    other = load(f"csv:{visits(tmp_path / 'clinic.csv', 60, 1, title='note')}", 3)
+    assert named.fingerprints() == other.fingerprints()
+
+
+@pytest.mark.parametrize(("title", "said"), [("id", "such as id 10"), ("seqn", "such as SEQN 10")])
+def test_nobody_is_both_trained_on_and_unseen(tmp_path: Path, title: str, said: str) -> None:
+    trained = visits(tmp_path / "a.csv", 20, 1, title=title)
+    unseen = visits(tmp_path / "b.csv", 20, 1, title=title, first=10)
+    assert f"10 people are in both {trained} and {unseen}, {said}" in refusal(f"csv:{trained},unseen={unseen}")
+    other = visits(tmp_path / "c.csv", 20, 1, title=title, first=30)
+    assert len(load(f"csv:{trained},unseen={other}", 0).domains) == 4
+
+
+def test_participants_of_nhanes_are_known_by_their_number_in_any_folder(folder: Path, tmp_path: Path) -> None:
+    write_cycle(tmp_path / "other", "B", *audiograms(30))
+    assert "30 people are in both" in refusal(f"nhanes:{folder},unseen={tmp_path / 'other'}")
+    write_cycle(tmp_path / "next", "C", *audiograms(30, seed=5), first=100)
+    assert len(load(f"nhanes:{folder},unseen={tmp_path / 'next'}", 0).domains) == 4
+    assert "such as SEQN" in refusal(f"csv:{visits(tmp_path / 'c.csv', 20, 1, title='seqn')},unseen={folder}")
+
+
+def test_a_copy_without_names_is_not_unseen_and_equal_rows_are_counted(population: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.csv"
+    lines = population.read_text().splitlines()
+    copy.write_text("\n".join(lines[:12]))
+    assert "each of the 11 rows" in refusal(f"csv:{population},unseen={copy}")
+    copy.write_text("\n".join([*lines[:12], lines[1].rpartition(",")[0] + ",99"]))
+    summary = load(f"csv:{population},unseen={copy}", 0).summary
+    assert any(line.startswith("copy: of 12 rows some are equal to others: ") for line in summary)
+
+
+def test_examinations_that_are_complete_may_be_asked_for(folder: Path) -> None:
+    assert "without the column AUAEXSTS" in refusal(f"nhanes:{folder},exam=complete")
+    assert "write exam=complete" in refusal(f"nhanes:{folder},exam=1")
+    assert "exam=complete is of NHANES" in refusal("synthetic,exam=complete")
+
+
+def test_half_a_cycle_and_other_components_are_named(folder: Path) -> None:
+    (folder / "DEMO_C.XPT").write_bytes((folder / "DEMO_B.XPT").read_bytes())
+    (folder / "BPX_B.XPT").write_bytes(b"other")
+    (folder / "AUX_C.XPT.crdownload").write_bytes(b"half")
+    lines = load(f"nhanes:{folder}", 0).summary
+    assert "DEMO_C.XPT: left out, its examination AUX_C.XPT is not there" in lines
+    assert any("1 XPT files are of no audiometry, such as BPX_B.XPT" in line for line in lines)
+    assert any("1 of editors or unfinished downloads, such as AUX_C.XPT.crdownload" in line for line in lines)

@@ -149,3 +149,56 @@ def test_of_a_wide_table_only_the_columns_that_are_asked_for_are_kept(path: Path
     assert frame["SEQN"].tolist() == list(range(rows))
     assert frame.index.equals(pd.RangeIndex(rows))
     assert peak - path.stat().st_size < 20 * CHUNK
+
+
+@pytest.mark.parametrize("columns", range(1, 12))
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 10, 11])
+def test_padding_is_no_rows_however_narrow_they_are(path: Path, rows: int, columns: int) -> None:
+    values = {f"N{number}": [float(row * number) for row in range(rows)] for number in range(columns)}
+    path.write_bytes(xport(values))
+    frame = read_xport(path, tuple(values))
+    assert frame.to_dict("list") == values
+    others = pd.read_sas(path, format="xport", encoding="latin-1")
+    assert len(frame) == rows
+    if len(others) == rows:  # pandas loses rows that end in a text of blanks, and keeps padding wider than eight bytes
+        np.testing.assert_array_equal(frame.to_numpy(), others.mask(others.abs() < 1e-70, 0.0).to_numpy())
+
+
+def test_texts_of_blanks_at_the_end_of_rows_take_none_away(path: Path) -> None:
+    path.write_bytes(xport({"N": [1.0, 2.0, 3.0], "T": ["a", "", ""]}))
+    assert read_xport(path, ("N",))["N"].tolist() == [1, 2, 3]
+
+
+def member(raw: bytes) -> bytes:
+    """The table of a transport file, without the library's records."""
+    return raw[240:]
+
+
+def test_of_several_tables_the_one_that_has_the_columns_is_read(path: Path) -> None:
+    one, other = xport({"SEQN": [1.0, 2.0], "A": [3.0, 4.0]}), xport({"OTHER": [5.0] * 9})
+    for raw in (one + member(other), other + member(one)):
+        path.write_bytes(raw)
+        assert read_xport(path, ("SEQN", "A")).to_numpy().tolist() == [[1, 3], [2, 4]]
+    path.write_bytes(one + member(one))
+    assert "holds 2 tables, TABLE, TABLE; 2 of them have SEQN; save the one that is meant" in refusal(path)
+    path.write_bytes(other + member(other))
+    assert "none of them has SEQN" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        (b"HEADER RECORD*******LIBV8   HEADER", "version 8; save it as version 5"),
+        (b"**COMPRESSED** " * 3, "PROC CPORT"),
+    ],
+)
+def test_other_files_of_sas_are_named(path: Path, start: bytes, said: str) -> None:
+    path.write_bytes(start.ljust(800))
+    assert said in refusal(path)
+
+
+def test_blanks_in_the_place_of_a_number_are_damage(path: Path) -> None:
+    raw = bytearray(xport({"SEQN": [1.0] * 30}))
+    raw[-80 * 2 : -80 * 2 + 8] = b" " * 8
+    path.write_bytes(raw)
+    assert "has blanks where the number of SEQN is" in refusal(path)

@@ -3,12 +3,14 @@
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from vaesweep.data.domains import DataSet, Domain, partition
+from vaesweep.data.folders import find
 from vaesweep.data.reading import check_size, open_regular
 from vaesweep.data.spelling import slug
 from vaesweep.errors import UserError
@@ -30,12 +32,11 @@ def load(folder: Path, config: ImagesConfig) -> DataSet:
 
     Images are uint8, 0 to 255, and real: what is standardised of them is their intensity.
     """
-    paths = sorted(
-        (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")),
-        key=lambda path: path.relative_to(folder).as_posix(),
-    )
-    if not paths:
-        raise UserError(f"{folder}: no PNG, JPEG or BMP file in it; give a folder of images")
+    found = find(folder, SUFFIXES)
+    if not found.names:
+        there = "".join(f"; {line.partition(': ')[2]}" for line in found.summary)
+        raise UserError(f"{folder}: no PNG, JPEG or BMP file in it; give a folder of images{there}")
+    paths = [folder / name for name in found.names]
     try:
         parts = partition(len(paths), config.partition)
     except UserError as error:
@@ -46,7 +47,16 @@ def load(folder: Path, config: ImagesConfig) -> DataSet:
         indices = places[shuffled(len(places), config.rows.of(role))].astype(np.int64)
         images = np.stack([read_image(paths[place], condition.size) for place in indices])
         domains.append(Domain(f"{name}.{role}", role, {"images": images, "indices": indices}, condition))
-    return data_set(domains)
+    return data_set(domains, (*found.summary, *_flat(domains, paths)))
+
+
+def _flat(domains: Sequence[Domain], paths: Sequence[Path]) -> Iterator[str]:
+    """A line on images that are one grey level, as those are whose values lie outside of what their format holds."""
+    for domain in domains:
+        images = domain.arrays["images"].reshape(len(domain), -1)
+        if len(flat := np.flatnonzero((images == images[:, :1]).all(axis=1))):
+            one, grey = paths[domain.arrays["indices"][flat[0]]], images[flat[0], 0]
+            yield f"{domain.name}: {len(flat)} of {len(domain)} images are one grey level each, such as {one} ({grey})"
 
 
 def read_image(path: Path, size: int) -> np.ndarray:
@@ -65,7 +75,7 @@ def read_image(path: Path, size: int) -> np.ndarray:
         except MemoryError:
             reason = "there is not enough memory for its pixels"
         except UNREADABLE as error:
-            reason = str(error)
+            reason = str(error) or type(error).__name__
         raise UserError(f"{path}: cannot be read as an image: {reason}; {REMEDY}")
 
 
@@ -74,6 +84,10 @@ def _grey(image: Image.Image) -> Image.Image:
     if image.width * image.height > PIXELS:
         raise ValueError(f"{image.width} x {image.height} pixels, where at most {PIXELS} are read of one image")
     ImageOps.exif_transpose(image, in_place=True)
+    if image.format == "PNG" and (frames := getattr(image, "n_frames", 1)) > 1:
+        raise ValueError(f"{frames} pictures in one file; save each in a file of its own")
+    if image.mode == "F" or (image.mode == "I" and image.format != "PNG"):
+        raise ValueError(f"samples of kind {image.mode}; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image.convert("L")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vaesweep.data.domains import DataSet
+from vaesweep.data.door import guarded
 from vaesweep.data.spelling import did_you_mean, existing
 from vaesweep.errors import UserError
 from vaesweep.families.hvae.data import folder, mnist, poisson
@@ -20,6 +21,7 @@ FORMS = (
 )
 
 
+@guarded
 def load(spec: str, config: ImagesConfig) -> DataSet:
     """The images that `spec` names, such as `poisson:unseen=noise_2` or `mnist:~/mnist`.
 

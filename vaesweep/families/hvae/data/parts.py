@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vaesweep.data.domains import DataSet, Domain, Role, Standardisation
+from vaesweep.data.repeats import repeats
 from vaesweep.errors import UserError
 from vaesweep.families.hvae.data.config import ImageCondition, PixelKind
 
@@ -12,13 +13,13 @@ ORDER = 28  # of images from files
 CHUNK = 1024  # images at a time, where something larger than the images is computed of them
 
 
-def data_set(domains: Sequence[Domain]) -> DataSet:
-    """A data set of `domains`, whose `condition` is an `ImageCondition`.
+def data_set(domains: Sequence[Domain], notes: Sequence[str] = ()) -> DataSet:
+    """A data set of `domains`, whose `condition` is an `ImageCondition`; `notes` end its summary.
 
     Real pixels are standardised by one mean and one standard deviation, both of shape `[1]`, of all pixels of the
     training domain: position says nothing about a pixel's scale. Binary pixels are not standardised.
     """
-    summary = [_line(domain) for domain in domains]
+    summary = [*map(_line, domains), *notes, *repeats(domains, "images")]
     (train,) = [domain for domain in domains if domain.role is Role.TRAIN]
     if condition_of(train).kind is PixelKind.BINARY:
         return DataSet(tuple(domains), ("pixel",), summary=tuple(summary))

@@ -6,13 +6,14 @@ alike, ends in `screen`, so that all populations are held to the same standard a
 same words.
 """
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from vaesweep.data.domains import Domain, Role, partition
+from vaesweep.data.domains import Domain, Role, partition, partition_by
 from vaesweep.errors import UserError
 
 FREQUENCIES = (500, 1000, 2000, 3000, 4000, 6000, 8000)  # Hz
@@ -30,18 +31,26 @@ RANGES = "thresholds must lie in -20..130 dB HL, ages in 0..120 years"
 
 @dataclass(frozen=True)
 class Rows:
-    """Complete audiograms `x`, float32 `[row, 15]` in physical units, and one line of `summary` per file."""
+    """Complete audiograms `x`, float32 `[row, 15]` in physical units, and one line of `summary` per file.
+
+    `people` says who each row is of, empty where that is not known: a row without a name is of somebody of its own.
+    """
 
     x: np.ndarray
     summary: tuple[str, ...]
+    people: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """The result of loading a source: its domains, and a summary of how they were made, lines for people."""
+    """The result of loading a source: its domains, and a summary of how they were made, lines for people.
+
+    `people` are those whose rows are trained, validated or tested with, empty where they are not known.
+    """
 
     domains: tuple[Domain, ...]
     summary: tuple[str, ...]
+    people: tuple[str, ...] = ()
 
 
 def plausible(x: np.ndarray) -> np.ndarray:
@@ -50,12 +59,14 @@ def plausible(x: np.ndarray) -> np.ndarray:
     return np.all(inside, axis=1)
 
 
-def screen(x: np.ndarray, reasons: Mapping[str, np.ndarray], path: Path, label: str) -> Rows:
+def screen(
+    x: np.ndarray, reasons: Mapping[str, np.ndarray], path: Path, label: str, people: Sequence[str] = ()
+) -> Rows:
     """Keep the complete and plausible rows of `x` `[row, 15]` and count the others.
 
     `reasons` maps a reason for dropping a row to the rows it holds for, bool `[row]`; a row is counted under the first
     that holds, and "implausible" comes after all of them. `label` begins the summary's line, and a file of which
-    nothing is kept is refused by its `path`.
+    nothing is kept is refused by its `path`. `people` says who each row is of.
     """
     keep = np.ones(len(x), dtype=bool)
     dropped = []
@@ -66,13 +77,17 @@ def screen(x: np.ndarray, reasons: Mapping[str, np.ndarray], path: Path, label: 
     counts = ", ".join(dropped) or "none"
     if not keep.any():
         raise UserError(f"{path}: no usable row among {len(x)}: {counts}; {RANGES}")
-    return Rows(x[keep].astype(np.float32), (f"{label}: {len(x)} rows read, {keep.sum()} kept; dropped: {counts}",))
+    line = f"{label}: {len(x)} rows read, {keep.sum()} kept; dropped: {counts}"
+    return Rows(x[keep].astype(np.float32), (line,), tuple(itertools.compress(people, keep)))
 
 
-def partitioned(name: str, x: np.ndarray, seed: int) -> tuple[Domain, ...]:
-    """Split `x` `[row, 15]` 80/10/10 into the domains `name.train`, `name.valid` and `name.test`."""
+def partitioned(name: str, x: np.ndarray, seed: int, people: Sequence[str] = ()) -> tuple[Domain, ...]:
+    """Split `x` `[row, 15]` 80/10/10 into the domains `name.train`, `name.valid` and `name.test`.
+
+    All rows of one of the `people` are in one of them.
+    """
     try:
-        parts = partition(len(x), seed)
+        parts = partition_by(people, seed) if people else partition(len(x), seed)
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
     return tuple(Domain(f"{name}.{role}", role, {"x": x[rows]}) for role, rows in parts.items())

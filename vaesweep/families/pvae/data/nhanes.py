@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vaesweep.data.folders import find
 from vaesweep.data.spelling import did_you_mean
 from vaesweep.errors import UserError
 from vaesweep.families.pvae.data.audiograms import EARS, Loaded, Rows, partitioned, screen, unseen
@@ -30,6 +31,7 @@ THRESHOLDS = tuple(
     )  # 1K1: first reading at 1 kHz, 1K2 is the retest
 )
 AGE = "RIDAGEYR"  # years, top-coded at 80 or 85
+STATUS, DONE = "AUAEXSTS", 1  # of the examination
 NO_RESPONSE, NOT_OBTAINED = 666, 888
 
 
@@ -63,12 +65,13 @@ PARTIAL = (_lettered("D", "2005-2006"), _lettered("E", "2007-2008"), _lettered("
 CYCLES = {cycle.exam: cycle for cycle in sorted((*TRAINED, *PARTIAL, LATEST_HALF, LATEST), key=lambda c: c.years)}
 
 
-def training(folder: Path, seed: int) -> Loaded:
+def training(folder: Path, seed: int, complete: bool = False) -> Loaded:
     """Load `nhanes.train`, `.valid`, `.test` and, where its files are there, the unseen `nhanes_2017_2020`.
 
-    2017-2018 without 2017-2020 becomes the unseen `nhanes_2017_2018`.
+    2017-2018 without 2017-2020 becomes the unseen `nhanes_2017_2018`. With `complete`, rows are of examinations whose
+    status (`AUAEXSTS`) says so, as the thesis has it.
     """
-    files = _files(folder)
+    files, notes = _files(folder)
     cycles, summary = _without_overlap(_cycles(folder, files))
     summary += [
         f"{cycle}: left out, it examined young (12-19) and old participants only"
@@ -82,38 +85,53 @@ def training(folder: Path, seed: int) -> Loaded:
             f"add at least one of {', '.join(c.exam for c in TRAINED)} with its demographics"
         )
     unseen_cycles = [cycle for cycle in cycles if cycle in (LATEST, LATEST_HALF)]
-    rows_by_cycle = _read(folder, files, training_cycles + unseen_cycles)
+    rows_by_cycle = _read(folder, files, training_cycles + unseen_cycles, complete)
     population = _pool([rows_by_cycle[cycle] for cycle in training_cycles])
     domains = partitioned("nhanes", population.x, seed)
     domains += tuple(unseen(f"nhanes_{c.years.replace('-', '_')}", rows_by_cycle[c].x) for c in unseen_cycles)
     lines = [line for rows in rows_by_cycle.values() for line in rows.summary]
-    return Loaded(domains, (*lines, *summary))
+    return Loaded(domains, (*lines, *summary, *notes, *_halves(folder, files)), population.people)
 
 
-def pooled(folder: Path) -> Rows:
+def pooled(folder: Path, complete: bool = False) -> Rows:
     """Read all complete rows of all cycles in `folder`, as one population."""
-    files = _files(folder)
+    files, notes = _files(folder)
     cycles, summary = _without_overlap(_cycles(folder, files))
-    rows = _pool(_read(folder, files, cycles).values())
-    return Rows(rows.x, (*rows.summary, *summary))
+    rows = _pool(_read(folder, files, cycles, complete).values())
+    return Rows(rows.x, (*rows.summary, *summary, *notes, *_halves(folder, files)), rows.people)
 
 
 def _pool(parts: Iterable[Rows]) -> Rows:
     """Put the rows of several cycles one after the other."""
     parts = list(parts)
-    return Rows(np.concatenate([part.x for part in parts]), tuple(line for part in parts for line in part.summary))
+    return Rows(
+        np.concatenate([part.x for part in parts]),
+        tuple(line for part in parts for line in part.summary),
+        tuple(person for part in parts for person in part.people),
+    )
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """The `.XPT` files of `folder` by their upper-case names without the ending."""
+def _files(folder: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """The `.XPT` files of `folder` by their upper-case names without the ending, and a line on what was left out."""
     if not folder.is_dir():
         raise UserError(f"{folder}: not a folder; give the folder that holds the NHANES files")
+    found = find(folder, (".xpt",), deep=False)
     files: dict[str, Path] = {}
-    for path in sorted(entry for entry in folder.iterdir() if entry.suffix.upper() == ".XPT"):
+    for path in (folder / name for name in sorted(found.names)):
         same = files.setdefault(path.stem.upper(), path)
         if same != path:
             raise UserError(f"{folder}: {same.name} and {path.name} differ in case only; remove one of them")
-    return files
+    return files, found.summary
+
+
+def _halves(folder: Path, files: Mapping[str, Path]) -> list[str]:
+    """Lines on files that no cycle has: demographics without their examination, and others."""
+    lone = [c for c in CYCLES.values() if c.demographics in files and c.exam not in files]
+    lines = [f"{files[c.demographics].name}: left out, its examination {c.exam}.XPT is not there" for c in lone]
+    known = {name for cycle in CYCLES.values() for name in (cycle.exam, cycle.demographics)}
+    if others := sorted(path.name for name, path in files.items() if name not in known):
+        lines.append(f"{folder}: {len(others)} XPT files are of no audiometry, such as {others[0]}")
+    return lines
 
 
 def _cycles(folder: Path, files: Mapping[str, Path]) -> list[Cycle]:
@@ -139,12 +157,12 @@ def _without_overlap(cycles: list[Cycle]) -> tuple[list[Cycle], list[str]]:
     return cycles, []
 
 
-def _read(folder: Path, files: Mapping[str, Path], cycles: Iterable[Cycle]) -> dict[Cycle, Rows]:
+def _read(folder: Path, files: Mapping[str, Path], cycles: Iterable[Cycle], complete: bool) -> dict[Cycle, Rows]:
     """Read `cycles`; a participant may be in one of them only."""
     rows: dict[Cycle, Rows] = {}
     people_by_cycle: dict[Cycle, set[float]] = {}
     for cycle in cycles:
-        rows[cycle], people = _read_cycle(cycle, files[cycle.exam], files[cycle.demographics])
+        rows[cycle], people = _read_cycle(cycle, files[cycle.exam], files[cycle.demographics], complete)
         for earlier, earlier_people in people_by_cycle.items():
             if common := people & earlier_people:
                 raise UserError(
@@ -155,9 +173,10 @@ def _read(folder: Path, files: Mapping[str, Path], cycles: Iterable[Cycle]) -> d
     return rows
 
 
-def _read_cycle(cycle: Cycle, exam: Path, demographics: Path) -> tuple[Rows, set[float]]:
+def _read_cycle(cycle: Cycle, exam: Path, demographics: Path, complete: bool) -> tuple[Rows, set[float]]:
     """The complete rows of one cycle and the numbers of everyone examined."""
-    measured = read_xport(exam, ("SEQN", *THRESHOLDS)).set_index("SEQN")
+    table = read_xport(exam, ("SEQN", *THRESHOLDS, *((STATUS,) if complete else ()))).set_index("SEQN")
+    measured = table[list(THRESHOLDS)]
     ages = read_xport(demographics, ("SEQN", AGE)).set_index("SEQN")[AGE]
     for path, people in ((exam, measured.index), (demographics, ages.index)):
         if people.hasnans:
@@ -167,7 +186,9 @@ def _read_cycle(cycle: Cycle, exam: Path, demographics: Path) -> tuple[Rows, set
             raise UserError(f"{path}: SEQN {duplicate:.0f} occurs more than once; download it again")
     thresholds = measured.to_numpy()
     age = ages.reindex(measured.index).to_numpy()
+    unfinished = table[STATUS].to_numpy() != DONE if complete else np.zeros(len(table), dtype=bool)
     reasons = {
+        f"not complete ({STATUS})": unfinished,
         "without demographics": ~measured.index.isin(ages.index),
         "without age": np.isnan(age),
         "not tested at every frequency": np.isnan(thresholds).any(axis=1),
@@ -175,5 +196,6 @@ def _read_cycle(cycle: Cycle, exam: Path, demographics: Path) -> tuple[Rows, set
         f"no response ({NO_RESPONSE})": (thresholds == NO_RESPONSE).any(axis=1),
     }
     label = f"{exam.name} + {demographics.name} ({cycle.years})"
-    rows = screen(np.column_stack([thresholds, age]), reasons, exam, label)
+    names = [f"SEQN {person:.0f}" for person in measured.index]
+    rows = screen(np.column_stack([thresholds, age]), reasons, exam, label, names)
     return rows, set(measured.index)

@@ -1,9 +1,10 @@
 """Partial audiograms of listeners who are being measured, from a CSV file: thresholds measured so far, and the age.
 
 The header holds canonical column names (`audiograms.COLUMNS`) in any order and any case. A threshold whose
-cell is empty, or that has no column, has not been measured; `age` is needed. The first of the columns
-`listener`, `id` and `name` that is there names the listeners; further columns are ignored. A column that looks like a
-threshold and is none of the model's is refused, since to ignore a measurement would be an unnoticed mistake.
+cell is empty, or that has no column, has not been measured; `age` is needed. The first of the columns `listener`,
+`id`, `name` and `seqn` that is there names the listeners; further columns are ignored. A column that looks like a
+threshold and is none of the model's is refused, since to ignore a measurement would be an unnoticed mistake; beside
+thresholds of the model, one of another frequency, such as `right_250`, is ignored and named.
 Values are in dB HL and years.
 """
 
@@ -21,7 +22,6 @@ from vaesweep.families.pvae.data.audiograms import COLUMNS, DIMS, EARS, FREQUENC
 from vaesweep.families.pvae.data.tables import Table
 
 PARTIAL_BYTES = 16 * 2**20  # the most that is read of one file: some three hundred thousand listeners
-NAMES = ("listener", "id", "name")
 KNOWN = f"thresholds are {' or '.join(f'{ear}_' for ear in EARS)} and one of {', '.join(map(str, FREQUENCIES))} (Hz)"
 
 # Frequencies of pure-tone audiometry in Hz, and words that beside a number make a column's name a threshold's.
@@ -60,7 +60,7 @@ def listeners_of(table: Table) -> Listeners:
     """The listeners of a table, one a row; those without a name are called by their line."""
     _check_header(table)
     present = [name for name in COLUMNS if name in table.header]
-    title = next((name for name in NAMES if name in table.header), None)
+    title = table.title
     x, lines, names = np.full((table.count, DIMS), np.nan), [], []
     for number, row in enumerate(table.rows()):
         for name in present:
@@ -89,7 +89,7 @@ def _check_header(table: Table) -> None:
     table.refuse_duplicates(COLUMNS)
     unknown = [name for name in table.header if name not in COLUMNS]
     for name in unknown:
-        if _like_threshold(name):
+        if _like_threshold(name) and not _is_company(name, table.header):
             raise UserError(f"{table.where}, line {table.heading}: unknown threshold {name!r}{_hint(name)}; {KNOWN}")
     if "age" not in table.header:
         hint = did_you_mean("age", unknown)
@@ -100,6 +100,15 @@ def _like_threshold(name: str) -> bool:
     """Whether a column's name holds an audiometric frequency, or nothing but numbers, ears and units."""
     words, hertz = re.findall(r"[^\W\d_]+", name), _hertz(name)
     return bool(hertz) and (WORDS.issuperset(words) or not AUDIOMETRIC.isdisjoint(hertz))
+
+
+def _is_company(name: str, header: Sequence[str]) -> bool:
+    """Whether a column like a threshold is beside the model's: of another frequency, or of one that is there too."""
+    asked = [column for column in COLUMNS[:THRESHOLDS] if int(column.partition("_")[2]) in _hertz(name)]
+    if asked:
+        ears = [ear for ear in EARS if ear in name]
+        return all(column in header for column in asked if not ears or column.partition("_")[0] in ears)
+    return not AUDIOMETRIC.isdisjoint(_hertz(name)) and any(column in header for column in COLUMNS[:THRESHOLDS])
 
 
 def _hint(name: str) -> str:

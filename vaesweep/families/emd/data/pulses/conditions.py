@@ -39,13 +39,13 @@ class PulseCondition(Frozen):
     Gaussian envelope. The mixture is the sum of one source a speaker, and noise.
     """
 
-    sample_rate: int = Field(8000, gt=0, description="Hz")
+    sample_rate: int = Field(8000, gt=0, le=1_000_000, description="Hz")
     seconds: PositiveFloat = 3.0
     speakers: tuple[Range, ...] = Field(
         ((300.0, 400.0), (100.0, 200.0)), min_length=1, description="fundamental frequencies of each speaker, Hz"
     )
-    sines: int = Field(3, ge=1, description="pulses a source")
-    overtones: int = Field(4, ge=0, description="added to each fundamental, at 2, 3, ... times its frequency")
+    sines: int = Field(3, ge=1, le=1_000, description="pulses a source")
+    overtones: int = Field(4, ge=0, le=1_000, description="added to each fundamental, at 2, 3, ... times its frequency")
     overtone_decay: float = Field(1.0, ge=0, description="multiple h has h**-decay of the amplitude; not in the thesis")
     amplitude: Range = Field((0.5, 1.5), description="of a pulse's fundamental at its peak; not in the thesis")
     scale: Range = Field((0.05, 0.3), description="standard deviation of a pulse's envelope, s")

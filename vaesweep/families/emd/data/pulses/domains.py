@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import Field
 
 from vaesweep.data.domains import DataSet, Domain, Role
+from vaesweep.data.door import guarded
 from vaesweep.data.spelling import did_you_mean
 from vaesweep.errors import UserError
 from vaesweep.families.emd.data.pulses.conditions import SHIFTS, TRAINING, PulseCondition, shifted
@@ -53,8 +54,11 @@ def splits(
     replicate's indices are refused with a `UserError`.
     """
     rows = rows or SplitRows()
-    if replicate < 1:
-        raise UserError(f"replicate {replicate} of the pulses: must be 1 or larger")
+    if not 1 <= replicate < 2**62 // REPLICATE:
+        raise UserError(f"replicate {replicate} of the pulses: must be from 1 to {2**62 // REPLICATE - 1}")
+    if max(rows.train, rows.valid, rows.test) > REPLICATE:
+        most = max(rows.train, rows.valid, rows.test)
+        raise UserError(f"{most} rows of the pulses: a replicate has {REPLICATE} at most; use fewer")
     first = replicate * REPLICATE
     valid, test = first + rows.train, first + rows.train + rows.valid
     by_domain = {
@@ -70,6 +74,7 @@ def splits(
     return by_domain
 
 
+@guarded
 def load(spec: str, replicate: int = 1, rows: SplitRows | None = None, training: PulseCondition = TRAINING) -> DataSet:
     """The data that `spec` names: `pulses` with every shifted condition, or those of `pulses:conditions=A+B` only.
 

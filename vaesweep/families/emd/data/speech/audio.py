@@ -11,10 +11,14 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from vaesweep.data.reading import check_regular
 from vaesweep.errors import UserError
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")  # of files that are taken for recordings
 REMEDY = "replace the file, or take it away"
+SAMPLES = 2**31  # of a file, of all channels: 12 hours at 48 kHz; as float32 they take 8 GiB
+RATES = (100, 1_000_000)  # Hz
+FAULTS = (OSError, ValueError, RuntimeError, MemoryError, soundfile.SoundFileError)
 
 
 @dataclass(frozen=True)
@@ -28,26 +32,43 @@ class AudioInfo:
 
 def info(path: Path) -> AudioInfo:
     """What the header of the file at `path` says."""
+    check_regular(path, REMEDY)
     try:
         found = soundfile.info(str(path))
-    except (OSError, soundfile.SoundFileError) as error:
+    except FAULTS as error:
         raise _refused(path, error) from None
-    if not found.frames:
+    return _checked(path, AudioInfo(found.frames, found.samplerate, found.channels))
+
+
+def _checked(path: Path, about: AudioInfo) -> AudioInfo:
+    """What a header says, refused where no recording is like that: it would ask for memory without end."""
+    if not about.frames:
         raise UserError(f"{path}: has no samples; {REMEDY}")
-    return AudioInfo(found.frames, found.samplerate, found.channels)
+    if about.frames * about.channels > SAMPLES:
+        raise UserError(
+            f"{path}: says that it has {about.frames} samples of {about.channels} channels, where at most {SAMPLES} "
+            f"are read of one file; {REMEDY}, or cut it"
+        )
+    if not RATES[0] <= about.rate <= RATES[1]:
+        raise UserError(f"{path}: has {about.rate} samples a second, read are {RATES[0]} to {RATES[1]}; {REMEDY}")
+    return about
 
 
 def read(path: Path, start: int = 0, frames: int | None = None) -> tuple[np.ndarray, int]:
     """`frames` samples from `start` on, all that follow if not given, float32 `[time]`, and their rate in Hz."""
+    check_regular(path, REMEDY)
     try:
         with soundfile.SoundFile(str(path)) as file:
+            _checked(path, AudioInfo(file.frames, file.samplerate, file.channels))
             wanted = file.frames - start if frames is None else frames
             if start < 0 or wanted < 0 or start + wanted > file.frames:
                 raise UserError(f"{path}: has {file.frames} samples, {start} to {start + wanted} were asked for")
             file.seek(start)
             signal = file.read(wanted, dtype="float32", always_2d=True)
             rate = file.samplerate
-    except (OSError, soundfile.SoundFileError) as error:
+    except FAULTS as error:
+        if isinstance(error, UserError):
+            raise
         raise _refused(path, error) from None
     if len(signal) < wanted:
         raise UserError(f"{path}: is cut off: {start + len(signal)} samples of the {start + wanted} it says; {REMEDY}")
@@ -91,5 +112,5 @@ def resampled_frames(frames: int, source: int, target: int) -> int:
 def _refused(path: Path, error: Exception) -> UserError:
     if not path.exists():
         return UserError(f"{path}: there is no such file; {REMEDY}")
-    reason = " ".join(str(error).split()).partition(": ")[2] or str(error)
+    reason = " ".join(str(error).split()).rpartition(": ")[2] or str(error) or type(error).__name__
     return UserError(f"{path}: cannot be read as audio ({reason.rstrip('.')}); {REMEDY}")

@@ -13,7 +13,7 @@ import math
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from vaesweep.data.domains import DataSet, Domain, Role, Standardisation
+from vaesweep.data.door import guarded
 from vaesweep.data.spelling import did_you_mean, existing, slug
 from vaesweep.errors import UserError
 from vaesweep.families.emd.data.speech import audio, librimix, recordings
@@ -49,8 +50,8 @@ class SpeechRows(Frozen):
     Of the training domain there are 64 always.
     """
 
-    valid: int = Field(64, ge=1)
-    test: int = Field(128, ge=1, description="of unseen domains too")
+    valid: int = Field(64, ge=1, le=1_000_000)
+    test: int = Field(128, ge=1, le=1_000_000, description="of unseen domains too")
 
 
 class SpeechConfig(Frozen):
@@ -58,8 +59,10 @@ class SpeechConfig(Frozen):
 
     kind: Literal["speech"] = "speech"
     replicate: int = Field(1, ge=0, description="of the experiment, with mixtures of its own; 0: seed + 1")
-    seconds: float = Field(2.0, gt=0, description="of a training crop; valid, test and unseen mixtures are whole")
-    longest: float = Field(30.0, gt=0, description="seconds after which whole mixtures are cut off")
+    seconds: float = Field(
+        2.0, gt=0, le=3_600, description="of a training crop; valid, test and unseen mixtures are whole"
+    )
+    longest: float = Field(30.0, gt=0, le=86_400, description="seconds after which whole mixtures are cut off")
     mixing: MixingRules = MixingRules()
     heard: Literal["clean", "noisy", "reverberant", "noisy_reverberant"] = Field(
         "clean", description="of mixtures on disk: the sources alone, or with noise, or in a room"
@@ -193,6 +196,7 @@ class WrittenSource(SpeechSource):
         return Sound(sources, heard - speech, speech)
 
 
+@guarded
 def load(spec: str, config: SpeechConfig) -> DataSet:
     """The data that `spec` names, with `config.replicate` of 1 or larger; every fault is a `UserError`."""
     named = _parse(spec)
@@ -220,7 +224,21 @@ def _mixed(folder: "_Folder", unseen: Sequence["_Folder"], noise: Path | None, c
         places.append((slug(one.path.resolve().name), Role.UNSEEN, other.recordings))
         summary += other.summary
     domains = [_mixed_domain(name, role, own, noises.of(role), config) for name, role, own in places]
-    return DataSet(tuple(domains), COLUMNS, summary=(*summary, *map(_line, domains)))
+    repeated = _repeated([(name, role, own) for name, role, own in places])
+    return DataSet(tuple(domains), COLUMNS, summary=(*summary, *map(_line, domains), *repeated))
+
+
+def _repeated(places: Sequence[tuple[str, Role, Sequence[Recording]]]) -> Iterator[str]:
+    """Lines on recordings, and on speakers, of a domain that are in the training domain too."""
+    ((trained, _, recordings_),) = [place for place in places if place[1] is Role.TRAIN]
+    digests, speakers = {r.digest for r in recordings_}, {r.speaker for r in recordings_}
+    for name, role, own in places:
+        if role is Role.TRAIN:
+            continue
+        if same := sum(recording.digest in digests for recording in own):
+            yield f"{name}: {same} of {len(own)} recordings are equal to recordings of {trained}"
+        if names := sorted({recording.speaker for recording in own} & speakers):
+            yield f"{name}: {len(names)} speakers are called as speakers of {trained} are, such as {names[0]}"
 
 
 def _mixed_domain(
@@ -258,7 +276,22 @@ def _written(folder: Path, unseen: Sequence[Path], train: str, config: SpeechCon
         other, below = _below(path, config.mixing)
         places.append((other, Role.UNSEEN, _only_split(below)))
     domains = [_written_domain(name, role, path, config) for name, role, path in places]
-    return DataSet(tuple(domains), COLUMNS, summary=tuple(map(_line, domains)))
+    notes = [line for _, _, path in places for line in librimix.left_out(path)]
+    return DataSet(tuple(domains), COLUMNS, summary=(*map(_line, domains), *_repeated_mixtures(domains), *notes))
+
+
+def _repeated_mixtures(domains: Sequence[Domain]) -> Iterator[str]:
+    """Lines on mixtures of a domain that are in the training domain too."""
+    digests = {domain.name: _digests_of(_source(domain).mixtures) for domain in domains}
+    ((trained, known),) = [(d.name, set(digests[d.name])) for d in domains if d.role is Role.TRAIN]
+    for name, own in digests.items():
+        if name != trained and (same := sum(digest in known for digest in own)):
+            yield f"{name}: {same} of {len(own)} mixtures are equal to mixtures of {trained}"
+
+
+def _source(domain: Domain) -> WrittenSource:
+    assert isinstance(domain.source, WrittenSource)
+    return domain.source
 
 
 def _below(folder: Path, rules: MixingRules) -> tuple[str, Path]:
@@ -279,7 +312,7 @@ def _only_split(folder: Path) -> Path:
     for name in (librimix.SPLITS[Role.TEST], librimix.WHAM_SPLITS[Role.TEST]):
         if (folder / name).is_dir():
             return folder / name
-    splits = sorted(path for path in folder.glob("*") if path.is_dir() and path.name != librimix.METADATA)
+    splits = [path for path in librimix.folders_of(folder) if path.name != librimix.METADATA]
     if len(splits) != 1:
         raise UserError(
             f"{folder}: has no split called test or tt, and {len(splits)} others; name a folder that has one"

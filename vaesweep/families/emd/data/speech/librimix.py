@@ -17,7 +17,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from vaesweep.data.domains import Role
+from vaesweep.data.folders import find
 from vaesweep.data.writing import replace_file
 from vaesweep.errors import UserError
 from vaesweep.families.emd.data.speech import audio
@@ -128,7 +129,7 @@ def read_split(
     ending = ENDINGS[targets if reverberant else "anechoic"] if whamr else ""
     names = _audio_names(folder / heard)
     if not names:
-        there = ", ".join(sorted(path.name for path in folder.glob("*") if path.is_dir())) or "no folders"
+        there = ", ".join(path.name for path in folders_of(folder)) or "no folders"
         raise UserError(f"{folder / heard}: holds no mixtures; {folder} has {there}")
     parts = [f"{source}{ending}" for source in source_names(speakers)]
     if reverberant and targets == "anechoic":
@@ -145,8 +146,20 @@ def read_split(
     return mixtures
 
 
+def folders_of(folder: Path) -> list[Path]:
+    """The folders in `folder`, in the order of their names, less hidden ones."""
+    return sorted(path for path in folder.glob("*") if path.is_dir() and not path.name.startswith("."))
+
+
+def left_out(folder: Path) -> Iterator[str]:
+    """Lines on what is no audio, and on links, in the folders of a split."""
+    for part in folders_of(folder):
+        yield from find(part, audio.SUFFIXES, deep=False).summary
+
+
 def _audio_names(folder: Path) -> set[str]:
-    return {path.name for path in folder.glob("*") if path.suffix.lower() in audio.SUFFIXES}
+    """The names of the audio files of a folder, of none where there is no such folder."""
+    return set(find(folder, audio.SUFFIXES, deep=False).names) if folder.is_dir() else set()
 
 
 def source_names(speakers: int) -> list[str]:

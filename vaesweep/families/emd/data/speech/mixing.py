@@ -35,8 +35,8 @@ FADE = 1.0  # seconds in which a noise that is too short passes into itself
 class MixingRules(Frozen):
     """How recordings become mixtures; the defaults are LibriMix's, of two speakers at 8 kHz."""
 
-    speakers: int = Field(2, ge=1, description="sources of a mixture, each another speaker")
-    sample_rate: int = Field(8000, gt=0, description="Hz")
+    speakers: int = Field(2, ge=1, le=100, description="sources of a mixture, each another speaker")
+    sample_rate: int = Field(8000, gt=0, le=1_000_000, description="Hz")
     mode: Literal["min", "max"] = Field(
         "min", description="a mixture ends with its first source that does, or its last"
     )
@@ -45,7 +45,7 @@ class MixingRules(Frozen):
     overlap: Span = Field(
         Span(low=1, high=1), description="share of a source that the one before still speaks in; of whole mixtures"
     )
-    babble: int = Field(0, ge=0, description="other speakers whose sum is the noise, where no noise is given")
+    babble: int = Field(0, ge=0, le=100, description="other speakers whose sum is the noise, where no noise is given")
     reverberation: Annotated[Reverberation, Since("0.2")] = Reverberation()
 
     @model_validator(mode="after")

@@ -5,7 +5,6 @@ size and time of change. The digest is of the samples, so that a folder that was
 """
 
 import contextlib
-import csv
 import hashlib
 import json
 import os
@@ -22,6 +21,8 @@ import numpy as np
 
 from vaesweep.data.cache import cache_folder
 from vaesweep.data.domains import Role
+from vaesweep.data.folders import find
+from vaesweep.data.tables import Table
 from vaesweep.data.writing import replace_file
 from vaesweep.errors import UserError
 from vaesweep.families.emd.data.speech import audio
@@ -35,6 +36,7 @@ PARTS: Mapping[Role, tuple[str, ...]] = {  # folders of noise, the first as WHAM
     Role.VALID: ("cv", "valid", "dev"),
     Role.TEST: ("tt", "test"),
 }
+TABLE_COLUMNS = ("path", "speaker")
 _USE = {Role.TRAIN: "train with", Role.VALID: "validate with", Role.TEST: "test with"}
 
 SpeakerOf = Callable[[str], str | None]  # of a path below the folder, with slashes; None where the file is not wanted
@@ -91,13 +93,17 @@ def scan(folder: Path, speaker_of: SpeakerOf | None = None) -> Folder:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder; name one with recordings of single speakers")
-    names = sorted(_audio_files(folder))
+    files = find(folder, audio.SUFFIXES)
+    names = sorted(files.names)
     rule = speaker_of or by_place
     speakers = {name: speaker for name in names if (speaker := rule(name)) is not None}
     if not speakers:
         known = ", ".join(audio.SUFFIXES)
         found = f"{len(names)} audio files, but no speaker is known of any" if names else f"no files ending in {known}"
-        raise UserError(f"{folder}: has {found}; name the folder of the recordings, or a rule for their speakers")
+        there = "".join(f"; {line.partition(': ')[2]}" for line in files.summary)
+        raise UserError(
+            f"{folder}: has {found}; name the folder of the recordings, or a rule for their speakers{there}"
+        )
     entries = _indexed(folder, list(speakers), _measure)
     all_recordings = [entries[name].of(folder / name, speaker) for name, speaker in speakers.items()]
     usable = [r for r in all_recordings if r.seconds >= SHORTEST and r.loudness >= QUIETEST]
@@ -111,7 +117,10 @@ def scan(folder: Path, speaker_of: SpeakerOf | None = None) -> Folder:
     hours = sum(r.seconds for r in usable) / 3600
     line = f"{folder}: {len(usable)} recordings of {len({r.speaker for r in usable})} speakers, {hours:.2g} hours"
     left_out = [f"{short} shorter than {SHORTEST:g} s"] * (short > 0) + [f"{silent} silent"] * (silent > 0)
-    return Folder(tuple(usable), (line + (f"; left out: {', '.join(left_out)}" if left_out else ""),))
+    nobody = len(names) - len(speakers)
+    left_out += [f"{nobody} of no known speaker"] * (nobody > 0)
+    line += f"; left out: {', '.join(left_out)}" if left_out else ""
+    return Folder(tuple(usable), (line, *files.summary))
 
 
 def scan_noise(folder: Path | None) -> Noise:
@@ -173,16 +182,22 @@ def by_pattern(pattern: str) -> SpeakerOf:
 
 def by_table(table: Path) -> SpeakerOf:
     """The column `speaker` of a CSV file beside its column `path`, below the folder; other files are not wanted."""
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(
-            f"{table}: cannot be read as a table ({error}); give a CSV file with path and speaker"
-        ) from None
-    if not rows or not {"path", "speaker"} <= rows[0].keys():
+    if not table.exists():
+        raise UserError(f"{table}: cannot be read as a table, there is none; give a CSV file with path and speaker")
+    read = Table.read(table, needed=TABLE_COLUMNS)
+    read.refuse_duplicates(TABLE_COLUMNS)
+    if not set(TABLE_COLUMNS) <= set(read.header):
         raise UserError(f"{table}: has no columns path and speaker; give a CSV file with these")
-    return {row["path"]: row["speaker"] for row in rows}.get
+    speakers: dict[str, str] = {}
+    for row in read.rows():
+        path, speaker = (read.text(row, name) for name in TABLE_COLUMNS)
+        if not path or not speaker:
+            raise UserError(
+                f"{table}, line {row.line}: {'speaker' if path else 'path'} is empty; write one in every row"
+            )
+        if speakers.setdefault(path, speaker) != speaker:
+            raise UserError(f"{table}, line {row.line}: {path} is of {speakers[path]} and of {speaker}; keep one row")
+    return speakers.get
 
 
 def split_speakers(recordings: Sequence[Recording], talkers: int = 2) -> dict[Role, tuple[Recording, ...]]:
@@ -218,25 +233,6 @@ def digests(paths: Sequence[Path]) -> list[str]:
         by_folder.setdefault(path.parent, []).append(path.name)
     known = {folder: _indexed(folder, names, _hash) for folder, names in by_folder.items()}
     return [known[path.parent][path.name].digest for path in paths]
-
-
-def _audio_files(folder: Path) -> Iterator[str]:
-    """Paths of audio files below `folder`, with slashes; links are followed, hidden files are not wanted."""
-
-    def refused(error: OSError) -> None:
-        raise UserError(f"{error.filename}: cannot be read ({error.strerror}); make it readable, or take it away")
-
-    seen: set[Path] = set()
-    for parent, folders, files in os.walk(folder, followlinks=True, onerror=refused):
-        here = Path(parent)
-        if here.resolve() in seen:  # a link to a folder above it, or a second one to the same
-            folders.clear()
-            continue
-        seen.add(here.resolve())
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in files:
-            if Path(name).suffix.lower() in audio.SUFFIXES and not name.startswith(".") and (here / name).is_file():
-                yield (here / name).relative_to(folder).as_posix()
 
 
 def _indexed(folder: Path, names: Sequence[str], measure: "_Measure") -> dict[str, "_Entry"]:
