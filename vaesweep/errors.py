@@ -24,6 +24,10 @@ class RoundFailed(Exception):
     """Every trial of a round has failed, so that it is not the configurations that are wrong."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as `ray job stop`, Slurm and Kubernetes send it: it ends a command as Ctrl-C does."""
+
+
 def line_of(text: object, longest: int = LONGEST_LINE) -> str:
     """`text` as one line of at most `longest` characters: its middle left out, and nothing in it that no one can see.
 

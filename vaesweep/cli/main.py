@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import vaesweep
-from vaesweep.cli import status
+from vaesweep.cli import doors, status
 from vaesweep.errors import UserError
-from vaesweep.store_access import StoreFile, store_file
+from vaesweep.store_access import StoreFile, refusals, store_file
 from vaesweep.uris import is_server, masked, sqlite_file
 from vaesweep.vocabulary import store_uri
 
@@ -23,17 +23,13 @@ OWN = ("ui", "status", "manifest")  # commands that need no family
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command and return the process's exit code."""
     words = sys.argv[1:] if words is None else words
-    arguments = _parser(families=not words or words[0] not in OWN).parse_args(words)
-    try:
-        return int(arguments.act(arguments))
-    except UserError as error:
-        print(f"error: {masked(str(error))}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader has closed the pipe, as `head` does; Python would complain again when it ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+
+    def run() -> int:
+        arguments = doors.local_paths(_parser(families=not words or words[0] not in OWN).parse_args(words))
+        with refusals(lambda: store_uri(getattr(arguments, "tracking_uri", None))):
+            return int(arguments.act(arguments))
+
+    return doors.exit_code(run, reads=True)
 
 
 def _parser(*, families: bool) -> argparse.ArgumentParser:
