@@ -77,7 +77,7 @@ def _sqlite_path(uri: str) -> Path | None:
     _, _, rest = uri.partition("://")
     database, _, query = rest.partition("?")
     options = {name: values[-1] for name, values in parse_qs(query).items()}
-    path = database.removeprefix("/") if database.startswith("/") else ""
+    path = unquote(database.removeprefix("/")) if database.startswith("/") else ""
     if options.get("uri", "").lower() in _YES and path.startswith("file:"):
         if options.get("mode") == "memory":
             return None
