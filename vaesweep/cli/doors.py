@@ -105,9 +105,40 @@ def _traceback_file(error: Exception) -> str:
 
 
 def own_surroundings() -> None:
-    """Have figures drawn by Matplotlib's own back end, whichever a user has chosen for windows or notebooks."""
-    if "matplotlib" not in sys.modules and not hasattr(sys, "ps1"):
-        os.environ.pop("MPLBACKEND", None)
+    """Have Matplotlib imported whatever a user has chosen for windows, notebooks and figures of his own.
+
+    It raises of a back end that it does not know, and of a file of settings that is not text.
+    """
+    if "matplotlib" in sys.modules or hasattr(sys, "ps1"):
+        return
+    os.environ.pop("MPLBACKEND", None)
+    user = Path(os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config"), "matplotlib")
+    named = Path(os.environ.get("MATPLOTLIBRC") or "matplotlibrc")
+    places = [Path(), named, named.parent, Path(os.environ.get("MPLCONFIGDIR") or user), user]
+    if all(_is_text(place if place.is_file() else place / "matplotlibrc") for place in places):
+        return
+    folder, variables = os.getcwd(), {name: os.environ.pop(name, None) for name in ("MATPLOTLIBRC", "MPLCONFIGDIR")}
+    with tempfile.TemporaryDirectory() as empty:
+        try:
+            os.chdir(empty)
+            os.environ["MPLCONFIGDIR"] = empty
+            import matplotlib  # noqa: F401
+        finally:
+            os.chdir(folder)
+            os.environ |= {name: value for name, value in variables.items() if value is not None}
+            if variables["MPLCONFIGDIR"] is None:
+                del os.environ["MPLCONFIGDIR"]
+
+
+def _is_text(file: Path) -> bool:
+    """Whether a file is UTF-8, as one that is not there, or that cannot be read, is to whoever looks for it."""
+    try:
+        file.read_text("utf-8")
+    except UnicodeDecodeError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def local_paths(arguments: argparse.Namespace) -> argparse.Namespace:

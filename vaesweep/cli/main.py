@@ -5,9 +5,11 @@
 
 import argparse
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import vaesweep
@@ -17,6 +19,9 @@ from vaesweep.store_access import StoreFile, refusals, store_file
 from vaesweep.uris import is_server, masked, sqlite_file
 from vaesweep.vocabulary import store_uri
 
+HOSTS_VARIABLE, ORIGINS_VARIABLE = "MLFLOW_SERVER_ALLOWED_HOSTS", "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"
+LOOPBACK, EVERY_ADDRESS = ("127.0.0.1", "localhost", "::1"), ("0.0.0.0", "::", "*")
+PRIVATE = ("10.*", "192.168.*", *(f"172.{number}.*" for number in range(16, 32)))  # addresses of private networks
 OWN = ("ui", "status", "manifest")  # commands that need no family
 
 
@@ -64,11 +69,39 @@ def _ui(arguments: argparse.Namespace) -> int:
         return 0
     if (file := sqlite_file(uri)) and store_file(uri) is not StoreFile.COMPLETE:
         raise UserError(f"{file}: there is no tracking store here yet; run a sweep first, or change to its folder")
-    print(f"MLflow on {masked(uri)}: http://{arguments.host}:{arguments.port} (Ctrl-C ends it)", flush=True)
+    allowed, origins, name = server_names(arguments.host, arguments.port)
+    print(f"MLflow on {masked(uri)}: http://{name}:{arguments.port} (Ctrl-C ends it)", flush=True)
+    if allowed:
+        words = "whoever reaches it can change runs; under other names it answers where {0} and {1} have them"
+        print(words.format(HOSTS_VARIABLE, ORIGINS_VARIABLE), flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     command += ["--host", arguments.host, "--port", str(arguments.port)]
     own = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    if allowed:
+        own |= {HOSTS_VARIABLE: os.environ.get(HOSTS_VARIABLE) or ",".join(allowed)}
+        own |= {ORIGINS_VARIABLE: os.environ.get(ORIGINS_VARIABLE) or ",".join(origins)}
     return subprocess.call(command, env=os.environ | own)
+
+
+def server_names(host: str, port: int) -> tuple[list[str], list[str], str]:
+    """The names under which a server at `host` is asked, and the origins of its own pages, as MLflow wants them.
+
+    MLflow answers nobody who asks for it by a name that it was not told, and refuses what a page of such a name sends.
+    Both are empty where `host` is this machine alone. The third is the name to open.
+    """
+    if host in LOOPBACK:
+        return [], [], f"[{host}]" if ":" in host else host
+    own = [socket.gethostname(), socket.getfqdn()] if host in EVERY_ADDRESS else [host]
+    with suppress(OSError):
+        own += [str(entry[4][0]) for entry in socket.getaddrinfo(own[0], None)]
+    names = [f"[{name}]" if ":" in name else name for name in dict.fromkeys(own) if name]
+    local = ["localhost", "127.0.0.1", "[::1]"]
+    hosts = [entry for name in [*local, *names] for entry in (name, f"{name}:{port}")]
+    return (
+        [*hosts, *PRIVATE],
+        [f"http://{name}:{port}" for name in names] + [f"http://{one}" for one in PRIVATE],
+        names[0],
+    )
 
 
 def _manifest(arguments: argparse.Namespace) -> int:
