@@ -91,17 +91,21 @@ def server_names(host: str, port: int) -> tuple[list[str], list[str], str]:
     """
     if host in LOOPBACK:
         return [], [], f"[{host}]" if ":" in host else host
-    own = [socket.gethostname(), socket.getfqdn()] if host in EVERY_ADDRESS else [host]
+    own = [socket.gethostname(), socket.getfqdn(), _own_address()] if host in EVERY_ADDRESS else [host]
     with suppress(OSError):
         own += [str(entry[4][0]) for entry in socket.getaddrinfo(own[0], None)]
     names = [f"[{name}]" if ":" in name else name for name in dict.fromkeys(own) if name]
     local = ["localhost", "127.0.0.1", "[::1]"]
     hosts = [entry for name in [*local, *names] for entry in (name, f"{name}:{port}")]
-    return (
-        [*hosts, *PRIVATE],
-        [f"http://{name}:{port}" for name in names] + [f"http://{one}" for one in PRIVATE],
-        names[0],
-    )
+    return [*hosts, *PRIVATE], [f"http://{name}:{port}" for name in names], names[0]
+
+
+def _own_address() -> str:
+    """The address by which this machine is asked from its network, where it has one; nothing is sent."""
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # an address of nobody
+        return str(probe.getsockname()[0])
+    return ""
 
 
 def _manifest(arguments: argparse.Namespace) -> int:
