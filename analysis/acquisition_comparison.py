@@ -41,6 +41,7 @@ def compare(options: argparse.Namespace, store: str) -> list[str]:
     table.to_csv(options.out / "comparison.csv", index=False)
     which = f"cells {' '.join(names)}" if options.run else named(*choice.best)
     return [
+        found.title,
         f"{which}, {options.samples} samples, by {options.rule}",
         "area in measurement·dB ± 95 % over seeds or fits (difference to the mixture of 20: 95 % over listeners)",
         as_markdown(table),

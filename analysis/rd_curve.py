@@ -24,7 +24,7 @@ def redraw(options: argparse.Namespace, store: str) -> list[str]:
 
     found = runs.read(options.experiment, store, options.sweep)
     written = report.write(found, options.out, options.window)
-    return analysis_script.lines_of(written.summary, written.paths)
+    return analysis_script.lines_of([found.title, *written.summary], written.paths)
 
 
 if __name__ == "__main__":

@@ -23,9 +23,10 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
-from vaesweep.errors import UserError
+from vaesweep.errors import UserError, cause_of, line_of
 from vaesweep.uris import DATABASE_SCHEMES, is_local, is_server, masked, scheme_of, sqlite_file
 from vaesweep.vocabulary import Tag
 
@@ -40,7 +41,12 @@ SHORT_REQUESTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": f"{PROBE_SECONDS - 1:.0f}",
     "MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT": f"{PROBE_SECONDS - 1:.0f}",
 }
+# What fails is tried again by whoever calls, who can be interrupted, and says what is waited for.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # two bars a file would stand between our lines
+PACKAGES = ("mlflow", "sqlalchemy", "sqlite3", "requests", "urllib3", "alembic")  # whose errors are a store's
+PROXIES = ("http", "https", "all")  # whose variables a client of a server reads
 SQLITE_HEADER = b"SQLite format 3\0"
 USED_TABLES = ("runs", "_alembic_tmp_runs", "metrics", "params")  # which have rows in a store that was ever used
 
@@ -249,7 +255,7 @@ def within(seconds: float, call: Callable[[], Answer]) -> Answer:
         except BaseException as error:
             answer.set_exception(error)
 
-    with _short_requests():
+    with short_requests():
         threading.Thread(target=contextvars.copy_context().run, args=(ask,), name="first call", daemon=True).start()
         try:
             return answer.result(timeout=seconds)
@@ -258,8 +264,8 @@ def within(seconds: float, call: Callable[[], Answer]) -> Answer:
 
 
 @contextmanager
-def _short_requests() -> Iterator[None]:
-    """Context in which MLflow's client gives up after seconds, whatever the user has set for the calls that follow."""
+def short_requests() -> Iterator[None]:
+    """Context in which MLflow's client gives up after seconds, whatever the user has set for other calls."""
     before = {name: os.environ.get(name) for name in SHORT_REQUESTS}
     os.environ.update(SHORT_REQUESTS)
     try:
@@ -291,23 +297,62 @@ def refusal(uri: str, error: BaseException) -> UserError:
     if re.search(r"error code 40[13] ", text) or getattr(error, "error_code", None) in NO_ACCESS:
         return UserError(
             f"{where} refuses us ({reason}); check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
-            "MLFLOW_TRACKING_TOKEN"
+            f"MLFLOW_TRACKING_TOKEN{proxy_hint(uri)}"
         )
     kind = "server" if is_server(uri) else "store"
     if isinstance(error, TimeoutError | ConnectionError) or _network_cause(text):
-        return UserError(f"{where}: no {kind} answers ({reason}); start it, or name another by MLFLOW_TRACKING_URI")
-    return UserError(f"{where} cannot be used ({reason}); name another by MLFLOW_TRACKING_URI")
+        right = proxy_hint(uri) or "; start it, or name another by MLFLOW_TRACKING_URI"
+        return UserError(f"{where}: no {kind} answers ({reason}){right}")
+    return UserError(f"{where} cannot be used ({reason}){proxy_hint(uri) or _right(text)}")
+
+
+def _right(text: str) -> str:
+    if "readonly" in text or "read-only" in text:
+        return "; it cannot be written to: name another by MLFLOW_TRACKING_URI, or a copy of it"
+    if "locked" in text:
+        return "; another process writes to it: try again when that has ended"
+    return "; name another by MLFLOW_TRACKING_URI"
+
+
+def is_of_store(error: BaseException) -> bool:
+    """Whether an error is one that a tracking store's client raises of its store."""
+    return type(error).__module__.partition(".")[0] in PACKAGES
+
+
+@contextmanager
+def refusals(uri: Callable[[], str]) -> Iterator[None]:
+    """Context in which the store at `uri()` is read: its client's errors come within seconds, as `UserError`."""
+    try:
+        with short_requests():
+            yield
+    except Exception as error:
+        if not is_of_store(error):
+            raise
+        raise refusal(uri(), error) from None
 
 
 def one_line(error: BaseException) -> str:
     """What a store's error says first, or its class, without secrets; SQL and advice follow it."""
     if "API request to" in str(error) and (cause := _network_cause(str(error))):
         return cause  # which many layers of retries have wrapped
+    if isinstance(error, OSError) or getattr(error, "orig", None) is not None:
+        return line_of(masked(cause_of(error)), LONGEST_REASON)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
-    line = masked(lines[0])
-    return line if len(line) <= LONGEST_REASON else re.split(r"[.:] (?=[A-Z])", line)[0][:LONGEST_REASON]
+    line = masked(re.sub(r"^\(\w+(?:\.\w+)+\) ", "", lines[0]))  # (sqlite3.OperationalError) …
+    line = line if len(line) <= LONGEST_REASON else re.split(r"[.:] (?=[A-Z])", line)[0]
+    return line_of(line, LONGEST_REASON)
+
+
+def proxy_hint(uri: str) -> str:
+    """What a line adds on a server that is asked by way of a proxy, as environment variables say; empty if none is."""
+    url = urlsplit(uri)
+    proxies = getproxies_environment()
+    name = next((name for name in PROXIES if name in proxies and name in (url.scheme, "all")), None)
+    if name is None or not url.hostname or proxy_bypass_environment(url.netloc.rpartition("@")[2]):
+        return ""
+    return f"; {name.upper()}_PROXY={masked(proxies[name])} stands between: add {url.hostname} to NO_PROXY"
 
 
 def _network_cause(text: str) -> str | None:

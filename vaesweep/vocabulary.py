@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
+from vaesweep.uris import check_store
+
 DATUM = "datum"  # the unit that all nats are counted per; the parameter `datum.second` says how many seconds it has
 
 
@@ -120,12 +122,18 @@ def record_digest(record: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True, default=list).encode()).hexdigest()
 
 
-STORE_VARIABLE = "MLFLOW_TRACKING_URI"
+STORE_OPTION, STORE_VARIABLE = "--tracking-uri", "MLFLOW_TRACKING_URI"
 
 
-def store_uri() -> str:
-    """URI of the tracking store: `MLFLOW_TRACKING_URI`, or an SQLite file below the working directory."""
-    return os.environ.get(STORE_VARIABLE) or "sqlite:///results/mlflow.db"
+def store_uri(given: str | None = None) -> str:
+    """URI of the tracking store: as `given`, `MLFLOW_TRACKING_URI`, or an SQLite file below the working directory.
+
+    Raises `UserError` where MLflow does not take it.
+    """
+    named = os.environ.get(STORE_VARIABLE)
+    uri = given or named or "sqlite:///results/mlflow.db"
+    check_store(uri, STORE_OPTION if given else STORE_VARIABLE)
+    return uri
 
 
 def final(domain: str, metric: str) -> str:

@@ -19,6 +19,7 @@ from matplotlib.gridspec import SubplotSpec
 from matplotlib.lines import Line2D
 
 from vaesweep.analysis.curves import CURVE, HIGHEST_ELBO, LOWEST_DISTORTION
+from vaesweep.analysis.style import plain
 from vaesweep.analysis.table import is_open, is_unsettled, on_curve
 from vaesweep.data.domains import Role
 
@@ -70,6 +71,7 @@ class Limits:
     above: tuple[float, float] | None = None
 
 
+@plain()
 def draw_rd_curve(table: pd.DataFrame, curve: pd.DataFrame, title: str, path: Path) -> None:
     """Draw `rd_curve.png` from the tables of `cells_table` and `rd_curve`.
 

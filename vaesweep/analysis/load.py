@@ -14,6 +14,7 @@ from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
 from vaesweep.family import family
 from vaesweep.family.restore import another_version
+from vaesweep.store_access import one_line
 from vaesweep.training import finished
 from vaesweep.training.finished import FinishedCell
 from vaesweep.vocabulary import MODEL_FILE, Outcome, RunKind, Tag, runs_by_cell
@@ -56,9 +57,7 @@ def download_cell(client: MlflowClient, run_id: str, cell: str | None = None) ->
         try:
             data = Path(client.download_artifacts(run_id, MODEL_FILE, folder)).read_bytes()
         except (OSError, MlflowException) as error:
-            raise UserError(
-                f"run {run_id} has no readable {MODEL_FILE} ({' '.join(str(error).split())[:200]})"
-            ) from error
+            raise UserError(f"run {run_id} has no readable {MODEL_FILE} ({one_line(error)})") from error
     return finished.from_bytes(data, f"{MODEL_FILE} of run {run_id}", cell)
 
 

@@ -9,8 +9,9 @@ import json
 import logging
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,13 @@ from mlflow import MlflowClient, get_tracking_uri
 from mlflow.exceptions import MlflowException
 
 from vaesweep.data.domains import Role
-from vaesweep.errors import UserError
+from vaesweep.errors import UserError, line_of
 from vaesweep.store_access import (
     ReadRun,
     StoreFile,
     all_pages,
     first_answer,
+    one_line,
     refuse_local_artifacts,
     runs_of_kind,
     store_file,
@@ -33,6 +35,7 @@ from vaesweep.uris import sqlite_file
 from vaesweep.vocabulary import RECORD_DIGEST, SWEEP_FILE, RunKind, Tag, record_digest, runs_by_cell, split_final
 
 PAGE = 1000
+MOST_PASSED = 20  # parent runs without a record that are passed over
 MISSING = "missing"  # outcome of a cell that was never started
 RUNNING = "running"  # outcome of a cell that has not ended
 SETTLED_METRIC = "train/settled"  # at the last evaluation
@@ -107,6 +110,12 @@ class Runs:
     run_ids: dict[str, str] = field(default_factory=dict)
     params: dict[str, dict[str, str]] = field(default_factory=dict)
 
+    @property
+    def title(self) -> str:
+        """Which sweep this is, in one line: its identity, its preset and its command."""
+        record = self.record
+        return line_of(f"sweep {record.sweep}, preset {record.preset}: {record.command}")
+
 
 def read(
     experiment: str,
@@ -114,7 +123,7 @@ def read(
     sweep: str | None = None,
     known: Mapping[str, ReadRun] | None = None,
 ) -> Runs:
-    """Read one sweep of `experiment`: the newest, or the one whose identity is `sweep`.
+    """Read one sweep of `experiment`: the last used that has a record, or the one whose identity is `sweep`.
 
     `known` are the runs of the experiment's cells, where somebody has just read them.
 
@@ -122,8 +131,7 @@ def read(
     """
     client = client_of(tracking_uri)
     experiment_id = _experiment_id(client, experiment)
-    parent = _parent(client, experiment, experiment_id, sweep)
-    record = record_of(client, parent)
+    parent, record = _recorded(client, _parents(client, experiment, experiment_id, sweep))
     every = runs_by_cell(search_runs(client, [experiment_id], RunKind.CELL)) if known is None else known
     cell_runs = {cell: run for cell, run in every.items() if cell in record.cells}
     if not cell_runs:
@@ -213,15 +221,42 @@ def suggestion(name: str, names: list[str]) -> str:
     return f"it has {', '.join(sorted(names)[:10]) or 'none'}"
 
 
-def _parent(client: MlflowClient, experiment: str, experiment_id: str, sweep: str | None) -> ReadRun:
-    parents = search_runs(client, [experiment_id], RunKind.SWEEP)
-    wanted = [run for run in parents if sweep is None or run.data.tags.get(Tag.SWEEP) == sweep]
-    if wanted:
-        return wanted[0]
+def _parents(client: MlflowClient, experiment: str, experiment_id: str, sweep: str | None) -> list[ReadRun]:
+    """The parent runs of an experiment, or those of one sweep; the last used first, and at least one."""
+    parents = sorted(search_runs(client, [experiment_id], RunKind.SWEEP), key=last_used, reverse=True)
+    if wanted := [run for run in parents if sweep is None or run.data.tags.get(Tag.SWEEP) == sweep]:
+        return wanted
     if not parents:
         raise UserError(f"experiment {experiment!r} holds no sweep; run one with this experiment's name first")
     sweeps = list(dict.fromkeys(run.data.tags.get(Tag.SWEEP, "") for run in parents))
     raise UserError(f"experiment {experiment!r} holds no sweep {sweep!r}; {suggestion(str(sweep), sweeps)}")
+
+
+def last_used(parent: ReadRun) -> float:
+    """When a command last began or ended on a sweep, by its parent run, in ms."""
+    began = command_began(parent)
+    return max(parent.info.start_time, parent.info.end_time or 0, began.timestamp() * 1000 if began else 0)
+
+
+def command_began(parent: ReadRun) -> datetime | None:
+    """When the last command began on a sweep, as its parent run has it since release 0.2."""
+    try:
+        began = datetime.fromisoformat(parent.data.tags.get(Tag.BEGAN, ""))
+    except ValueError:
+        return None
+    return began if began.tzinfo else began.replace(tzinfo=UTC)
+
+
+def _recorded(client: MlflowClient, parents: Sequence[ReadRun]) -> tuple[ReadRun, SweepRecord]:
+    """The first parent run that has a record, with that. Raises `UserError` of the first of them where none has."""
+    fault: UserError | None = None
+    for parent in parents[:MOST_PASSED]:
+        try:
+            return parent, record_of(client, parent)
+        except UserError as error:
+            fault = fault or error
+    assert fault is not None
+    raise fault
 
 
 def record_of(client: MlflowClient, parent: ReadRun) -> SweepRecord:
@@ -235,10 +270,10 @@ def record_of(client: MlflowClient, parent: ReadRun) -> SweepRecord:
 def _artifact_text(client: MlflowClient, run_id: str, name: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return Path(client.download_artifacts(run_id, name, folder)).read_text()
-        except (OSError, MlflowException) as error:
+            return Path(client.download_artifacts(run_id, name, folder)).read_text("utf-8")
+        except (OSError, MlflowException, UnicodeError) as error:
             raise UserError(
-                f"run {run_id} has no readable {name} ({' '.join(str(error).split())[:200]}); "
+                f"run {run_id} has no readable {name} ({one_line(error)}); "
                 "is this the machine, and the folder, that the sweep was started from?"
             ) from error
 

@@ -7,6 +7,7 @@ cells' runs with the latest points, and one history of points for each pack that
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -18,10 +19,13 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 
 from vaesweep.analysis.runs import (
+    MOST_PASSED,
     Runs,
     SweepRecord,
     assemble,
+    command_began,
     experiment_names,
+    last_used,
     record_of,
     search_runs,
     suggestion,
@@ -188,7 +192,7 @@ def read(
 def _read(client: MlflowClient, names: Sequence[str], also: Collection[str], now: datetime) -> list[SweepStatus]:
     experiments = experiment_names(client)
     parents = search_runs(client, experiments, RunKind.SWEEP) if experiments else []
-    chosen = _chosen(parents, experiments, names, also)
+    chosen = _chosen(client, parents, experiments, names, also)
     cell_runs: dict[str, list[ReadRun]] = {}
     if chosen:
         for run in search_runs(client, {parent.info.experiment_id for parent in chosen}, RunKind.CELL):
@@ -202,29 +206,37 @@ def _read(client: MlflowClient, names: Sequence[str], also: Collection[str], now
 
 
 def _chosen(
-    parents: Sequence[ReadRun], experiments: Mapping[str, str], names: Sequence[str], also: Collection[str]
+    client: MlflowClient,
+    parents: Sequence[ReadRun],
+    experiments: Mapping[str, str],
+    names: Sequence[str],
+    also: Collection[str],
 ) -> list[ReadRun]:
     """The parent runs to be shown, the last used first."""
-    parents = sorted(parents, key=_last_used, reverse=True)
+    parents = sorted(parents, key=last_used, reverse=True)
     wanted = {run.info.run_id for run in parents if run.info.run_id in also}
     for name in names:
         own = [run for run in parents if name in (run.info.run_id, run.data.tags.get(Tag.SWEEP))]
-        own = own or _open_or_newest([run for run in parents if experiments[run.info.experiment_id] == name])
+        own = own or _open_or_newest(client, [run for run in parents if experiments[run.info.experiment_id] == name])
         if not own:
             known = list(dict.fromkeys(experiments[run.info.experiment_id] for run in parents))
             raise UserError(f"there is no sweep {name!r} in this tracking store; {suggestion(name, known)}")
         wanted |= {run.info.run_id for run in own}
     if not names:
-        wanted |= {run.info.run_id for run in _open_or_newest(parents)}
+        wanted |= {run.info.run_id for run in _open_or_newest(client, parents)}
     return [run for run in parents if run.info.run_id in wanted]
 
 
-def _open_or_newest(parents: Sequence[ReadRun]) -> list[ReadRun]:
-    return [run for run in parents if run.info.status == "RUNNING"] or list(parents[:1])
-
-
-def _last_used(parent: ReadRun) -> float:
-    return max(parent.info.start_time, parent.info.end_time or 0, _milliseconds(_command_began(parent)))
+def _open_or_newest(client: MlflowClient, parents: Sequence[ReadRun]) -> list[ReadRun]:
+    """Those that run or, where none does, the first that has a record, or the first."""
+    running = [run for run in parents if run.info.status == "RUNNING"]
+    if running or len(parents) < 2:
+        return running or list(parents)
+    for parent in parents[:MOST_PASSED]:
+        with suppress(UserError):
+            record_of(client, parent)
+            return [parent]
+    return list(parents[:1])
 
 
 def _status(client: MlflowClient, parent: ReadRun, name: str, runs: Iterable[ReadRun], now: datetime) -> SweepStatus:
@@ -240,7 +252,7 @@ def _status(client: MlflowClient, parent: ReadRun, name: str, runs: Iterable[Rea
         record = SweepRecord(sweep, name, family, preset, "", {}, {cell: {} for cell in by_cell}, ())
     own = {cell: run for cell, run in by_cell.items() if cell in record.cells}
 
-    began, is_open = _command_began(parent), info.status == "RUNNING"
+    began, is_open = command_began(parent), info.status == "RUNNING"
     cells = [_cell_status(own.get(cell), record.steps.get(cell), is_open, began) for cell in record.cells]
     _fill_steps(cells)
     last_sign = max([cell.sign for cell in cells] + [info.start_time, _milliseconds(began)])
@@ -412,13 +424,6 @@ def _rates(runs: Runs) -> dict[str, Any]:
         for target, group in rates.groupby(table["target_rate"])
     )
     return counts | {"off_target": len(misses(table, name)), "target_of": name, "targets": targets}
-
-
-def _command_began(parent: ReadRun) -> datetime | None:
-    try:
-        return datetime.fromisoformat(parent.data.tags.get(Tag.BEGAN, ""))
-    except ValueError:
-        return None
 
 
 def _milliseconds(moment: datetime | None) -> int:

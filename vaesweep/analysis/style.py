@@ -1,10 +1,12 @@
 """Style that figures share: pages, colours, font sizes, ellipses and names of a latent plane, legends."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from matplotlib import rc_context, rcdefaults
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -17,6 +19,14 @@ BLACK, GREY, PALE = "#000000", "#777777", "#BBBBBB"
 LABEL, TICK, NOTE = 13, 11.5, 12  # font sizes
 Box = tuple[tuple[float, float], tuple[float, float]]  # limits in x and in y
 CIRCLE = np.linspace(0, 2 * np.pi, 200)
+
+
+@contextmanager
+def plain() -> Iterator[None]:
+    """Context, and decorator of what draws, in which figures look alike whatever a user's `matplotlibrc` says."""
+    with rc_context():
+        rcdefaults()
+        yield
 
 
 def page(width: float, height: float, title: str) -> Figure:

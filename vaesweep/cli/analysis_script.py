@@ -1,17 +1,17 @@
 """Shared parts of the scripts of `analysis/`: options that name a sweep or a cell of the store, and the run.
 
-Exit codes: 0 all is well, 2 bad input (one line on standard error).
+Exit codes are those of `vaesweep.cli.doors`.
 """
 
 import argparse
 import pkgutil
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vaesweep.errors import UserError, visible
-from vaesweep.uris import masked
+from vaesweep.cli import doors
+from vaesweep.errors import visible
+from vaesweep.store_access import refusals
 from vaesweep.vocabulary import store_uri
 
 if TYPE_CHECKING:
@@ -54,15 +54,17 @@ def run_script(
     words: Sequence[str] | None = None,
 ) -> int:
     """Print the lines of `act(options, store)` and return the process's exit code."""
-    options = parser.parse_args(words)
-    try:
-        lines = list(act(options, options.tracking_uri or store_uri()))
-    except UserError as error:
-        print(f"error: {masked(str(error))}", file=sys.stderr)
-        return 2
-    parts = [part for line in lines for part in str(line).split("\n")]  # a table has several
-    print(*(visible(part) for part in parts), sep="\n")
-    return 0
+
+    def run() -> int:
+        options = doors.local_paths(parser.parse_args(words))
+        store = store_uri(options.tracking_uri)
+        with refusals(lambda: store):
+            lines = list(act(options, store))
+        parts = [part for line in lines for part in str(line).split("\n")]  # a table has several
+        print(*(visible(part) for part in parts), sep="\n")
+        return doors.OK
+
+    return doors.exit_code(run, reads=True)
 
 
 def redraw_report(about: str | None, experiment: str, reference: str) -> int:
@@ -80,7 +82,7 @@ def redraw_report(about: str | None, experiment: str, reference: str) -> int:
         report: Callable[[Runs, DataSet, Path, str], Report] = pkgutil.resolve_name(reference)
         sweep_runs = runs.read(options.experiment, store, options.sweep)
         written = report(sweep_runs, load.load_data(sweep_runs, store, options.data), options.out, store)
-        return lines_of(written.summary, written.paths)
+        return lines_of([sweep_runs.title, *written.summary], written.paths)
 
     return run_script(parser, redraw)
 

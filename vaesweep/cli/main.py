@@ -5,36 +5,37 @@
 
 import argparse
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import vaesweep
-from vaesweep.cli import status
+from vaesweep.cli import doors, status
 from vaesweep.data.numbers import whole
 from vaesweep.errors import UserError, line_of
-from vaesweep.store_access import StoreFile, store_file
+from vaesweep.store_access import StoreFile, refusals, store_file
 from vaesweep.uris import is_server, masked, sqlite_file
 from vaesweep.vocabulary import store_uri
 
+HOSTS_VARIABLE, ORIGINS_VARIABLE = "MLFLOW_SERVER_ALLOWED_HOSTS", "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"
+LOOPBACK, EVERY_ADDRESS = ("127.0.0.1", "localhost", "::1"), ("0.0.0.0", "::", "*")
+PRIVATE = ("10.*", "192.168.*", *(f"172.{number}.*" for number in range(16, 32)))  # addresses of private networks
 OWN = ("ui", "status", "manifest")  # commands that need no family
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the command and return the process's exit code."""
     words = sys.argv[1:] if words is None else words
-    arguments = _parser(families=not words or words[0] not in OWN).parse_args(words)
-    try:
-        return int(arguments.act(arguments))
-    except UserError as error:
-        print(f"error: {masked(str(error))}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader has closed the pipe, as `head` does; Python would complain again when it ends
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+
+    def run() -> int:
+        arguments = doors.local_paths(_parser(families=not words or words[0] not in OWN).parse_args(words))
+        with refusals(lambda: store_uri(getattr(arguments, "tracking_uri", None))):
+            return int(arguments.act(arguments))
+
+    return doors.exit_code(run, reads=True)
 
 
 def _parser(*, families: bool) -> argparse.ArgumentParser:
@@ -69,11 +70,43 @@ def _ui(arguments: argparse.Namespace) -> int:
         return 0
     if (file := sqlite_file(uri)) and store_file(uri) is not StoreFile.COMPLETE:
         raise UserError(f"{file}: there is no tracking store here yet; run a sweep first, or change to its folder")
-    print(f"MLflow on {masked(uri)}: http://{arguments.host}:{arguments.port} (Ctrl-C ends it)", flush=True)
+    allowed, origins, name = server_names(arguments.host, arguments.port)
+    print(f"MLflow on {masked(uri)}: http://{name}:{arguments.port} (Ctrl-C ends it)", flush=True)
+    if allowed:
+        words = "whoever reaches it can change runs; under other names it answers where {0} and {1} have them"
+        print(words.format(HOSTS_VARIABLE, ORIGINS_VARIABLE), flush=True)
     command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     command += ["--host", arguments.host, "--port", str(arguments.port)]
     own = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    if allowed:
+        own |= {HOSTS_VARIABLE: os.environ.get(HOSTS_VARIABLE) or ",".join(allowed)}
+        own |= {ORIGINS_VARIABLE: os.environ.get(ORIGINS_VARIABLE) or ",".join(origins)}
     return subprocess.call(command, env=os.environ | own)
+
+
+def server_names(host: str, port: int) -> tuple[list[str], list[str], str]:
+    """The names under which a server at `host` is asked, and the origins of its own pages, as MLflow wants them.
+
+    MLflow answers nobody who asks for it by a name that it was not told, and refuses what a page of such a name sends.
+    Both are empty where `host` is this machine alone. The third is the name to open.
+    """
+    if host in LOOPBACK:
+        return [], [], f"[{host}]" if ":" in host else host
+    own = [socket.gethostname(), socket.getfqdn(), _own_address()] if host in EVERY_ADDRESS else [host]
+    with suppress(OSError):
+        own += [str(entry[4][0]) for entry in socket.getaddrinfo(own[0], None)]
+    names = [f"[{name}]" if ":" in name else name for name in dict.fromkeys(own) if name]
+    local = ["localhost", "127.0.0.1", "[::1]"]
+    hosts = [entry for name in [*local, *names] for entry in (name, f"{name}:{port}")]
+    return [*hosts, *PRIVATE], [f"http://{name}:{port}" for name in names], names[0]
+
+
+def _own_address() -> str:
+    """The address by which this machine is asked from its network, where it has one; nothing is sent."""
+    with suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))  # an address of nobody
+        return str(probe.getsockname()[0])
+    return ""
 
 
 def _manifest(arguments: argparse.Namespace) -> int:

@@ -2,7 +2,7 @@
 
 What runs cells takes seconds to import, so that it is imported when options are right (`vaesweep.cli.sweep_run`).
 
-Exit codes: 0 all is well, 1 cells or tracking failed, 2 bad input (one line on standard error), 130 interrupted.
+Exit codes are those of `vaesweep.cli.doors`.
 """
 
 import argparse
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, get_args
 
 from rich.console import Console
 
+from vaesweep.cli import doors
+from vaesweep.cli.doors import BAD_INPUT, FAILED, OK
 from vaesweep.data.numbers import real, whole
-from vaesweep.errors import RoundFailed, TrackingError, UserError
 from vaesweep.family.registry import data_forms
 from vaesweep.sweep import settings
 from vaesweep.sweep.cells import Sweep
@@ -24,12 +25,12 @@ from vaesweep.sweep.cluster import named_cluster
 from vaesweep.sweep.options import DataBy, Options, check_counts
 from vaesweep.sweep.timeline import Timeline
 from vaesweep.training.compiling import Compile
-from vaesweep.uris import masked
+from vaesweep.vocabulary import store_uri
 
 if TYPE_CHECKING:
     from vaesweep.cli.sweep_run import FamilyReport
 
-OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+__all__ = ["BAD_INPUT", "FAILED", "OK", "exit_code", "main", "make_parser", "options_from"]
 
 
 def main(
@@ -44,7 +45,7 @@ def main(
     """
 
     def run(console: Console) -> int:
-        arguments = make_parser(sweep, about).parse_args(words)
+        arguments = doors.local_paths(make_parser(sweep, about).parse_args(words))
         options = options_from(sweep, arguments, words)
         with print_timeline(console, wanted=arguments.timeline) as timeline:
             from vaesweep.cli.sweep_run import run_sweep  # with torch and all that a sweep needs
@@ -71,20 +72,7 @@ def print_timeline(console: Console, *, wanted: bool) -> Iterator[Timeline]:
 
 def exit_code(run: Callable[[Console], int]) -> int:
     """The exit code of a command, with one line on standard error where it ends by an error that is told."""
-    try:
-        return run(Console())
-    except UserError as error:
-        print(f"error: {masked(str(error))}", file=sys.stderr)
-        return BAD_INPUT
-    except TrackingError as error:
-        print(f"error: tracking failed: {masked(str(error))}", file=sys.stderr)
-        return FAILED
-    except RoundFailed as error:
-        print(f"error: {masked(str(error))}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
+    return doors.exit_code(lambda: run(Console()), resumes=True)
 
 
 def make_parser(sweep: Sweep, about: str | None) -> argparse.ArgumentParser:
@@ -174,6 +162,7 @@ def options_from(sweep: Sweep, arguments: argparse.Namespace, words: Sequence[st
         command=command,
     )
     check_counts(options)
+    store_uri()  # refuses one that MLflow does not take
     named_cluster(options.address)  # refuses one on which no sweep runs
     sweep.preset(options.preset, options.data)  # refused before anything slow is imported
     return options

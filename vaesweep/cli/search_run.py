@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -108,7 +108,8 @@ def _searched(
     except TrackingError:
         raise  # the store does not answer: the parent run stays open for the next try
     except BaseException as error:
-        trainer.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        with suppress(TrackingError):  # what has ended the command is what is told
+            trainer.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED", at_once=True)
         raise
     trainer.end("FAILED" if causes else "FINISHED")
     return FAILED if causes else OK

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from vaesweep.cli import script
+from vaesweep.cli.doors import local_paths
 from vaesweep.data.numbers import whole
 from vaesweep.errors import UserError
 from vaesweep.search import objectives
@@ -37,7 +38,7 @@ def main(declared: Search, about: str | None = None, words: Sequence[str] | None
     """Run a search with the options of its command line and return the process's exit code."""
 
     def run(console: Console) -> int:
-        arguments = make_parser(declared, about).parse_args(words)
+        arguments = local_paths(make_parser(declared, about).parse_args(words))
         options = script.options_from(declared.sweep, arguments, words)
         own = search_options(declared, arguments)
         with script.print_timeline(console, wanted=arguments.timeline) as timeline:

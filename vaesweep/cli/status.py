@@ -100,7 +100,7 @@ class _Look:
     """Looks at the store and at Ray; what it has shown once it shows again. `seconds` is how long the store took."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        self._uri = arguments.tracking_uri or store_uri()
+        self._uri = store_uri(arguments.tracking_uri)
         self._names = arguments.sweeps
         self._ray_asked = arguments.ray is not None
         addresses = [arguments.ray, *(os.environ.get(name) for name in RAY_VARIABLES)]

@@ -8,6 +8,7 @@ import pkgutil
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,10 +103,11 @@ def _open_store(session: Session) -> None:
 
 
 def check_folders(session: Session) -> None:
-    """Refuse a session whose output or storage is a folder in which nothing can be written."""
+    """Refuse a session whose output or storage is a folder in which nothing can be written, or whose runs cannot be."""
     check_writable(session.options.out)
     if session.storage.folder:
         check_writable(session.storage.folder)
+    session.check_tracking()
     if note := note_of_copy(session):
         print(note, file=sys.stderr)
 
@@ -150,9 +152,11 @@ def _run_tracked(
     except TrackingError:
         raise  # the store does not answer: the parent run stays open for the next try
     except BaseException as error:
-        session.store.end(parent, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        with suppress(TrackingError):  # what has ended the command is what is told
+            status = "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED"
+            session.store.end_sweep(parent, status, patience=0)
         raise
-    session.store.end(parent, "FINISHED" if code == OK else "FAILED")
+    session.store.end_sweep(parent, "FINISHED" if code == OK else "FAILED")
     session.timeline.lap("report")
     return code
 

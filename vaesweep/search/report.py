@@ -168,6 +168,7 @@ def _counts(trials: Sequence[Trial]) -> str:
     return f"{len(trials)} trials: {', '.join(f'{n} {name}' for name, n in counts.items() if n)}"
 
 
+@style.plain()
 def draw_history(searched: Searched, path: Path) -> None:
     """Each objective by trial, with the best so far and, at the right, what fresh seeds came to."""
     figure = style.page(9, 3.6 * len(searched.objectives) + 0.4, f"{searched.title}: history")
@@ -223,6 +224,7 @@ def _limits(axis: Axes, values: np.ndarray, means: np.ndarray, sign: int) -> Non
         axis.text(0.01, y, text, va=edge, transform=axis.transAxes, fontsize=style.TICK)
 
 
+@style.plain()
 def draw_parallel(searched: Searched, path: Path) -> None:
     """Parallel coordinates: a line a trial over its settings and objectives, coloured by the rank of the first one."""
     shown = sorted(complete(searched.trials), key=lambda trial: -searched.signs[0] * trial.values[0])  # best on top
@@ -291,6 +293,7 @@ def _value_scale(values: np.ndarray, sign: int) -> _Scale:
     return _Scale(lambda value: float(max(0.0, 1 - (sign * value - best) / width)), ticks)
 
 
+@style.plain()
 def draw_importances(searched: Searched, importances: Sequence[Mapping[str, float]], path: Path) -> None:
     """The share of each objective's variance that each key explains."""
     keys = list(importances[0])
@@ -312,6 +315,7 @@ def draw_importances(searched: Searched, importances: Sequence[Mapping[str, floa
     style.save(figure, path)
 
 
+@style.plain()
 def draw_front(searched: Searched, path: Path) -> None:
     """The first two objectives of every trial, the front, and a sweep's curve beside it where there is one."""
     first, second = searched.objectives[:2]

@@ -237,10 +237,12 @@ class Trainer:
             self._slots = self._resources.slots(connection.available)
         return self._slots
 
-    def end(self, status: str) -> None:
-        """Set the status of the parent run, where there is one."""
+    def end(self, status: str, *, at_once: bool = False) -> None:
+        """Set the status of the parent run, where there is one; `at_once` does not wait for a store that fails."""
         if self.parent is not None:
-            self.session.of_configurations([]).store.end(self.parent, status)
+            store = self.session.of_configurations([]).store
+            how = {"patience": 0.0} if at_once else {}
+            store.end_sweep(self.parent, status, **how)
 
 
 Train = Callable[[Sequence[Trial]], Trained]  # the results of a round's trials, by their place in it

@@ -36,7 +36,7 @@ from vaesweep.search.search import Sampler
 from vaesweep.search.space import Space
 from vaesweep.store_access import once_made, one_line
 from vaesweep.sweep.identity import digest
-from vaesweep.uris import masked, sqlite_file
+from vaesweep.uris import folder_of, is_database, masked, sqlite_file
 
 DIRECTIONS = {MINIMISE: StudyDirection.MINIMIZE, MAXIMISE: StudyDirection.MAXIMIZE}
 STARTUP = 8  # trials that are drawn at random before the sampler models anything
@@ -252,8 +252,8 @@ def open_storage(uri: str, *, dry: bool = False) -> BaseStorage:
     Raises `UserError` where it cannot be used. MLflow's own database is refused: both keep the version of their schema
     in a table of one name.
     """
-    if "://" not in uri:
-        return _journal(Path(uri).expanduser(), dry=dry)
+    if not is_database(uri, "--study"):
+        return _journal(folder_of(uri, "--study"), dry=dry)
     if dry and (file := sqlite_file(uri)) and not file.exists():
         return optuna.storages.InMemoryStorage()
     try:

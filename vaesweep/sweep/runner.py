@@ -32,7 +32,7 @@ from ray import tune
 from ray.tune.execution import class_cache
 from rich.console import Console
 
-from vaesweep.errors import UserError
+from vaesweep.errors import Terminated, UserError, line_of
 from vaesweep.sweep import backends, loopback
 from vaesweep.sweep.backends import EVENT, GIVEN_UP, PACK, trainable, worker_environment
 from vaesweep.sweep.cells import Pack
@@ -55,6 +55,7 @@ from vaesweep.training import finished
 from vaesweep.training.sealed import DamagedFile
 
 NO_CAUSE = "its worker process died without reporting an error"
+LONGEST_FOLDER = 30  # bytes of a folder in which a Ray can keep its sockets: Linux takes paths of 107
 WAITING_BYTES = 2**28  # memory of a trial that builds a trainer and waits
 # A trial that has an environment of its own, if only for Lightning, gets none of the processes that start with Ray.
 class_cache.DEFAULT_ENV_VARS.clear()
@@ -64,11 +65,11 @@ logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 
 @dataclass(frozen=True)
 class Outcomes:
-    """The outcomes of a run of packs. `failed` maps cells to causes."""
+    """The outcomes of a run of packs. `failed` maps cells to causes; what interrupted it, if anything did."""
 
     finished: int
     failed: Mapping[str, str]
-    interrupted: bool
+    interrupted: KeyboardInterrupt | None = None
 
 
 class Connection:
@@ -115,7 +116,10 @@ def connected(resources: Resources, data: int = 0, modules: Sequence[str] = ()) 
                 ray.init(LOCAL, include_dashboard=False, _system_config=preload, **size, **common)
     except Exception as error:  # Ray raises it bare where it has not started in time
         reason = f"{cluster}: no Ray cluster answers there" if cluster else "Ray does not start"
-        raise UserError(f"{reason} ({_last_line(error)})") from None
+        raise UserError(f"{reason} ({line_of(_last_line(error), 250)}){'' if cluster else _folder_hint()}") from None
+    except BaseException:  # interrupted: its processes end with this one's
+        ray.shutdown()
+        raise
     connection = None
     try:
         connection = Connection(ray.cluster_resources())
@@ -164,7 +168,7 @@ def train_plan(
         outcomes = run_packs(jobs, data, session.storage, resources, slots, tracker, display, session.timeline)
     if outcomes.interrupted:
         tell(console, "stopping: writing what is known")
-        raise KeyboardInterrupt
+        raise outcomes.interrupted
     return outcomes.failed
 
 
@@ -183,7 +187,8 @@ def run_packs(
     A job names its data set by the index in `data`, as `sent` gives them. Packs that lag are split where devices are
     idle.
     """
-    interrupted, causes = False, dict[str, str]()
+    interrupted: KeyboardInterrupt | None = None
+    causes: dict[str, str] = {}
     at_once = resources.scale_to or slots
     with tempfile.TemporaryDirectory(prefix="vaesweep-") as scratch:
         # Tune and Train keep files that are not used; on a cluster every node must reach them.
@@ -207,8 +212,8 @@ def run_packs(
         try:
             with contextlib.closing(splitter):
                 causes = _causes(tuner.fit())
-        except KeyboardInterrupt:
-            interrupted = True
+        except KeyboardInterrupt as error:
+            interrupted = error
     failed = {}
     for job in callback.jobs.values():
         for cell in job.configs:
@@ -405,10 +410,27 @@ def _last_line(error: object, default: str = "") -> str:
     return lines[-1] if lines else default or type(error).__name__
 
 
+def _folder_hint() -> str:
+    """What a line adds where a local Ray's folder is not fit for it: Linux takes sockets' paths of some 100 letters."""
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    if len(folder.encode()) > LONGEST_FOLDER:
+        return f"; {folder} is too long for its sockets: set RAY_TMPDIR to a short folder, such as /tmp"
+    if not os.access(folder if os.path.isdir(folder) else os.path.dirname(folder), os.W_OK | os.X_OK):
+        return f"; {folder} cannot be written to: set RAY_TMPDIR to a folder that can"
+    return ""
+
+
 @contextlib.contextmanager
 def _terminate_as_interrupt() -> Iterator[None]:
-    """Context in which SIGTERM, as `ray job stop`, Slurm and Kubernetes send it, acts as Ctrl-C; by Ray it aborts."""
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Context in which SIGTERM acts as Ctrl-C, and says that it was SIGTERM; by Ray it aborts."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # nothing can be asked for here: a program that runs sweeps in its threads has its own handlers
+        return
+
+    def terminate(*_: Any) -> None:
+        raise Terminated
+
+    previous = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:

@@ -32,7 +32,7 @@ from vaesweep.sweep.telling import tell
 from vaesweep.sweep.timeline import Timeline
 from vaesweep.training import finished
 from vaesweep.training.stack import layout_of
-from vaesweep.uris import masked
+from vaesweep.uris import masked, sqlite_file
 from vaesweep.vocabulary import RECORD_DIGEST, Tag, record_digest, store_uri
 
 if TYPE_CHECKING:
@@ -103,8 +103,7 @@ class Session:
     @cached_property
     def tracked(self) -> dict[str, "TrackedRun"]:
         """The runs that MLflow has, by cell; none where there is no store yet."""
-        uri = store_uri()
-        if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        if (file := sqlite_file(store_uri())) and not file.exists():
             return {}
         return self.store.cells()
 
@@ -143,6 +142,12 @@ class Session:
             },
         }
         return record | {RECORD_DIGEST: record_digest(record)}
+
+    def check_tracking(self) -> None:
+        """Refuse, before Ray starts, a sweep whose runs could not be opened or filled in the store that there is."""
+        if (file := sqlite_file(store_uri())) and not file.exists():
+            return
+        self.store.check_sweep(self.record(self.plan(1)))
 
     def tracker(self, plan: Plan) -> tuple["Tracker", str]:
         """The writer of this sweep's runs, and the identity of its parent run."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from vaesweep.errors import UserError
+from vaesweep.uris import masked, place_of
 
 CHECKPOINTS, FINISHED, SUFFIX = "checkpoints", "finished", ".safetensors"
 DRAFT, DAMAGED = ".part", ".damaged"
@@ -26,11 +27,14 @@ class Storage:
 
     def __init__(self, uri: str, *, dry: bool = False) -> None:
         self.dry = dry
-        self.uri = uri if "://" in uri else str(Path(uri).expanduser().resolve())
+        place = place_of(uri, "--storage")
+        self.uri = place if isinstance(place, str) else str(place.resolve())
         try:
             self._fs, self._root = fs.FileSystem.from_uri(self.uri)
         except (OSError, ValueError) as error:
-            raise UserError(f"--storage {uri}: {error}; give a folder, or a URI such as s3://bucket/folder") from None
+            raise UserError(
+                f"--storage {masked(uri)}: {masked(str(error))}; give a folder, or a URI such as s3://bucket/folder"
+            ) from None
 
     @property
     def folder(self) -> Path | None:

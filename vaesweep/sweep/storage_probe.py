@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 
 from vaesweep.errors import UserError
-from vaesweep.uris import masked
+from vaesweep.uris import masked, place_of
 
 ANSWER_SECONDS = 15.0  # to connect, to be refused by the host's own word, and to list one folder, with time to spare
 ASK = """
@@ -27,7 +27,8 @@ except Exception as error:
 
 def check_answers(uri: str) -> None:
     """Refuse a storage, a folder or a URI, that cannot be listed or does not answer within `ANSWER_SECONDS`."""
-    fault = _ask_process(uri) if "://" in uri else _ask_thread(Path(uri).expanduser())
+    place = place_of(uri, "--storage")
+    fault = _ask_process(place) if isinstance(place, str) else _ask_thread(place)
     if fault:
         raise UserError(f"--storage {masked(uri)}: {masked(fault)}; name one that can be reached")
 

@@ -1,6 +1,8 @@
 """One experiment of an MLflow store, with the calls that a sweep makes. Every call waits for the store."""
 
+import contextlib
 import json
+import logging
 import os
 import tempfile
 import time
@@ -8,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,27 +20,43 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
+from mlflow.utils.file_utils import local_file_uri_to_path
 
 from vaesweep.errors import TrackingError, UserError
-from vaesweep.store_access import Page, ReadRun, all_pages, first_answer, refusal, refuse_local_artifacts, runs_of_kind
+from vaesweep.store_access import (
+    Page,
+    ReadRun,
+    all_pages,
+    first_answer,
+    one_line,
+    refusal,
+    refuse_local_artifacts,
+    runs_of_kind,
+    within,
+)
 from vaesweep.sweep.backlog import Point
 from vaesweep.sweep.cells import Cell, parameters
 from vaesweep.sweep.store_location import creation_lock, local_artifacts, make_if_missing
-from vaesweep.uris import is_local
+from vaesweep.uris import is_local, masked
 from vaesweep.vocabulary import MODEL_FILE, SWEEP_FILE, Outcome, RunKind, Tag, domains_of, outcome_of, runs_by_cell
 
 # Two lines for each run that ends, with the store's URI and whatever password it has.
 os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
 
 PAGE = 1000  # runs that are read at once
-LONGEST_TAG = 5000  # characters of a tag's value
+LONGEST_TAG, LONGEST_PARAMETER = 5000, 6000  # characters of a value
+PARENT_PARAMETERS = ("preset", "family")  # of the parent run, which cannot be changed
 BATCH, PARAMETER_BATCH = 1000, 100  # the most metrics, and parameters, that one log_batch call may hold
 PATIENCE = 60.0  # seconds for which a store that fails is tried again where nothing else is to be done meanwhile
-LONGEST_PAUSE = 10.0  # seconds between two tries of those
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0  # seconds between two tries of those
+LAST_WORD_SECONDS = 5.0  # that the end of a command which was interrupted waits for
+LASTING = ("INVALID_PARAMETER_VALUE", "PERMISSION_DENIED", "RESOURCE_DOES_NOT_EXIST")  # errors that stay when repeated
+NO_PLACE = (PermissionError, NotADirectoryError, FileNotFoundError, IsADirectoryError)
 DEFECTS = (AssertionError, AttributeError, LookupError, NameError, TypeError)  # of a program, not of a store
 UI_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI shows runs and curves, not traces
 
 Result = TypeVar("Result")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -133,22 +151,69 @@ class Store:
 
     def open_sweep(self, record: Mapping[str, Any], tags: Mapping[str, str]) -> str:
         """The parent run of the sweep with identity `record["sweep"]`, new or reopened, with its record stored."""
-        return self._patiently(lambda: self._open_sweep(record, tags))
+        opened: list[str] = []
+        try:
+            return self._patiently(lambda: self._open_sweep(record, tags, opened))
+        except BaseException:
+            for run_id in opened:
+                with contextlib.suppress(Exception):
+                    within(LAST_WORD_SECONDS, partial(self._client.set_terminated, run_id, "FAILED"))
+            raise
 
-    def _open_sweep(self, record: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-        identity, began = record["sweep"], datetime.now(UTC).isoformat(timespec="seconds")
+    def check_sweep(self, record: Mapping[str, Any]) -> None:
+        """Raise `UserError` where the parent run of a sweep, or of one of its cells, could not be opened or filled.
+
+        Nothing is made of it: a store that has no such experiment yet is not asked.
+        """
+        if self._experiment is None:
+            return
+        self._check_place(self._experiment.artifact_location)
+        if (run := self._patiently(lambda: self._parent(record["sweep"]))) is None:
+            return
+        self._check_place(run.info.artifact_uri)
+        for name in PARENT_PARAMETERS:
+            known = run.data.params.get(name, str(record[name]))
+            if known != str(record[name])[:LONGEST_PARAMETER]:
+                raise UserError(
+                    f"the sweep of these cells is {name} {known} in the tracking store, run {run.info.run_id}, and not "
+                    f"{record[name]}: name {known}, or give the sweep another cell"
+                )
+
+    def _parent(self, identity: str) -> Any:
+        """The parent run of a sweep, None where there is none."""
         query = f"tags.`{Tag.KIND}` = '{RunKind.SWEEP}' and tags.`{Tag.SWEEP}` = '{identity}'"
-        run = next(self._search(query), None)
+        return next(self._search(query), None)
+
+    def _check_place(self, uri: str) -> None:
+        """Refuse a place of artifacts on this machine's disk that a store has from elsewhere."""
+        refuse_local_artifacts(self.uri, uri, f"experiment {self.experiment!r}")
+        if not is_local(uri):
+            return
+        folder = Path(local_file_uri_to_path(uri))
+        beside = local_artifacts(self.uri, self.experiment)
+        there = beside and Path(local_file_uri_to_path(beside))
+        words = f"tracking store {masked(self.uri)}: experiment {self.experiment!r} keeps its artifacts at {folder}"
+        if there and there.is_dir() and not folder.exists() and there != folder:
+            raise UserError(f"{words}, where nothing is: move the store back, or link that place to {there}")
+        parent = next((one for one in (folder, *folder.parents) if one.exists()), folder)
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise UserError(f"{words}, where nothing can be written: was the store moved? move it back, or link it")
+
+    def _open_sweep(self, record: Mapping[str, Any], tags: Mapping[str, str], opened: list[str]) -> str:
+        identity, began = record["sweep"], datetime.now(UTC).isoformat(timespec="seconds")
+        run = self._parent(identity)
         if run is None:
             own = {Tag.KIND: RunKind.SWEEP, Tag.SWEEP: identity, **tags}
             run = self._client.create_run(
                 self.id, tags=own, run_name=record.get("study") or f"{record['name']} {record['preset']}"
             )
+            opened[:] = [run.info.run_id]
         else:
+            opened[:] = [run.info.run_id]
             self._client.update_run(run.info.run_id, status="RUNNING")
         self._check_run(run)
         run_id = run.info.run_id
-        params = [Param(key, str(record[key])) for key in ("preset", "family")]  # the same at every try
+        params = [Param(key, str(record[key])) for key in PARENT_PARAMETERS]  # the same at every try
         self._client.log_batch(run_id, params=params, tags=[RunTag(str(Tag.BEGAN), began)])
         self._client.log_dict(run_id, dict(record), SWEEP_FILE)
         return run_id
@@ -166,10 +231,13 @@ class Store:
 
         try:
             if not patience:
-                self.check()
-            self._patiently(end, patience)
+                within(LAST_WORD_SECONDS, end)
+            else:
+                self._patiently(end, patience)
         except UserError as error:
             raise TrackingError(str(error)) from None
+        except Exception as error:
+            raise TrackingError(str(refusal(self.uri, error))) from None
 
     def open_cell(self, cell: Cell, parent: str, tags: Mapping[str, str], start: int) -> str:
         """A new run of a cell that begins at `start`, in ms, by which it is found where the answer is lost."""
@@ -287,15 +355,19 @@ class Store:
 
     def _patiently(self, act: Callable[[], Result], patience: float = PATIENCE) -> Result:
         """The result of `act`, which may be done again: tried for a while where the store fails, then `UserError`."""
-        deadline, pause = time.monotonic() + patience, 0.5
+        deadline, pause = time.monotonic() + patience, FIRST_PAUSE
         while True:
             try:
                 return act()
             except (UserError, *DEFECTS):
                 raise
             except Exception as error:
-                if time.monotonic() + pause > deadline:
+                stays = isinstance(error, NO_PLACE) or getattr(error, "error_code", None) in LASTING
+                if stays or time.monotonic() + pause > deadline:
                     raise refusal(self.uri, error) from None
+                if pause == FIRST_PAUSE:
+                    words = "tracking store %s fails (%s): waiting for it, at most %.0f s; Ctrl-C ends it"
+                    logger.warning(words, masked(self.uri), one_line(error), patience)
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 

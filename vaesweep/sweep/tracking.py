@@ -33,6 +33,7 @@ from vaesweep.vocabulary import CONFIG_FILE, MODEL_FILE, Outcome, Tag, final
 AGAIN = "when the store is back, the same command completes the runs without training again"
 FLUSH_SECONDS = 5.0  # between two times that points are written of cells that train, where cells are few
 FLUSH_SHARE = 20  # times as long as writing has taken is the least pause after it: it has a twentieth of a core
+SILENT_SECONDS = 5.0  # after which the end of a command says what it waits for
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds after which a cell is tried again whose call has failed
 LAST_SECONDS, LAST_PAUSES = 60.0, (0.5, 10.0)  # without success, after which the last attempt ends; between its tries
 
@@ -112,8 +113,13 @@ class Tracker:
         self._leaving.set()
         self._wake.set()
         try:
+            said_at = time.monotonic() + SILENT_SECONDS
             while self._thread.is_alive():
                 self._thread.join(0.5)  # so that Ctrl-C is heard whichever thread it reaches
+                if time.monotonic() > said_at and (left := sum(map(self._is_left, self._cells.values()))):
+                    words = "waiting for the tracking store %s to take what is left of %d cells; Ctrl-C ends it, %s"
+                    logger.warning(words, masked(self._store.uri), left, AGAIN)
+                    said_at = time.monotonic() + LAST_SECONDS
         except KeyboardInterrupt:
             self._given_up.set()
             raise
@@ -215,7 +221,11 @@ class Tracker:
                 return
             if self._failing:
                 if pause == LAST_PAUSES[0]:
-                    logger.warning("waiting for the tracking store, at most %.0f s; Ctrl-C ends it", LAST_SECONDS)
+                    logger.warning(
+                        "waiting for the tracking store %s, which takes no runs, at most %.0f s; Ctrl-C ends it",
+                        masked(self._store.uri),
+                        LAST_SECONDS,
+                    )
                 self._given_up.wait(pause)
                 pause = min(2 * pause, LAST_PAUSES[1])
         with contextlib.suppress(Exception):  # whoever asks next will be told

@@ -14,7 +14,7 @@ from matplotlib.image import AxesImage
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.signal import stft
 
-from vaesweep.analysis.style import BLACK, BLUE, LABEL, ORANGE, PINK, RED, TICK, legend, page, save
+from vaesweep.analysis.style import BLACK, BLUE, LABEL, ORANGE, PINK, RED, TICK, legend, page, plain, save
 from vaesweep.families.emd.analysis.example import Example
 
 WINDOW, HOP = 0.032, 0.004  # s, of the spectrograms
@@ -27,6 +27,7 @@ _FLAT: dict[str, Any] = {"origin": "lower", "aspect": "auto", "interpolation": "
 ROWS = ("Truth\nfrequency [kHz]", "Estimate\nfrequency [kHz]", "Encoding\nchannel", "Mask\nchannel", "Signal")
 
 
+@plain()
 def draw_example(example: Example, title: str, path: Path) -> None:
     """Draw the page of one mixture."""
     speakers = len(example.sources)

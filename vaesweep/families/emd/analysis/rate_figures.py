@@ -19,7 +19,7 @@ from vaesweep.analysis.figures import REFERENCE, Style, draw_dots, draw_line, ma
 from vaesweep.analysis.groups import REGIME
 from vaesweep.analysis.intervals import Interval
 from vaesweep.analysis.metric_curves import OPTIMUM, VALUE, Metric, part
-from vaesweep.analysis.style import BLACK, GREEN, LABEL, RED, TICK, page, save
+from vaesweep.analysis.style import BLACK, GREEN, LABEL, RED, TICK, page, plain, save
 from vaesweep.analysis.table import is_open
 from vaesweep.data.domains import Role
 from vaesweep.families.emd.analysis.curves import (
@@ -71,6 +71,7 @@ class SeparationCurves:
         return part(self.curve[self.curve[AXIS] == axis.column], self.regime, metric.name, domain, kind)
 
 
+@plain()
 def draw_rates(curves: SeparationCurves, path: Path) -> None:
     """Draw Figures 2, 7 and 8: every metric against every rate, on the test domain and two shifted ones."""
     shown = dict(zip([curves.test, *extremes(curves.cells.domains(Role.UNSEEN))], OVERVIEW, strict=False))
@@ -94,6 +95,7 @@ def draw_rates(curves: SeparationCurves, path: Path) -> None:
     save(figure, path)
 
 
+@plain()
 def draw_conditions(curves: SeparationCurves, metric: Metric, path: Path) -> None:
     """Draw Figure 10: a panel a shifted condition, the condition trained on behind it in black; axes are shared.
 

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from vaesweep.analysis.figures import ordinary_range
-from vaesweep.analysis.style import BLACK, BLUE, GREEN, LABEL, NOTE, ORANGE, TICK, page, save
+from vaesweep.analysis.style import BLACK, BLUE, GREEN, LABEL, NOTE, ORANGE, TICK, page, plain, save
 from vaesweep.families.emd.analysis.uncertainty import ELBO, SI_SDR, Evidence, Scores
 
 DOMAINS = 4  # columns at most
@@ -51,6 +51,7 @@ def rows(scores: Scores, variational: Collection[str], valid: str, domains: Coll
     return chosen
 
 
+@plain()
 def draw_uncertainty(table: list[Row], domains: Collection[str], level: float, title: str, path: Path) -> None:
     """Draw the `rows` on at most four `domains`; `level` is the share that intervals are to hold."""
     shown = list(domains)[:DOMAINS]

@@ -28,6 +28,7 @@ from vaesweep.analysis.style import (
     SKY,
     TICK,
     page,
+    plain,
     save,
 )
 from vaesweep.families.hvae.analysis.cells import GROUP
@@ -72,6 +73,7 @@ class ContinuityCurves:
         return rows["step_size"].to_numpy(float), [sign * rows[column].to_numpy(float) for column in columns]
 
 
+@plain()
 def draw_continuity(curves: ContinuityCurves, title: str, path: Path) -> None:
     """Draw `continuity.png` of one domain."""
     figure = page(19, 9.6, title)

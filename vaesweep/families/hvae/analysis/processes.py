@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from torch import Tensor
 
-from vaesweep.analysis.style import BLACK, BLUE, GREEN, LABEL, NOTE, ORANGE, PINK, TICK, legend, page, save
+from vaesweep.analysis.style import BLACK, BLUE, GREEN, LABEL, NOTE, ORANGE, PINK, TICK, legend, page, plain, save
 from vaesweep.families.hvae.analysis.example import Process
 from vaesweep.families.hvae.models.continuous import LevelPath
 
@@ -22,6 +22,7 @@ COLUMNS = ("Posterior drift", "Prior drift", "Diffusion", "Path rate")
 REACH = 3.5  # standard deviations of densities
 
 
+@plain()
 def draw_processes(process: Process, title: str, path: Path) -> Path:
     """Draw `processes.png`: a row a level, the topmost first."""
     levels = len(process.traces)

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 
 from vaesweep.analysis.groups import POINT, REGIME
 from vaesweep.analysis.intervals import t_interval
-from vaesweep.analysis.style import BLACK, BLUE, GREEN, LABEL, ORANGE, PINK, RED, SKY, TICK, page, save
+from vaesweep.analysis.style import BLACK, BLUE, GREEN, LABEL, ORANGE, PINK, RED, SKY, TICK, page, plain, save
 from vaesweep.data.domains import Role
 from vaesweep.families.hvae.analysis.cells import Hierarchies
 from vaesweep.families.hvae.models.names import INITIAL
@@ -44,6 +44,7 @@ def have_curve(table: pd.DataFrame) -> bool:
     return len(table) > 0 and bool(table.groupby(REGIME)[POINT].nunique().max() > 1)
 
 
+@plain()
 def draw_rates(table: pd.DataFrame, title: str, path: Path) -> None:
     """Draw `hierarchy_rates.png`: of the test domain's rows, a column a regime; rates above, their shares below."""
     table = table[table["role"] == Role.TEST]

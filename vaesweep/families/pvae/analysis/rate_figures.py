@@ -32,7 +32,7 @@ from vaesweep.analysis.figures import (
 from vaesweep.analysis.gaps import NEGATIVE_ELBO
 from vaesweep.analysis.groups import POINT, REGIME
 from vaesweep.analysis.metric_curves import OPTIMUM, VALUE, part
-from vaesweep.analysis.style import BLACK, BLUE, GREEN, GREY, LABEL, ORANGE, PINK, RED, TICK, page, save
+from vaesweep.analysis.style import BLACK, BLUE, GREEN, GREY, LABEL, ORANGE, PINK, RED, TICK, page, plain, save
 from vaesweep.data.domains import Role
 from vaesweep.families.pvae.analysis.baselines import Baseline
 from vaesweep.families.pvae.analysis.comparison import JUDGE
@@ -117,6 +117,7 @@ class AcquisitionCurves:
         return rows[np.isfinite(rows[metric].astype(float))] if metric in rows else rows[:0]
 
 
+@plain()
 def draw_areas(curves: AcquisitionCurves, mixture: Baseline | None, path: Path) -> None:
     """Figure 8: the area by largest variance against the rate, on the test domain and beside it on each unseen one."""
     shown = curves.points[curves.points["role"].isin([Role.TEST, Role.UNSEEN])]
@@ -143,6 +144,7 @@ def draw_areas(curves: AcquisitionCurves, mixture: Baseline | None, path: Path) 
     save(figure, path)
 
 
+@plain()
 def draw_metrics(curves: AcquisitionCurves, path: Path) -> None:
     """Figure 9: distortion, area, offset and index against the rate, and all optima below."""
     test, train = curves.domain(Role.TEST), curves.domain(Role.TRAIN)
@@ -172,6 +174,7 @@ def draw_metrics(curves: AcquisitionCurves, path: Path) -> None:
     save(figure, path)
 
 
+@plain()
 def draw_stops(curves: AcquisitionCurves, threshold: float | None, path: Path) -> None:
     """Figure 10: the stop by uncertainty beside that of m alone, the constant index and the oracle, test domain.
 

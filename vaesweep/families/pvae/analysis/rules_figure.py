@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from vaesweep.analysis.style import BLACK, BLUE, GREEN, LABEL, ORANGE, PINK, RED, SKY, TICK, page, save
+from vaesweep.analysis.style import BLACK, BLUE, GREEN, LABEL, ORANGE, PINK, RED, SKY, TICK, page, plain, save
 from vaesweep.families.pvae.analysis.baselines import Baseline
 from vaesweep.families.pvae.analysis.records import AcquisitionRecord
 
@@ -53,6 +53,7 @@ class RuleCurves:
         return next((rule for rule in REFERENCES if rule in self.cells and len(self.cells) > 1), None)
 
 
+@plain()
 def draw_rule_curves(rule_curves: RuleCurves, title: str, path: Path) -> None:
     """Draw `information_curves.png`."""
     reference = rule_curves.reference

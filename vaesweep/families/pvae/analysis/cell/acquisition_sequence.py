@@ -28,6 +28,7 @@ from vaesweep.analysis.style import (
     ellipse,
     latent_name,
     page,
+    plain,
     save,
 )
 from vaesweep.errors import UserError
@@ -128,6 +129,7 @@ def _stage(cell: TrainedCell, x: torch.Tensor, known: Sequence[int], following: 
     )
 
 
+@plain()
 def draw_acquisition(acquisition: Acquisition, title: str, path: Path) -> Path:
     """Draw the figure."""
     count = len(acquisition.stages)

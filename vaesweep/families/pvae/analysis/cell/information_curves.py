@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
-from vaesweep.analysis.style import INDIGO, LABEL, NOTE, TEAL, TICK, page, save
+from vaesweep.analysis.style import INDIGO, LABEL, NOTE, TEAL, TICK, page, plain, save
 from vaesweep.families.pvae.analysis.cell.trained import TrainedCell
 from vaesweep.families.pvae.tasks.acquisition import area
 
@@ -66,6 +66,7 @@ def _curve(name: str, unit: str, colour: str, errors: torch.Tensor, listener: in
     )
 
 
+@plain()
 def draw_information_curves(information: InformationCurves, title: str, path: Path) -> Path:
     """Draw the figure: a) one listener's curves with their areas, b) mean and standard deviation over listeners."""
     figure = page(12, 8.4, title)

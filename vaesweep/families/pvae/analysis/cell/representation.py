@@ -34,6 +34,7 @@ from vaesweep.analysis.style import (
     latent_labels,
     legend,
     page,
+    plain,
     prior_circles,
     save,
 )
@@ -115,6 +116,7 @@ def _decoded(cell: TrainedCell, z1: np.ndarray, z2: np.ndarray) -> np.ndarray:
     return cell.decode(torch.tensor(np.stack([across, up], axis=-1), dtype=torch.float32)).numpy()
 
 
+@plain()
 def draw_representation(representation: Representation, title: str, path: Path) -> Path:
     """Draw the figure."""
     panels = 1 if representation.grid is None else 2

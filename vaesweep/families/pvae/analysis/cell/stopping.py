@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from vaesweep.analysis.style import BLACK, LABEL, NOTE, PINK, RED, SKY, TICK, page, save
+from vaesweep.analysis.style import BLACK, LABEL, NOTE, PINK, RED, SKY, TICK, page, plain, save
 from vaesweep.families.pvae.analysis.cell.trained import TrainedCell
 from vaesweep.families.pvae.tasks.stopping import Correlations, StopOutcome, StopResult, first_below
 
@@ -73,6 +73,7 @@ def _states(values: torch.Tensor) -> np.ndarray:
     return values[0, :, 1:].flatten().numpy()
 
 
+@plain()
 def draw_error_predictors(errors: ErrorPredictors, title: str, path: Path) -> Path:
     """Draw Figure 4."""
     figure = page(17, 5.3, title)
@@ -138,6 +139,7 @@ class Stopping:
         return cls(threshold, tuple(stops))
 
 
+@plain()
 def draw_stopping(stopping: Stopping, title: str, path: Path) -> Path:
     """Draw Figure 5."""
     count = len(stopping.rows)
