@@ -22,11 +22,11 @@ from vaesweep.analysis.gaps import NEGATIVE_ELBO, domain_pairs, gap_table, paire
 from vaesweep.analysis.intervals import Interval, t_interval
 from vaesweep.analysis.runs import Runs, log_files
 from vaesweep.analysis.table import (
+    cells_at,
     cells_table,
     finished,
     is_unsettled,
     misses,
-    on_curve,
     other_axes,
     target_axis,
     target_name,
@@ -132,24 +132,13 @@ def _gaps_at_optimum(table: pd.DataFrame, curve: pd.DataFrame, axes: list[str]) 
         best = find_optimum(curve, judge, HIGHEST_ELBO)
         if (roles[start], roles[end]) != (Role.TRAIN, Role.TEST) or best is None:
             continue
-        cells = _cells_at(table, judge, float(best["rate"]))
+        cells = cells_at(table, judge, float(best["rate"]))
         differences = paired(table[table["cell"].isin(cells)], start, end, axes)
         by_seed = differences.groupby("seed", dropna=False)
         for name in ("distortion", NEGATIVE_ELBO):
             gap = t_interval(by_seed[name].mean().to_numpy(float))
             label = name.replace(NEGATIVE_ELBO, "−ELBO")
             yield f"gap {start} → {end} at the optimum of {judge}: {label} {_interval(gap)}"
-
-
-def _cells_at(table: pd.DataFrame, domain: str, rate: float) -> set[str]:
-    """Cells of the target whose mean rate on `domain` is nearest `rate`; without targets, each seed's one."""
-    points = on_curve(table)
-    points = points[points["domain"] == domain]
-    if points["target_rate"].notna().any():
-        means = points.groupby("target_rate")["rate"].mean()
-        return set(points.loc[points["target_rate"] == (means - rate).abs().idxmin(), "cell"])
-    nearest = (points["rate"] - rate).abs().groupby(points["seed"], dropna=False).idxmin()
-    return set(points.loc[nearest, "cell"])
 
 
 def _interval(value: Interval) -> str:

@@ -1,6 +1,6 @@
 """The `vaesweep` command: `ui` opens MLflow on the store that sweeps write to, `status` says where sweeps stand.
 
-`manifest` lists files of data to upload. Families bring commands of their own.
+`report` draws the page of a sweep, `manifest` lists files of data to upload. Families bring commands of their own.
 """
 
 import argparse
@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import vaesweep
-from vaesweep.cli import status
+from vaesweep.cli import report, status
 from vaesweep.errors import UserError
 from vaesweep.store_access import StoreFile, store_file
 from vaesweep.uris import is_server, masked, sqlite_file
 from vaesweep.vocabulary import store_uri
 
-OWN = ("ui", "status", "manifest")  # commands that need no family
+OWN = ("ui", "status", "report", "manifest")  # commands that need no family
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -49,6 +49,7 @@ def _parser(*, families: bool) -> argparse.ArgumentParser:
     manifest.add_argument("folder", type=Path, metavar="DIR", help="the folder, in which manifest.json is written")
     manifest.set_defaults(act=_manifest)
     status.register(commands)
+    report.register(commands)
     if families:
         from vaesweep.family.registry import command_modules
 
