@@ -102,9 +102,9 @@ def answers(table: pd.DataFrame, curve: pd.DataFrame) -> Iterator[dict[str, Any]
     """The optimum of each metric on each domain, with its intervals and how far the rates reach.
 
     `value` is that of the cells whose rate is best on the validation domain, `chosen_on`, with a t-interval over seeds,
-    and `rate_low` to `rate_high` spans their seeds. Where there is none, and on that domain itself, it is the curve's own
-    optimum, and these span the seeds' own optima. `own` is the optimum of the domain's own curve, which looks better
-    than it is; `reaches` the rates that were trained.
+    and `rate_low` to `rate_high` spans their seeds. Where there is none, and on that domain itself, it is the curve's
+    own optimum, and these span the seeds' own optima. `own` is the optimum of the domain's own curve, which looks
+    better than it is; `reaches` the rates that were trained.
     """
     roles = dict(zip(table["domain"], table["role"], strict=True))
     judge = next((domain for domain, role in roles.items() if role == Role.VALID), None)

@@ -103,7 +103,8 @@ class Runs:
     (finished, diverged, failed, running or missing), cause, saturated (names of the rates whose target was out of
     reach), settled (whether the rate controls were at the last evaluation, None where there was none), a column for
     every axis, every target and the seed, and `beta.` with the name of a rate for its last weight. `finals` has one row
-    a final number: cell, domain, metric, value. `params` has the settings of a cell as MLflow has them, texts by dotted key.
+    a final number: cell, domain, metric, value. `params` has the settings of a cell as MLflow has them, texts by dotted
+    key.
     """
 
     record: SweepRecord

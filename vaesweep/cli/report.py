@@ -12,8 +12,8 @@ def register(commands: Any) -> None:
     parser = commands.add_parser(
         "report",
         help="draw the page of a sweep (report.html) from its tracked runs",
-        description="Draws report.html, one file to read and to pass on, and report.json with the same numbers. A sweep "
-        "that still runs is drawn from the cells that have finished.",
+        description="Draws report.html, one file to read and to pass on, and report.json with the same numbers. "
+        "A sweep that still runs is drawn from the cells that have finished.",
     )
     parser.add_argument("experiment", nargs="?", metavar="EXPERIMENT", help="the sweep's experiment, as rd_curve_pvae")
     parser.add_argument("--sweep", metavar="ID", help="identity of the sweep; the one that was used last by default")
