@@ -13,23 +13,22 @@ import numpy as np
 import pandas as pd
 
 import vaesweep
-from vaesweep.analysis.curves import CURVE, HIGHEST_ELBO, LOWEST_DISTORTION, rd_curve
+from vaesweep.analysis.curves import CURVE, HIGHEST_ELBO, LOWEST_DISTORTION
 from vaesweep.analysis.curves import optimum as find_optimum
-from vaesweep.analysis.gaps import NEGATIVE_ELBO, gap_table
+from vaesweep.analysis.gaps import NEGATIVE_ELBO
 from vaesweep.analysis.intervals import Interval, t_interval
 from vaesweep.analysis.runs import BETA, MISSING, RUNNING, Runs
 from vaesweep.analysis.table import (
     ELBO_PARTS,
     cells_at,
-    cells_table,
     finished,
     is_unsettled,
     misses,
     on_curve,
-    other_axes,
     target_axis,
     target_name,
 )
+from vaesweep.analysis.tables import Tables, make_tables
 from vaesweep.data.domains import Role
 from vaesweep.vocabulary import DATUM, Outcome
 
@@ -40,10 +39,10 @@ JUDGES = (Role.VALID, Role.TEST, Role.UNSEEN)  # roles on which settings are com
 ENDED = (Outcome.FINISHED, Outcome.DIVERGED, Outcome.FAILED)
 
 
-def contents(runs: Runs, window: int | None = None, table: pd.DataFrame | None = None) -> dict[str, Any]:
-    """All that the page of a sweep shows, as JSON takes it. `table` is `cells_table`'s, where it has been made."""
-    table = cells_table(runs) if table is None else table
-    curve, axes = rd_curve(table, window), other_axes(runs)
+def contents(runs: Runs, tables: Tables | None = None) -> dict[str, Any]:
+    """All that the page of a sweep shows, as JSON takes it; its `tables` are made unless they are given."""
+    tables = tables or make_tables(runs)
+    table, axes = tables.cells, tables.axes
     record = runs.record
     outcomes = {str(name): int(count) for name, count in runs.cells["outcome"].value_counts().items()}
     return {
@@ -71,11 +70,11 @@ def contents(runs: Runs, window: int | None = None, table: pd.DataFrame | None =
             "outcomes": outcomes,
         },
         "domains": [{"name": d.name, "role": str(d.role), "rows": d.rows} for d in record.domains],
-        "answers": list(answers(table, curve)),
+        "answers": list(answers(table, tables.curve)),
         "troubles": list(troubles(runs, table)),
         "cells": cells(runs, table, axes),
-        "curve": rows_of(curve),
-        "gaps": rows_of(gaps_shown(gap_table(table, axes), axes)),
+        "curve": rows_of(tables.curve),
+        "gaps": rows_of(gaps_shown(tables.gaps, axes)),
         "gap_axes": axes,
         "effects": rows_of(effects(table, axes)),
     }
@@ -118,7 +117,7 @@ def answers(table: pd.DataFrame, curve: pd.DataFrame) -> Iterator[dict[str, Any]
             entry = {"value": own[metric], "low": own[f"{metric}_low"], "high": own[f"{metric}_high"]}
             entry |= {name: own[name] for name in ("rate", "rate_low", "rate_high")}
             seeds, edge, chosen_on = int(own["n_seeds"]), bool(own["at_edge"]), None
-            if best is not None and domain != judge:
+            if judge is not None and best is not None and domain != judge:
                 there = table[(table["domain"] == domain) & table["cell"].isin(cells_at(table, judge, best["rate"]))]
                 means = there.groupby("seed", dropna=False)[[metric, "rate"]].mean()
                 interval = t_interval(means[metric].to_numpy(float))

@@ -14,11 +14,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from vaesweep.analysis.contents import FORMAT, contents, differences, rows_of, settings_that_differ
 from vaesweep.analysis.runs import Runs
-from vaesweep.analysis.table import cells_table
+from vaesweep.analysis.tables import Tables, make_tables
 from vaesweep.data.writing import replace_file
 
 PAGE, NUMBERS = "report.html", "report.json"
@@ -26,15 +24,21 @@ KINDS = {".png": "image/png", ".svg": "image/svg+xml", ".wav": "audio/wav", ".fl
 MOST_BYTES = 1_200_000  # of a page's figures and sounds together, before they are written as base64
 
 
-def write(runs: Runs, out: Path, media: Iterable[Path] = (), table: pd.DataFrame | None = None) -> tuple[Path, Path]:
+def write(runs: Runs, out: Path, media: Iterable[Path] = (), tables: Tables | None = None) -> tuple[Path, Path]:
     """Write report.html and report.json of a sweep into `out`; figures and sounds of `media` go into the page."""
-    return _write({"format": FORMAT, "sweeps": [contents(runs, table=table)]}, out, media)
+    return write_contents(contents(runs, tables), out, media)
+
+
+def write_contents(sweep: Mapping[str, Any], out: Path, media: Iterable[Path] = ()) -> tuple[Path, Path]:
+    """`write`, of the `contents` of a sweep."""
+    return _write({"format": FORMAT, "sweeps": [sweep]}, out, media)
 
 
 def compare(first: Runs, second: Runs, out: Path) -> tuple[Path, Path]:
     """Write the page of two sweeps side by side, with their differences, first less second."""
-    both = [contents(first), contents(second)]
-    apart = rows_of(differences(cells_table(first), cells_table(second)))
+    tables = [make_tables(first), make_tables(second)]
+    both = [contents(first, tables[0]), contents(second, tables[1])]
+    apart = rows_of(differences(tables[0].cells, tables[1].cells))
     page = {"format": FORMAT, "sweeps": both, "differences": apart, "settings": settings_that_differ(both)}
     return _write(page, out, ())
 

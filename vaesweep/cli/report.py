@@ -32,8 +32,10 @@ def _report(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
 
     store = arguments.tracking_uri or store_uri()
     if arguments.compare:
-        both = [runs.read(name.partition(":")[0], store, name.partition(":")[2] or None) for name in arguments.compare]
-        paths = page.compare(*both, arguments.out)
+        first, second = (
+            runs.read(name.partition(":")[0], store, name.partition(":")[2] or None) for name in arguments.compare
+        )
+        paths = page.compare(first, second, arguments.out)
     else:
         sweep = runs.read(arguments.experiment, store, arguments.sweep)
         paths = page.write(sweep, arguments.out, sorted(arguments.out.glob("*.png")))
