@@ -168,8 +168,8 @@ def trained(cell: FinishedCell, data_name: Callable[[], str] | None = None) -> T
     return replace(family(cell.family).trained(cell), data_name=data_name)
 
 
-def as_values(x: Any, what: str, shape: str, *last: int | None, gaps: bool = False) -> Tensor:
-    """`x` as a float32 tensor whose last axes have the lengths `last`, None where any will do.
+def as_values(x: Any, what: str, shape: str, *lengths: int | None, gaps: bool = False) -> Tensor:
+    """`x` as a float32 tensor whose axes have the `lengths`, None where any will do; without a batch, a batch of one.
 
     Raises `UserError`, with `what` it is and its `shape` in words, of other shapes and of what are no finite numbers;
     where there may be `gaps`, they are NaN.
@@ -178,13 +178,15 @@ def as_values(x: Any, what: str, shape: str, *last: int | None, gaps: bool = Fal
         values = torch.as_tensor(x).detach().to("cpu", torch.float32)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{what}: numbers {shape} are needed ({error})") from None
-    lengths = values.shape[max(values.dim() - len(last), 0) :]
-    fits = len(lengths) == len(last) and all(b in (None, a) for a, b in zip(lengths, last, strict=True))
+    batch = values.unsqueeze(0) if values.dim() == len(lengths) - 1 else values
+    fits = batch.dim() == len(lengths) and all(b in (None, a) for a, b in zip(batch.shape, lengths, strict=True))
     if not fits or not values.numel():
         raise UserError(f"{what} of shape {[*values.shape]}: {shape} is needed")
     if values.isinf().any() or (values.isnan().any() and not gaps):
-        raise UserError(f"{what}: some are not finite; " + ("NaN is what is not observed" if gaps else "take them away"))
-    return values
+        raise UserError(
+            f"{what}: some are not finite; " + ("NaN is what is not observed" if gaps else "take them away")
+        )
+    return batch
 
 
 def check_count(n: int) -> None:

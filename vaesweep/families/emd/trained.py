@@ -119,9 +119,7 @@ class TrainedSeparator(Trained):
         if self.model.flow is not None:
             raise UserError(f"cell {name} has a flow as its prior, which gives densities and no samples")
         generator, time = torch.Generator().manual_seed(seed), round(self.config.units["sample"])
-        noise = {
-            key: torch.randn(n, *shape, generator=generator) for key, shape in noise_shapes(config, time).items()
-        }
+        noise = {key: torch.randn(n, *shape, generator=generator) for key, shape in noise_shapes(config, time).items()}
         shape = (n, config.latents, frames_of(time, config.stride))
         z = encoding.prior(torch.zeros(shape)).draw(noise["encoding_noise"])[0]
         if masking.prior is None:
@@ -138,8 +136,7 @@ class TrainedSeparator(Trained):
         return replace(data, standardisation=replace(data.standardisation, std=np.array([self.scale])))
 
     def _signals(self, x: Values) -> Tensor:
-        values = as_values(x, "signals", "[batch, time]", None)
-        return torch.atleast_2d(as_values(values, "signals", "[batch, time]", *[None] * values.dim()))
+        return as_values(x, "signals", "[batch, time]", None, None)
 
     def _encoding(self, z: Values) -> Tensor:
         latents = self.config.model.latents

@@ -20,11 +20,11 @@ from vaesweep.errors import UserError
 from vaesweep.families.pvae.data.audiograms import COLUMNS, DIMS, THRESHOLDS
 from vaesweep.families.pvae.data.partial import check
 from vaesweep.families.pvae.evaluation import ADAPTIVE, AGE, SHIFTED, STOPPING_RULE, RuleName, stopping_name
-from vaesweep.families.pvae.trained import TrainedPartialVae
 from vaesweep.families.pvae.tasks.acquisition import Rule, start_mask
 from vaesweep.families.pvae.tasks.latent import LatentPredictor
 from vaesweep.families.pvae.tasks.predictive import Predictive
 from vaesweep.families.pvae.tasks.stopping import StoppingModel
+from vaesweep.families.pvae.trained import TrainedPartialVae
 from vaesweep.training.finished import FinishedCell
 
 DRAWN = 400  # audiograms drawn from the model that a listener is compared with
