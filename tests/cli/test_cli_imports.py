@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(path for folder in ("sweeps", "analysis") for path in (ROOT / folder).glob("*.py"))
-COMMANDS = [[], ["ui"], ["status"], ["manifest"], ["acquire"], ["separate"], ["data"], ["data", "mix"]]
+COMMANDS = [[], ["ui"], ["status"], ["register"], ["manifest"], ["acquire"], ["separate"], ["data"], ["data", "mix"]]
 SLOW = ("torch", "ray", "mlflow", "matplotlib", "pandas", "sklearn", "scipy", "optuna")
 # Each command line in one process after the other, then its exit code; and what has been imported meanwhile.
 RUN = f"""

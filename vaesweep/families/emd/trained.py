@@ -79,7 +79,7 @@ class TrainedSeparator(Trained):
 
     @torch.no_grad()
     def masks(self, z: Values) -> Estimate:
-        """q(m | z) of an encoding: the speakers' masks `[batch, speaker, K, frames]`; `std` is zero of deterministic."""
+        """q(m | z) of an encoding: masks `[batch, speaker, K, frames]`; `std` is zero of deterministic ones."""
         return _estimate(self.model.mask(self._encoding(z)), self.model.masking.noise)
 
     @torch.no_grad()

@@ -4,7 +4,7 @@
 
 A signal is taken in windows, each half over the next, so that memory does not grow with it. Estimates of a window have
 a gain, and a sign, of their own, since the likelihood leaves them free: those are taken whose sum comes closest to the
-mixture (least squares). Speakers are matched to those of the window before by what both say of the half that they share.
+mixture (least squares). Speakers are matched to those of the window before by the half that they share.
 """
 
 from collections.abc import Callable, Iterator
