@@ -4,7 +4,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +59,7 @@ class Tracked:
 
 
 @pytest.fixture(scope="module")
-def tracked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracked]:
+def tracked(tmp_path_factory: pytest.TempPathFactory) -> Tracked:
     folder = tmp_path_factory.mktemp("models")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     client = MlflowClient(uri)
@@ -79,7 +78,7 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracked]:
             path = Path(place, MODEL_FILE)
             path.write_bytes(finished.to_bytes(trained_cell(cell, number)))
             client.log_artifact(run, str(path))
-    yield Tracked(uri, sweep, client)
+    return Tracked(uri, sweep, client)
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +170,6 @@ def test_a_tracked_model_knows_what_its_sweep_was_trained_on(tracked: Tracked, m
         return data
 
     monkeypatch.setattr(type(pvae), "load", load)
-    record = read(EXPERIMENT, tracked.uri).record
     known = replace(read(EXPERIMENT, tracked.uri).record, data="what it read")
     monkeypatch.setattr("vaesweep.analysis.runs.record_of", lambda *_: known)
     for name in ("1-0", f"{EXPERIMENT}:best=rmse_observed@valid"):

@@ -1,4 +1,4 @@
-"""A trained separator by its users' interface: signals in their own units, points and samples, twins without a prior."""
+"""A trained separator by its users' interface: signals in their own units, points and samples, twins."""
 
 from typing import Any
 
