@@ -50,6 +50,10 @@ def test_no_subcommand_needs_slow_modules_to_print_its_help_or_to_refuse_an_opti
     assert lines[-2:] == [" ".join(["0 2"] * len(COMMANDS)), "imported"]
 
 
+def test_the_package_itself_imports_nothing_slow() -> None:
+    assert printed("import vaesweep\nprint(callable(vaesweep.load))") == ["True", "imported"]
+
+
 def test_a_preset_that_is_not_there_is_refused_without_slow_modules() -> None:
     script = str(ROOT / "sweeps" / "rd_curve_pvae.py")
     start = f"lambda: runpy.run_path({script!r}, run_name='__main__')"

@@ -80,8 +80,8 @@ def register(name: str, model: str, tracking_uri: str | None = None) -> Register
             return Registered(model, version, cell.cell, new=False)
         with tempfile.TemporaryDirectory() as folder:
             save(cell, Path(folder, FOLDER))
+            _make_model(client, model)
             client.log_artifacts(named.run_id, str(Path(folder, FOLDER)), FOLDER)
-        _make_model(client, model)
         created = client.create_model_version(
             model,
             f"{artifacts}/{FOLDER}",

@@ -13,11 +13,11 @@ from vaesweep.data.domains import DataSet
 from vaesweep.data.spelling import did_you_mean
 from vaesweep.errors import UserError
 from vaesweep.training.config import MORE_IS_BETTER, Pruning, TrainableConfig, Watching
-from vaesweep.training.finished import FinishedCell
 from vaesweep.training.problem import Problem
 
 if TYPE_CHECKING:
     from vaesweep.family.trained import Trained
+    from vaesweep.training.finished import FinishedCell
 
 
 class CellConfig(TrainableConfig):
@@ -78,7 +78,7 @@ class Family(ABC):
     def problem(self, config: CellConfig, data: DataSet, device: torch.device) -> Problem:
         """The problem of every cell that shares `config`'s structure."""
 
-    def trained(self, cell: FinishedCell) -> "Trained":
+    def trained(self, cell: "FinishedCell") -> "Trained":
         """The trained model of a finished cell of this family, ready for use.
 
         Raises `UserError` where the cell is of another version.

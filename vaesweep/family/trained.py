@@ -175,7 +175,7 @@ def as_values(x: Any, what: str, shape: str, *lengths: int | None, gaps: bool = 
     where there may be `gaps`, they are NaN.
     """
     try:
-        values = torch.as_tensor(x).detach().to("cpu", torch.float32)
+        values = (x.detach() if isinstance(x, Tensor) else torch.tensor(np.asarray(x))).to("cpu", torch.float32)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{what}: numbers {shape} are needed ({error})") from None
     batch = values.unsqueeze(0) if values.dim() == len(lengths) - 1 else values

@@ -96,7 +96,7 @@ def restore_hierarchy(
     is no such domain, of steps below one, and of any steps where levels have none.
     """
     trained = TrainedHierarchy.restore(cell).on(data)
-    config = trained.config
+    config, data = trained.config, trained.standardised(data)
     check_images(config.model, data)
     if steps is not None and steps < 1:
         raise UserError(f"--steps {steps}: a level takes at least 1 step")
