@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from vaesweep.cli import analysis_script
 
 if TYPE_CHECKING:
-    from vaesweep.families.hvae.analysis.trained import TrainedHierarchy
+    from vaesweep.families.hvae.analysis.trained import TrainedCell
 
 
 def main() -> int:
@@ -38,7 +38,7 @@ def draw(options: argparse.Namespace, store: str) -> list[str]:
     return analysis_script.lines_of(bounds(found, options.rows, options.tolerance), written)
 
 
-def bounds(cell: "TrainedHierarchy", count: int, tolerance: float | None) -> Iterator[str]:
+def bounds(cell: "TrainedCell", count: int, tolerance: float | None) -> Iterator[str]:
     from vaesweep.families.hvae.analysis.example import adaptive_elbo, reconstruct
     from vaesweep.families.hvae.analysis.trained import rows_to_show
 

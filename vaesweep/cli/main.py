@@ -1,6 +1,7 @@
 """The `vaesweep` command: `ui` opens MLflow on the store that sweeps write to, `status` says where sweeps stand.
 
-`report` draws the page of a sweep, `manifest` lists files of data to upload. Families bring commands of their own.
+`report` draws the page of a sweep, `register` makes a cell a model of MLflow's registry, `manifest` lists files of data
+to upload. Families bring commands of their own.
 """
 
 import argparse
@@ -11,13 +12,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import vaesweep
-from vaesweep.cli import report, status
+from vaesweep.cli import register, report, status
 from vaesweep.errors import UserError
 from vaesweep.store_access import StoreFile, store_file
 from vaesweep.uris import is_server, masked, sqlite_file
 from vaesweep.vocabulary import store_uri
 
-OWN = ("ui", "status", "report", "manifest")  # commands that need no family
+OWN = ("ui", "status", "report", "register", "manifest")  # commands that need no family
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -50,6 +51,7 @@ def _parser(*, families: bool) -> argparse.ArgumentParser:
     manifest.set_defaults(act=_manifest)
     status.register(commands)
     report.register(commands)
+    register.register(commands)
     if families:
         from vaesweep.family.registry import command_modules
 
