@@ -12,7 +12,7 @@ from vaesweep.cli import analysis_script
 from vaesweep.data.numbers import real, whole
 
 if TYPE_CHECKING:
-    from vaesweep.families.hvae.analysis.trained import TrainedHierarchy
+    from vaesweep.families.hvae.analysis.trained import TrainedCell
 
 
 def main() -> int:
@@ -39,7 +39,7 @@ def draw(options: argparse.Namespace, store: str) -> list[str]:
     return analysis_script.lines_of(bounds(found, options.rows, options.tolerance), written)
 
 
-def bounds(cell: "TrainedHierarchy", count: int, tolerance: float | None) -> Iterator[str]:
+def bounds(cell: "TrainedCell", count: int, tolerance: float | None) -> Iterator[str]:
     from vaesweep.families.hvae.analysis.example import adaptive_elbo, reconstruct
     from vaesweep.families.hvae.analysis.trained import rows_to_show
 

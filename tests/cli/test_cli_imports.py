@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(path for folder in ("sweeps", "analysis") for path in (ROOT / folder).glob("*.py"))
-COMMANDS = [[], ["ui"], ["status"], ["manifest"], ["acquire"], ["separate"], ["data"], ["data", "mix"]]
+COMMANDS = [[], ["ui"], ["status"], ["register"], ["manifest"], ["acquire"], ["separate"], ["data"], ["data", "mix"]]
 SLOW = ("torch", "ray", "mlflow", "matplotlib", "pandas", "sklearn", "scipy", "optuna")
 # Each command line in one process after the other, then its exit code; and what has been imported meanwhile.
 RUN = f"""
@@ -48,6 +48,10 @@ def test_no_subcommand_needs_slow_modules_to_print_its_help_or_to_refuse_an_opti
         "print(*(code(main, line) for line in words))"
     )
     assert lines[-2:] == [" ".join(["0 2"] * len(COMMANDS)), "imported"]
+
+
+def test_the_package_itself_imports_nothing_slow() -> None:
+    assert printed("import vaesweep\nprint(callable(vaesweep.load))") == ["True", "imported"]
 
 
 def test_a_preset_that_is_not_there_is_refused_without_slow_modules() -> None:

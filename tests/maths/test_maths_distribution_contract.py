@@ -80,6 +80,12 @@ def test_a_sample_comes_with_its_log_density(kind: Kind) -> None:
     torch.testing.assert_close(log_q, q.log_prob(z), rtol=1e-7, atol=1e-7)
 
 
+def test_mean_and_standard_deviation_are_those_of_torch_distributions(kind: Kind) -> None:
+    q = kind.drawn(0)
+    torch.testing.assert_close(q.mean, reference(q).mean, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(q.std, reference(q).stddev, rtol=1e-9, atol=1e-11)
+
+
 def test_kl_is_that_of_torch_distributions(kind: Kind) -> None:
     q, p = kind.drawn(0), kind.drawn(1)
     torch.testing.assert_close(q.kl(p), kl_divergence(reference(q), reference(p)), rtol=1e-9, atol=1e-11)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import vaesweep
 from vaesweep.analysis import runs
 from vaesweep.analysis.load import load_cell
 from vaesweep.analysis.report import write
@@ -82,6 +83,17 @@ def test_finished_files_and_tracked_models_become_models_again(release: Path, sw
         _, model = restore(tracked, owner.config, torch.nn.Module)
         for name, value in model.named_parameters():
             assert torch.equal(value, cell.weights[name])
+
+
+@pytest.mark.parametrize("sweep", SWEEPS)
+def test_a_model_of_an_earlier_release_is_used_and_evaluated_on_the_data_of_its_sweep(
+    release: Path, sweep: str
+) -> None:
+    cell = finished_files(release, sweep)[0]
+    model = vaesweep.load(cell.cell, tracking_uri=uri(release))
+    assert model.reconstruct(model.example()).isfinite().all()
+    for domain, metrics in model.evaluate().items():
+        assert metrics["elbo"] == pytest.approx(cell.metrics[f"{domain}/elbo"], rel=1e-4)  # float32, other versions
 
 
 @pytest.mark.parametrize(("sweep", "spec"), SPECS.items())

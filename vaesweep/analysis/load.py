@@ -28,11 +28,17 @@ def load_cell(run: str, tracking_uri: str | None = None) -> FinishedCell:
     Raises `UserError` where there is no such run, or its cell has not finished.
     """
     client = client_of(tracking_uri)
-    tracked = _run(client, run)
-    outcome = tracked.data.tags.get(Tag.OUTCOME, "not ended")
-    if outcome != Outcome.FINISHED:
-        raise UserError(f"run {run}: its cell has {outcome}, so there is no model; name a finished one")
+    tracked = finished_run(client, run)
     return download_cell(client, tracked.info.run_id, tracked.data.tags[Tag.CELL])
+
+
+def finished_run(client: MlflowClient, name: str) -> Run:
+    """The run of a finished cell, by its id or its cell's identity. Raises `UserError` as `load_cell` does."""
+    run = _run(client, name)
+    outcome = run.data.tags.get(Tag.OUTCOME, "not ended")
+    if outcome != Outcome.FINISHED:
+        raise UserError(f"run {name}: its cell has {outcome}, so there is no model; name a finished one")
+    return run
 
 
 def load_cells(runs: Runs, tracking_uri: str | None = None) -> Iterator[FinishedCell]:

@@ -1,65 +1,68 @@
 """The report of a sweep: three tables, one figure and a summary in a few lines, from tracked runs alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from vaesweep.analysis.contents import answers
 from vaesweep.analysis.curves import (
     CURVE,
     HIGHEST_ELBO,
     LOWEST_DISTORTION,
     hidden_by_interval,
     monotone_within_interval,
-    rd_curve,
 )
 from vaesweep.analysis.curves import optimum as find_optimum
 from vaesweep.analysis.figures import draw_rd_curve
-from vaesweep.analysis.gaps import NEGATIVE_ELBO, domain_pairs, gap_table, paired
+from vaesweep.analysis.gaps import NEGATIVE_ELBO, domain_pairs, paired
 from vaesweep.analysis.intervals import Interval, t_interval
 from vaesweep.analysis.runs import Runs, log_files
 from vaesweep.analysis.table import (
-    cells_table,
+    cells_at,
     finished,
     is_unsettled,
     misses,
-    on_curve,
     other_axes,
     target_axis,
     target_name,
 )
+from vaesweep.analysis.tables import Tables, make_tables
 from vaesweep.data.domains import Role
 from vaesweep.data.writing import replace_file
 
 
 @dataclass(frozen=True)
 class Report:
-    """Files written, in the order cells.csv, curve.csv, gap.csv, rd_curve.png, and the summary's lines."""
+    """Files written, in the order cells.csv, curve.csv, gap.csv, rd_curve.png, and the summary's lines.
+
+    `ending` are the lines with which a command ends, where they are not the summary's.
+    """
 
     paths: tuple[Path, ...]
     summary: tuple[str, ...]
+    ending: tuple[str, ...] = ()
 
 
-def write(runs: Runs, out: Path, window: int | None = None) -> Report:
+def write(runs: Runs, out: Path, window: int | None = None, tables: Tables | None = None) -> Report:
     """Write cells.csv, curve.csv, gap.csv and rd_curve.png into `out`, each replaced in one step.
 
-    `window` is `rd_curve`'s.
+    `window` is `rd_curve`'s; `tables` are made unless they are given.
     """
-    table = cells_table(runs)
-    curve = rd_curve(table, window)
-    gaps = gap_table(table, other_axes(runs))
+    tables = tables or make_tables(runs, window)
     title = f"{runs.record.name} ({runs.record.family}, preset {runs.record.preset})"
     out.mkdir(parents=True, exist_ok=True)
     paths = (
-        replace_file(out / "cells.csv", partial(table.to_csv, index=False)),
-        replace_file(out / "curve.csv", partial(curve.to_csv, index=False)),
-        replace_file(out / "gap.csv", partial(gaps.to_csv, index=False)),
-        replace_file(out / "rd_curve.png", partial(draw_rd_curve, table, curve, title)),
+        replace_file(out / "cells.csv", partial(tables.cells.to_csv, index=False)),
+        replace_file(out / "curve.csv", partial(tables.curve.to_csv, index=False)),
+        replace_file(out / "gap.csv", partial(tables.gaps.to_csv, index=False)),
+        replace_file(out / "rd_curve.png", partial(draw_rd_curve, tables.cells, tables.curve, title)),
     )
-    return Report(paths, tuple(summarise(runs, table, curve)))
+    return Report(paths, tuple(summarise(runs, tables.cells, tables.curve)), tuple(end(runs, tables)))
 
 
 def log(report: Report, runs: Runs, tracking_uri: str | None = None) -> None:
@@ -81,6 +84,44 @@ def summarise(runs: Runs, table: pd.DataFrame, curve: pd.DataFrame) -> Iterator[
         yield from _missed(table, target_name(axis))
         yield from _saturated(table)
     yield from _unsettled(table)
+
+
+def end(runs: Runs, tables: Tables) -> Iterator[str]:
+    """What a command ends with: a small table of the answers, the gap, and what is not as it was asked for."""
+    yield _outcomes(runs)
+    yield from _answers_table(list(answers(tables.cells, tables.curve)))
+    yield from _gaps_at_optimum(tables.cells, tables.curve, tables.axes)
+    if axis := target_axis(runs):
+        yield from _missed(tables.cells, target_name(axis))
+        yield from _saturated(tables.cells)
+    yield from _unsettled(tables.cells)
+
+
+def _answers_table(found: list[dict[str, Any]]) -> Iterator[str]:
+    """The best ELBO and distortion of each domain that cells are judged on, in nats per datum."""
+    shown = [one for one in found if one["role"] in (Role.TEST, Role.UNSEEN)] or found
+    if not shown:
+        return
+    rows = [("", "ELBO", "at rate", "distortion", "at rate")]
+    for domain in dict.fromkeys(one["domain"] for one in shown):
+        own = {one["metric"]: one for one in shown if one["domain"] == domain}
+        rows.append((domain, *_answer(own.get("elbo")), *_answer(own.get("distortion"))))
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    for first, *rest in rows:
+        values = "  ".join(value.rjust(width) for value, width in zip(rest, widths[1:], strict=True))
+        yield f"  {first.ljust(widths[0])}  {values}"
+    chosen = next((one["chosen_on"] for one in shown if one["chosen_on"]), None)
+    seeds = max(one["seeds"] for one in shown)
+    where = f"best on {chosen}" if chosen else "best on each domain itself"
+    spread = f"± half of the 95 % interval over {seeds} seeds" if seeds > 1 else "one seed, so no interval"
+    yield f"  nats per datum, {where}; {spread}; * at the edge of the rates trained"
+
+
+def _answer(one: Mapping[str, Any] | None) -> tuple[str, str]:
+    if one is None:
+        return "–", "–"
+    spread = "" if one["low"] is None else f" ±{(one['high'] - one['low']) / 2:.2g}"
+    return f"{one['value']:.4g}{spread}", f"{one['rate']:.3g}{'*' if one['at_edge'] else ' '}"
 
 
 def _outcomes(runs: Runs) -> str:
@@ -132,24 +173,13 @@ def _gaps_at_optimum(table: pd.DataFrame, curve: pd.DataFrame, axes: list[str]) 
         best = find_optimum(curve, judge, HIGHEST_ELBO)
         if (roles[start], roles[end]) != (Role.TRAIN, Role.TEST) or best is None:
             continue
-        cells = _cells_at(table, judge, float(best["rate"]))
+        cells = cells_at(table, judge, float(best["rate"]))
         differences = paired(table[table["cell"].isin(cells)], start, end, axes)
         by_seed = differences.groupby("seed", dropna=False)
         for name in ("distortion", NEGATIVE_ELBO):
             gap = t_interval(by_seed[name].mean().to_numpy(float))
             label = name.replace(NEGATIVE_ELBO, "−ELBO")
             yield f"gap {start} → {end} at the optimum of {judge}: {label} {_interval(gap)}"
-
-
-def _cells_at(table: pd.DataFrame, domain: str, rate: float) -> set[str]:
-    """Cells of the target whose mean rate on `domain` is nearest `rate`; without targets, each seed's one."""
-    points = on_curve(table)
-    points = points[points["domain"] == domain]
-    if points["target_rate"].notna().any():
-        means = points.groupby("target_rate")["rate"].mean()
-        return set(points.loc[points["target_rate"] == (means - rate).abs().idxmin(), "cell"])
-    nearest = (points["rate"] - rate).abs().groupby(points["seed"], dropna=False).idxmin()
-    return set(points.loc[nearest, "cell"])
 
 
 def _interval(value: Interval) -> str:

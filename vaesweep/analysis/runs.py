@@ -10,7 +10,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,7 @@ MOST_PASSED = 20  # parent runs without a record that are passed over
 MISSING = "missing"  # outcome of a cell that was never started
 RUNNING = "running"  # outcome of a cell that has not ended
 SETTLED_METRIC = "train/settled"  # at the last evaluation
+BETA = "beta."  # begins the columns of the weights of rates at the last evaluation
 INFINITE = 1e308  # MLflow stores infinity as 1.8e308
 TARGET = re.compile(r"rates\.(?P<rate>.+)\.target")
 
@@ -67,6 +68,8 @@ class SweepRecord:
     data: str = ""  # what `--data` named
     data_sets: int = 1  # that its cells train on
     steps: dict[str, int] = field(default_factory=dict)  # of every cell, where the record says them
+    fingerprint: str = ""  # of the data
+    summary: tuple[str, ...] = ()  # of the data, in lines
 
     @classmethod
     def from_json(cls, text: str) -> "SweepRecord":
@@ -82,6 +85,8 @@ class SweepRecord:
                 data=str(raw.get("data", {}).get("spec", "")),
                 data_sets=max(1, len(str(raw.get("data", {}).get("fingerprint", "")).split())),
                 domains=tuple(_domain(domain) for domain in raw["domains"]),
+                fingerprint=str(raw.get("data", {}).get("fingerprint", "")),
+                summary=tuple(map(str, raw.get("data", {}).get("summary", ()))),
                 steps={cell["cell"]: int(cell["steps"]) for cell in raw["cells"] if "steps" in cell},
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -96,11 +101,13 @@ def _domain(raw: Mapping[str, Any]) -> DomainRecord:
 class Runs:
     """One sweep as tracked.
 
-    `run_id` is the parent run's, `run_ids` maps a cell to its own. `cells` has one row a listed cell: cell, outcome
+    `run_id` is the parent run's, `run_ids` maps a cell to its own; `began` is when the last command began, `code` the
+    versions of the code that have trained cells. `cells` has one row a listed cell: cell, outcome
     (finished, diverged, failed, running or missing), cause, saturated (names of the rates whose target was out of
-    reach), settled (whether the rate controls were at the last evaluation, None where there was none), and a column for
-    every axis, every target and the seed. `finals` has one row a final number: cell, domain,
-    metric, value. `params` has the settings of a cell as MLflow has them, texts by dotted key.
+    reach), settled (whether the rate controls were at the last evaluation, None where there was none), a column for
+    every axis, every target and the seed, and `beta.` with the name of a rate for its last weight. `finals` has one row
+    a final number: cell, domain, metric, value. `params` has the settings of a cell as MLflow has them, texts by dotted
+    key.
     """
 
     record: SweepRecord
@@ -109,6 +116,9 @@ class Runs:
     finals: pd.DataFrame
     run_ids: dict[str, str] = field(default_factory=dict)
     params: dict[str, dict[str, str]] = field(default_factory=dict)
+    experiment_id: str = ""
+    began: str = ""
+    code: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
@@ -139,14 +149,27 @@ def read(
             f"experiment {experiment!r} holds none of the {len(record.cells)} cells of sweep {record.sweep}; "
             "run the sweep first, or wait for its first cell"
         )
-    return assemble(record, parent.info.run_id, cell_runs)
+    return replace(
+        assemble(record, parent.info.run_id, cell_runs),
+        experiment_id=str(experiment_id),
+        began=parent.data.tags.get(Tag.BEGAN, ""),
+    )
 
 
 def assemble(record: SweepRecord, run_id: str, cell_runs: Mapping[str, ReadRun]) -> Runs:
     """The sweep of a record whose parent run is `run_id`, with the run of every cell that has one."""
+    code = dict.fromkeys(run.data.tags.get(Tag.CODE, "") for run in cell_runs.values())
     ids = {cell: run.info.run_id for cell, run in cell_runs.items()}
     params = {cell: run.data.params for cell, run in cell_runs.items()}
-    return Runs(record, run_id, _cells_frame(record, cell_runs), _finals_frame(cell_runs), ids, params)
+    return Runs(
+        record,
+        run_id,
+        _cells_frame(record, cell_runs),
+        _finals_frame(cell_runs),
+        ids,
+        params,
+        code=tuple(filter(None, code)),
+    )
 
 
 def log_files(run_id: str, paths: Iterable[Path], tracking_uri: str | None = None, folder: str | None = None) -> None:
@@ -293,6 +316,7 @@ def _cell_row(cell: str, values: dict[str, Any], run: ReadRun | None) -> dict[st
         "cause": tags.get(Tag.CAUSE, ""),
         "saturated": tags.get(Tag.SATURATED, ""),
         "settled": bool(metrics[SETTLED_METRIC]) if SETTLED_METRIC in metrics else None,
+        **{name.removeprefix("train/"): value for name, value in metrics.items() if name.startswith(f"train/{BETA}")},
         **constants,
         **{axis: json.dumps(value) if isinstance(value, list | dict) else value for axis, value in values.items()},
     }

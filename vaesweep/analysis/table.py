@@ -59,6 +59,17 @@ def on_curve(table: pd.DataFrame) -> pd.DataFrame:
     return points[points[rates].notna().any(axis=1)] if rates else points
 
 
+def cells_at(table: pd.DataFrame, domain: str, rate: float) -> set[str]:
+    """Cells of the target whose mean rate on `domain` is nearest `rate`; without targets, each seed's one."""
+    points = on_curve(table)
+    points = points[points["domain"] == domain]
+    if points["target_rate"].notna().any():
+        means = points.groupby("target_rate")["rate"].mean()
+        return set(points.loc[points["target_rate"] == (means - rate).abs().idxmin(), "cell"])
+    nearest = (points["rate"] - rate).abs().groupby(points["seed"], dropna=False).idxmin()
+    return set(points.loc[nearest, "cell"])
+
+
 def rates_of_targets(table: pd.DataFrame, name: str) -> pd.Series:
     """Rates of finished cells on the training domain, in nats per datum: of the one that target `name` was set for."""
     points = finished(table)

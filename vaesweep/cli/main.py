@@ -1,6 +1,7 @@
 """The `vaesweep` command: `ui` opens MLflow on the store that sweeps write to, `status` says where sweeps stand.
 
-`manifest` lists files of data to upload. Families bring commands of their own.
+`report` draws the page of a sweep, `register` makes a cell a model of MLflow's registry, `manifest` lists files of data
+to upload. Families bring commands of their own.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import vaesweep
-from vaesweep.cli import doors, status
+from vaesweep.cli import doors, register, report, status
 from vaesweep.data.numbers import whole
 from vaesweep.errors import UserError, line_of
 from vaesweep.store_access import StoreFile, refusals, store_file
@@ -23,7 +24,7 @@ from vaesweep.vocabulary import store_uri
 HOSTS_VARIABLE, ORIGINS_VARIABLE = "MLFLOW_SERVER_ALLOWED_HOSTS", "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS"
 LOOPBACK, EVERY_ADDRESS = ("127.0.0.1", "localhost", "::1"), ("0.0.0.0", "::", "*")
 PRIVATE = ("10.*", "192.168.*", *(f"172.{number}.*" for number in range(16, 32)))  # addresses of private networks
-OWN = ("ui", "status", "manifest")  # commands that need no family
+OWN = ("ui", "status", "report", "register", "manifest")  # commands that need no family
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -51,6 +52,8 @@ def _parser(*, families: bool) -> argparse.ArgumentParser:
     manifest.add_argument("folder", type=Path, metavar="DIR", help="the folder, in which manifest.json is written")
     manifest.set_defaults(act=_manifest)
     status.register(commands)
+    report.register(commands)
+    register.register(commands)
     if families:
         from vaesweep.family.registry import command_modules
 

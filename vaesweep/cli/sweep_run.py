@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from vaesweep.cli.live_page import LivePage
 from vaesweep.cli.script import FAILED, OK
 from vaesweep.data.domains import DataSet
 from vaesweep.errors import TrackingError, UserError, line_of
 from vaesweep.store_access import ReadRun
 from vaesweep.sweep.cells import Sweep
 from vaesweep.sweep.cluster import ClusterSize, Resources, cluster_size, local_cpus, uploaded_copy
+from vaesweep.sweep.data_sets import DataSets
 from vaesweep.sweep.lease import lease
 from vaesweep.sweep.options import Options
 from vaesweep.sweep.plan import Plan, estimate_seconds
@@ -88,7 +90,8 @@ def run_sweep(
             describe(session, plan, console)
 
             def train(tracker: "Tracker") -> Mapping[str, str]:
-                failed = train_plan(session, plan, resources, slots, tracker, console)
+                with LivePage(sweep.name, session.sweep_identity(plan), options.out):
+                    failed = train_plan(session, plan, resources, slots, tracker, console)
                 connection.leave()
                 timeline.lap("training")
                 return failed
@@ -243,16 +246,15 @@ def _finish(
     for cell, cause in failed.items():
         print(line_of(f"cell {cell} failed: {masked(cause)}"), file=sys.stderr)
     from vaesweep.analysis import runs
-    from vaesweep.analysis.report import write
+    from vaesweep.cli.ending import finish
 
     notes = drop_spent_checkpoints(session.storage)
     sweep_runs = runs.read(session.sweep.name, store_uri(), plan.sweep_identity(session.sweep.name), read)
     print_line = partial(tell, console)
     for note in notes:
         print_line(note)
-    print_report(write(sweep_runs, session.options.out), sweep_runs, print_line)
-    if report:
-        print_report(report(sweep_runs, session.data[0], session.options.out), sweep_runs, print_line)
+    own = partial(_family_report, report, session.data) if report else None
+    finish(sweep_runs, session.options.out, store_uri(), print_line, own)
     lacking = sweep_runs.cells.loc[~sweep_runs.cells["outcome"].isin(SETTLED), "cell"]
     lost = [cell for cell in lacking if cell not in failed]
     if lost:
@@ -263,11 +265,5 @@ def _finish(
     return FAILED if failed or lost else OK
 
 
-def print_report(report: "Report", sweep_runs: "Runs", print_line: Callable[[str], None]) -> None:
-    """Log a report's files with the sweep's parent run, and print its summary."""
-    from vaesweep.analysis.report import log
-
-    log(report, sweep_runs, store_uri())
-    for line in report.summary:
-        print_line(line)
-    print_line(f"written: {', '.join(str(path) for path in report.paths)}")
+def _family_report(report: FamilyReport, data: DataSets, runs: "Runs", out: Path) -> "Report":
+    return report(runs, data[0], out)

@@ -19,6 +19,10 @@ class Distribution(Protocol):
         """The mean, elementwise."""
 
     @property
+    def std(self) -> Tensor:
+        """The standard deviation, elementwise."""
+
+    @property
     def point(self) -> Tensor:
         """The most likely value where the variable is written without bounds: its logarithm, or its log odds."""
 

@@ -28,6 +28,12 @@ class Beta:
         return self.a / (self.a + self.b)
 
     @property
+    def std(self) -> Tensor:
+        """√(ab / (a + b + 1)) / (a + b)."""
+        both = self.a + self.b
+        return (self.a * self.b / (both + 1)).sqrt() / both
+
+    @property
     def point(self) -> Tensor:
         """See `Distribution`: a / (a + b), since the log odds have the density σ^a (1 - σ)^b / B(a, b)."""
         return self.mean

@@ -20,6 +20,11 @@ class Gaussian:
     log_std: Tensor
 
     @property
+    def std(self) -> Tensor:
+        """The standard deviation."""
+        return self.log_std.exp()
+
+    @property
     def point(self) -> Tensor:
         """See `Distribution`: the mean."""
         return self.mean
@@ -61,6 +66,11 @@ class TriangularGaussian:
         """A sample and, as `Gaussian.draw`, log q(z_i | z_1 … z_i-1) of every dimension i."""
         z = self.mean + self.log_std.exp() * noise + torch.einsum("...ij,...j->...i", self.below, noise)
         return z, -0.5 * (noise.square() + LOG_TWO_PI) - self.log_std
+
+    @property
+    def std(self) -> Tensor:
+        """The standard deviation of every dimension by itself, `[..., dim]`."""
+        return self.factor.square().sum(-1).sqrt()
 
     @property
     def factor(self) -> Tensor:

@@ -37,6 +37,11 @@ class LogNormal:
         return (self.log_mean + 0.5 * (2 * self.log_std).exp()).exp()
 
     @property
+    def std(self) -> Tensor:
+        """The mean, times √(exp(std²) - 1) with the standard deviation of the logarithm."""
+        return self.mean * (2 * self.log_std).exp().expm1().sqrt()
+
+    @property
     def point(self) -> Tensor:
         """See `Distribution`: exp(log_mean), the median, at most 1e30 as samples are."""
         return self.log_mean.clamp_max(HIGHEST_LOG_SAMPLE).exp()
@@ -74,6 +79,11 @@ class Gamma:
     def mean(self) -> Tensor:
         """The concentration."""
         return self.concentration
+
+    @property
+    def std(self) -> Tensor:
+        """The root of the concentration."""
+        return self.concentration.sqrt()
 
     @property
     def point(self) -> Tensor:

@@ -1,8 +1,10 @@
 """A family of models: a configuration, the data it reads and the problem it gives the training loop."""
 
+import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping
-from typing import ClassVar
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import nn
@@ -12,6 +14,10 @@ from vaesweep.data.spelling import did_you_mean
 from vaesweep.errors import UserError
 from vaesweep.training.config import MORE_IS_BETTER, Pruning, TrainableConfig, Watching
 from vaesweep.training.problem import Problem
+
+if TYPE_CHECKING:
+    from vaesweep.family.trained import Trained
+    from vaesweep.training.finished import FinishedCell
 
 
 class CellConfig(TrainableConfig):
@@ -29,6 +35,9 @@ class Family(ABC):
     evaluation_settings: ClassVar[tuple[str, ...]] = ()  # dotted; training depends on none of them
     bfloat16: ClassVar[bool] = False  # whether its models may train with products in bfloat16
     data_axes: ClassVar[bool] = False  # whether cells of one sweep may differ in what `load` reads
+    trained_model: ClassVar[str] = "vaesweep.family.trained:Trained"  # the class of its trained models, by name
+    more_is_better: ClassVar[tuple[str, ...]] = ()  # patterns of its metrics, such as `si_sdri.*`
+    less_is_better: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def load(self, spec: str, config: CellConfig) -> DataSet:
@@ -68,6 +77,21 @@ class Family(ABC):
     @abstractmethod
     def problem(self, config: CellConfig, data: DataSet, device: torch.device) -> Problem:
         """The problem of every cell that shares `config`'s structure."""
+
+    def trained(self, cell: "FinishedCell") -> "Trained":
+        """The trained model of a finished cell of this family, ready for use.
+
+        Raises `UserError` where the cell is of another version.
+        """
+        model: Trained = pkgutil.resolve_name(self.trained_model).restore(cell)
+        return model
+
+    def more_wanted(self, metric: str) -> bool | None:
+        """Whether more of a metric is better, or less; None where neither is, or where it is not known."""
+        if metric in MORE_IS_BETTER:
+            return MORE_IS_BETTER[metric]
+        directions = {True: self.more_is_better, False: self.less_is_better}
+        return next((more for more, names in directions.items() if any(fnmatch(metric, n) for n in names)), None)
 
     def check(self, config: CellConfig) -> None:
         """Refuse a configuration that is well formed but cannot be trained, with a `UserError` of one line."""

@@ -22,13 +22,21 @@ def restore(cell: FinishedCell, config_type: type[Config], model_type: type[Mode
     name = config_type.model_fields["family"].default
     if cell.family != name:
         raise UserError(f"cell {cell.cell} is of family {cell.family!r}; name a cell of {name!r}")
+    config, model = restore_any(cell)
+    assert isinstance(config, config_type)
+    assert isinstance(model, model_type)
+    return config, model
+
+
+def restore_any(cell: FinishedCell) -> tuple[CellConfig, nn.Module]:
+    """The configuration and the trained model of a cell of any family; `UserError` as of `restore`."""
+    owner = family(cell.family)
     try:
-        config = config_type.model_validate(cell.config)
-        model = family(name).model(config)
+        config = owner.config.model_validate(cell.config)
+        model = owner.model(config)
         model.load_state_dict(cell.weights)
     except (ValidationError, RuntimeError):
         raise another_version(cell) from None
-    assert isinstance(model, model_type)
     return config, model
 
 

@@ -16,7 +16,8 @@ from vaesweep.cli.main import main
 from vaesweep.errors import UserError
 from vaesweep.families.emd.family import SCALE, SeparatorCell
 from vaesweep.families.emd.models.separator import Separator
-from vaesweep.families.emd.unmixing import TrainedSeparator, fitted, matching
+from vaesweep.families.emd.trained import TrainedSeparator
+from vaesweep.families.emd.unmixing import fitted, matching
 from vaesweep.family import family
 from vaesweep.training.finished import FinishedCell
 
@@ -42,7 +43,8 @@ class Filter:
 
 @pytest.fixture
 def separator() -> TrainedSeparator:
-    return TrainedSeparator(SeparatorCell(), Filter(), 0.1)  # type: ignore[arg-type]
+    cell = FinishedCell("c", "emd", {}, 1, {}, None, (), (), {}, {}, {})
+    return TrainedSeparator(SeparatorCell(), Filter(), 0.1, cell=cell)  # type: ignore[arg-type]
 
 
 def tones(seconds: float, rate: int = RATE) -> np.ndarray:

@@ -99,7 +99,7 @@ def separate(arguments: argparse.Namespace) -> int:
     if len(set(stems)) < len(stems):
         raise UserError("two files have one name, and would be written to the same place; separate them one by one")
     from vaesweep.analysis.load import load_cell
-    from vaesweep.families.emd.unmixing import WINDOW, TrainedSeparator
+    from vaesweep.families.emd.trained import WINDOW, TrainedSeparator
 
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)

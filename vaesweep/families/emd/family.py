@@ -178,6 +178,9 @@ class SeparatorFamily(Family):
     data_forms = DATA_FORMS
     bfloat16 = True
     data_axes = True
+    trained_model = "vaesweep.families.emd.trained:TrainedSeparator"
+    more_is_better = ("si_sdr*", "sdr*", "*stoi.mode", "pesq.mode", "mixture_elbo", "*_correlation")
+    less_is_better = ("blr.*", "*.left_out", "trust_error")
     evaluation_settings = ("evaluation",)
     metrics: ClassVar[dict[str, str]] = separation.METRICS
 

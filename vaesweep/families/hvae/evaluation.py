@@ -29,6 +29,7 @@ METRICS = {
     "rmse": "error of the observation's mean, standard deviations of the training pixels (real) or intensity (binary)",
     "bits_per_pixel": "negative ELBO a pixel, bits",
 }
+MEAN, STD = "standardisation/mean", "standardisation/std"  # kept with a cell of real pixels, [1] each
 PARTS = ("elbo", "distortion", "initial_rate", "path_rate")  # of the bound at another step, in nats an image
 ONE_DRAW = 2**40  # between the keys of an image's draws
 NUMBERS = 2**23  # that are held at a time: of noise, or in a widest layer of all cells

@@ -58,6 +58,9 @@ class HierarchyProblem(Problem):
         ]
         tested_rows = (population.rows * population.repeats for population in self._tested)
         self.use_rows = max(tested_rows) if config.evaluation.has_bounds else 0
+        scale = data.standardisation
+        real = config.model.observation == OBSERVES[PixelKind.REAL]
+        self._scale = {hierarchy.MEAN: scale.mean, hierarchy.STD: scale.std} if real else {}
 
     def build(self) -> Hierarchy:
         """A freshly initialised hierarchy."""
@@ -90,9 +93,13 @@ class HierarchyProblem(Problem):
         return hierarchy.summarise(means)
 
     def use(self, stack: Stack, rows: int | None = None) -> Uses:
-        """The bound at other steps and the importance-weighted one, on test and unseen images."""
+        """The bound at other steps and the importance-weighted one, on test and unseen images.
+
+        The standardisation of real pixels stays with the weights.
+        """
         tested = self._tested if rows is None else [replace(population, repeats=1) for population in self._tested]
-        return Uses(hierarchy.bounds(stack, self._model, self._evaluation, tested, rows))
+        scale = {name: torch.tensor(value).float().expand(len(stack), -1) for name, value in self._scale.items()}
+        return Uses(hierarchy.bounds(stack, self._model, self._evaluation, tested, rows), scale)
 
     def _population(self, domain: Domain, data: DataSet) -> EvaluationImages:
         pixels = Pixels(domain, data.standardisation, self.device)
@@ -108,6 +115,9 @@ class HierarchyFamily(Family):
     data_forms = DATA_FORMS
     evaluation_settings = ("evaluation.steps", "evaluation.draws", "evaluation.repeats")
     bfloat16 = True
+    trained_model = "vaesweep.families.hvae.trained:TrainedHierarchy"
+    more_is_better = ("*.elbo", "*.bound")
+    less_is_better = ("rmse", "bits_per_pixel", "*.distortion")
     metrics: ClassVar[dict[str, str]] = hierarchy.METRICS
 
     def load(self, spec: str, config: CellConfig) -> DataSet:

@@ -20,11 +20,11 @@ from vaesweep.errors import UserError
 from vaesweep.families.pvae.data.audiograms import COLUMNS, DIMS, THRESHOLDS
 from vaesweep.families.pvae.data.partial import check
 from vaesweep.families.pvae.evaluation import ADAPTIVE, AGE, SHIFTED, STOPPING_RULE, RuleName, stopping_name
-from vaesweep.families.pvae.restore import TrainedPartialVae
 from vaesweep.families.pvae.tasks.acquisition import Rule, start_mask
 from vaesweep.families.pvae.tasks.latent import LatentPredictor
 from vaesweep.families.pvae.tasks.predictive import Predictive
 from vaesweep.families.pvae.tasks.stopping import StoppingModel
+from vaesweep.families.pvae.trained import TrainedPartialVae
 from vaesweep.training.finished import FinishedCell
 
 DRAWN = 400  # audiograms drawn from the model that a listener is compared with
@@ -94,7 +94,7 @@ class Audiometer:
                 "among acquisition.rules leaves; name such a cell of sweeps/acquisition_pvae.py"
             )
         acquisition = trained.config.acquisition
-        model_data = _draw(trained)
+        model_data = trained.sample(DRAWN, DRAWN_SEED)
         equal_costs = acquisition.early_cost == acquisition.late_cost
         shifted = float(criterion.pop(SHIFTED))
         threshold = acquisition.threshold if equal_costs else shifted
@@ -186,14 +186,3 @@ class Audiometer:
         chunks = x.split(self._predictor.rows)
         parts = [self._predictor.predict(chunk, mask.expand(1, len(chunk), -1)) for chunk in chunks]
         return torch.cat([part.bound[0] for part in parts])
-
-
-@torch.no_grad()
-def _draw(trained: TrainedPartialVae) -> Tensor:
-    """Complete data `[DRAWN, dim]` drawn from the model, in dB and years: z from its prior, x from p(x | z)."""
-    model, scale = trained.model, trained.scale
-    generator = torch.Generator().manual_seed(DRAWN_SEED)
-    noise = torch.randn(DRAWN, model.config.latents, generator=generator)
-    z = model.prior.sample(noise, torch.rand(DRAWN, generator=generator))
-    standardised = model.observation(z).sample(torch.randn(DRAWN, DIMS, generator=generator))
-    return scale.mean + scale.std * standardised

@@ -166,6 +166,8 @@ class PartialVaeFamily(Family):
     config = PartialVaeCell
     data_forms = DATA_FORMS
     evaluation_settings = ("acquisition",)
+    trained_model = "vaesweep.families.pvae.trained:TrainedPartialVae"
+    less_is_better = ("rmse_*", "area_*", "stop_offset.*")
     metrics: ClassVar[dict[str, str]] = {
         "rmse_observed": "dB (years for the age): error of the decoded mean over observed dimensions",
         "rmse_unobserved": "dB (years for the age): error of the decoded mean over unobserved dimensions",

@@ -17,10 +17,10 @@ from vaesweep.errors import UserError
 from vaesweep.families.emd.data import pulses
 from vaesweep.families.emd.data.pulses import PulseCondition, SplitRows
 from vaesweep.families.emd.models.separator import noise_shapes, permuted
+from vaesweep.families.emd.trained import TrainedSeparator
 from vaesweep.families.emd.trust.calibration import METRICS, Calibration
 from vaesweep.families.emd.trust.scores import estimate
 from vaesweep.families.emd.trust.summary import Trust, WindowTrust
-from vaesweep.families.emd.unmixing import TrainedSeparator
 from vaesweep.family import family
 from vaesweep.likelihoods import si_sdr
 from vaesweep.permutation import best_assignment, pairwise

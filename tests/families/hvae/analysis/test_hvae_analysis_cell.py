@@ -21,7 +21,7 @@ from vaesweep.families.hvae.analysis.example import from_prior, from_top_level, 
 from vaesweep.families.hvae.analysis.pictures import montage
 from vaesweep.families.hvae.analysis.processes import numbers_to_show, rate_along
 from vaesweep.families.hvae.analysis.report import FOLDER, report, write_pictures
-from vaesweep.families.hvae.analysis.trained import TrainedHierarchy, restore_hierarchy, rows_to_show
+from vaesweep.families.hvae.analysis.trained import TrainedCell, restore_hierarchy, rows_to_show
 from vaesweep.families.hvae.family import HierarchyCell
 from vaesweep.families.hvae.models.continuous import SdeLevel
 from vaesweep.family import family
@@ -92,7 +92,7 @@ def kept(files: dict[str, bytes]) -> dict[str, FinishedCell]:
 
 
 @pytest.fixture(scope="module")
-def cell(kept: dict[str, FinishedCell], data: DataSet) -> TrainedHierarchy:
+def cell(kept: dict[str, FinishedCell], data: DataSet) -> TrainedCell:
     return restore_hierarchy(kept["continuous"], data)
 
 
@@ -112,7 +112,7 @@ def test_a_discrete_cell_is_too(kept: dict[str, FinishedCell], data: DataSet) ->
     assert float(found.elbo.mean()) == pytest.approx(kept["discrete"].metrics["poisson.test/elbo"], rel=1e-4)
 
 
-def test_inputs_are_shown_in_the_units_of_the_data(cell: TrainedHierarchy, data: DataSet) -> None:
+def test_inputs_are_shown_in_the_units_of_the_data(cell: TrainedCell, data: DataSet) -> None:
     (test,) = [domain for domain in data.domains if domain.name == "poisson.test"]
     found = reconstruct(cell, torch.tensor([3, 1]))
     torch.testing.assert_close(found.x, torch.as_tensor(test.arrays["images"][[3, 1]]), rtol=1e-4, atol=1e-6)
@@ -128,24 +128,24 @@ def test_a_cell_of_another_version_is_refused_by_its_name(kept: dict[str, Finish
         load.load_cell_data(stranger, SPEC)
 
 
-def test_what_is_drawn_is_drawn_the_same_again(cell: TrainedHierarchy) -> None:
+def test_what_is_drawn_is_drawn_the_same_again(cell: TrainedCell) -> None:
     rows = torch.arange(2)
     assert torch.equal(reconstruct(cell, rows).samples, reconstruct(cell, rows).samples)
     assert torch.equal(from_prior(cell, 3)[1], from_prior(cell, 3)[1])
     assert torch.equal(from_top_level(cell, rows, 2), from_top_level(cell, rows, 2))
 
 
-def test_draws_below_the_topmost_level_differ(cell: TrainedHierarchy) -> None:
+def test_draws_below_the_topmost_level_differ(cell: TrainedCell) -> None:
     first, second = from_top_level(cell, torch.arange(2), 2)
     assert not torch.allclose(first, second)
 
 
-def test_images_of_both_solutions_are_shown(cell: TrainedHierarchy) -> None:
+def test_images_of_both_solutions_are_shown(cell: TrainedCell) -> None:
     indices = cell.population.pixels.indices(rows_to_show(cell, 2))
     assert sorted((indices % 2).tolist()) == [0, 1]
 
 
-def test_no_image_is_shown_twice(cell: TrainedHierarchy) -> None:
+def test_no_image_is_shown_twice(cell: TrainedCell) -> None:
     assert sorted(rows_to_show(cell, 8).tolist()) == list(range(8))
 
 
@@ -174,7 +174,7 @@ def test_a_process_is_the_path_that_the_model_walks(kept: dict[str, FinishedCell
     assert torch.equal(process.traces[0].states[0, 0], process.value)
 
 
-def test_a_trace_ends_where_the_level_ends(cell: TrainedHierarchy) -> None:
+def test_a_trace_ends_where_the_level_ends(cell: TrainedCell) -> None:
     level, generator = cell.model.levels[0], torch.Generator().manual_seed(1)
     assert isinstance(level, SdeLevel)
     start, noise = torch.randn(2, 2, 4, 4, generator=generator), torch.randn(2, 5, 2, 4, 4, generator=generator)
@@ -223,7 +223,7 @@ def test_what_cannot_be_shown_is_refused(
 
 
 @pytest.mark.parametrize("count", [0, 9])
-def test_more_images_than_there_are_are_refused(cell: TrainedHierarchy, count: int) -> None:
+def test_more_images_than_there_are_are_refused(cell: TrainedCell, count: int) -> None:
     with pytest.raises(UserError, match=rf"--rows {count}: poisson.test has 1 to 8 images"):
         rows_to_show(cell, count)
 

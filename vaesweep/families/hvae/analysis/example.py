@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vaesweep.distributions import Gaussian
 from vaesweep.errors import UserError
-from vaesweep.families.hvae.analysis.trained import TrainedHierarchy
+from vaesweep.families.hvae.analysis.trained import TrainedCell
 from vaesweep.families.hvae.models.blocks import double
 from vaesweep.families.hvae.models.config import INITIAL_NOISE
 from vaesweep.families.hvae.models.continuous import LevelPath, SdeLevel
@@ -49,7 +49,7 @@ class Process:
 
 
 @torch.no_grad()
-def reconstruct(cell: TrainedHierarchy, rows: Tensor, samples: int = 3) -> Reconstructions:
+def reconstruct(cell: TrainedCell, rows: Tensor, samples: int = 3) -> Reconstructions:
     """Reconstructions of images by their own noise, with pixels sampled by noise of a fixed seed."""
     x = cell.images(rows)
     elbo, reconstruction = cell.model(x, **cell.noise(rows))
@@ -60,7 +60,7 @@ def reconstruct(cell: TrainedHierarchy, rows: Tensor, samples: int = 3) -> Recon
 
 
 @torch.no_grad()
-def adaptive_elbo(cell: TrainedHierarchy, rows: Tensor, tolerance: float) -> Tensor:
+def adaptive_elbo(cell: TrainedCell, rows: Tensor, tolerance: float) -> Tensor:
     """The ELBO `[row]`, in nats, with steps as small as `tolerance` asks for, along Brownian paths of their own.
 
     UserError of a tolerance that is not positive, and of a discrete hierarchy.
@@ -75,7 +75,7 @@ def adaptive_elbo(cell: TrainedHierarchy, rows: Tensor, tolerance: float) -> Ten
 
 
 @torch.no_grad()
-def from_prior(cell: TrainedHierarchy, count: int) -> tuple[Tensor, Tensor]:
+def from_prior(cell: TrainedCell, count: int) -> tuple[Tensor, Tensor]:
     """Means and samples `[count, 1, size, size]` of the observation, latent variables drawn from the prior."""
     generator = _generator()
     observation = cell.model.generate(*cell.new_noise(count, generator))
@@ -85,7 +85,7 @@ def from_prior(cell: TrainedHierarchy, count: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def from_top_level(cell: TrainedHierarchy, rows: Tensor, draws: int) -> Tensor:
+def from_top_level(cell: TrainedCell, rows: Tensor, draws: int) -> Tensor:
     """Means `[draw, row, 1, size, size]` where only the initial value and the topmost level see the images.
 
     These two are drawn anew for each draw as well.
@@ -96,7 +96,7 @@ def from_top_level(cell: TrainedHierarchy, rows: Tensor, draws: int) -> Tensor:
 
 
 @torch.no_grad()
-def process_of(cell: TrainedHierarchy, row: int) -> Process:
+def process_of(cell: TrainedCell, row: int) -> Process:
     """The latent process of one image. UserError of a discrete hierarchy, which has none."""
     rows = torch.tensor([row])
     noise = cell.noise(rows)

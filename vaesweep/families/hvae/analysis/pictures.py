@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vaesweep.analysis.style import LABEL, TICK, page, plain, save
 from vaesweep.families.hvae.analysis.example import from_prior, from_top_level, reconstruct
-from vaesweep.families.hvae.analysis.trained import TrainedHierarchy
+from vaesweep.families.hvae.analysis.trained import TrainedCell
 from vaesweep.families.hvae.data import PixelKind
 
 SIDE = 1.7  # inches of an image
@@ -27,7 +27,7 @@ UNITS = {PixelKind.REAL: "pixel [the data's units]", PixelKind.BINARY: "probabil
 
 
 @plain()
-def draw_reconstructions(cell: TrainedHierarchy, rows: Tensor, title: str, path: Path) -> Path:
+def draw_reconstructions(cell: TrainedCell, rows: Tensor, title: str, path: Path) -> Path:
     """Draw a row an image: input, mean of the observation, samples, and entropy of the observation."""
     reconstructions = reconstruct(cell, rows, SAMPLES)
     columns = ["input", "mean", *(f"sample {number + 1}" for number in range(SAMPLES)), "entropy"]
@@ -57,7 +57,7 @@ def draw_reconstructions(cell: TrainedHierarchy, rows: Tensor, title: str, path:
 
 
 @plain()
-def draw_prior_samples(cell: TrainedHierarchy, title: str, path: Path) -> Path:
+def draw_prior_samples(cell: TrainedCell, title: str, path: Path) -> Path:
     """Draw means of the observation above, samples of it below, latent variables drawn from the prior."""
     images = from_prior(cell, PRIOR_ROWS * PRIOR_COLUMNS)
     figure = page(10.6, 10.2, title)
@@ -79,7 +79,7 @@ def montage(pixels: Tensor, rows: int) -> np.ndarray:
 
 
 @plain()
-def draw_top_level(cell: TrainedHierarchy, rows: Tensor, title: str, path: Path) -> Path:
+def draw_top_level(cell: TrainedCell, rows: Tensor, title: str, path: Path) -> Path:
     """Draw a column an image: input, then observation means where only initial value and topmost level see it."""
     x = cell.physical(cell.images(rows))
     shown = [x, *from_top_level(cell, rows, DRAWS)]

@@ -24,7 +24,7 @@ from vaesweep.families.hvae.analysis.pictures import draw_prior_samples, draw_re
 from vaesweep.families.hvae.analysis.processes import draw_processes
 from vaesweep.families.hvae.analysis.rates import draw_rates, have_curve, split_rates
 from vaesweep.families.hvae.analysis.references import references
-from vaesweep.families.hvae.analysis.trained import TrainedHierarchy, restore_hierarchy, rows_to_show
+from vaesweep.families.hvae.analysis.trained import TrainedCell, restore_hierarchy, rows_to_show
 from vaesweep.families.hvae.family import HierarchyCell
 from vaesweep.vocabulary import store_uri
 
@@ -52,7 +52,7 @@ def report(runs: Runs, data: DataSet, out: Path, tracking_uri: str | None = None
     return Report(paths, (*summarise(results), *_pictures(runs, cells, data, out, store)))
 
 
-def write_pictures(cell: TrainedHierarchy, count: int, about: str, out: Path) -> tuple[Path, ...]:
+def write_pictures(cell: TrainedCell, count: int, about: str, out: Path) -> tuple[Path, ...]:
     """Write all pictures of one cell, of `count` images; processes only where levels have steps.
 
     UserError of a count below one or above the number of images.

@@ -18,7 +18,7 @@ from vaesweep.families.hvae.evaluation import EvaluationImages, finest_steps, in
 from vaesweep.families.hvae.family import HierarchyCell, check_images
 from vaesweep.families.hvae.models.config import INITIAL_NOISE, DiscreteDepth
 from vaesweep.families.hvae.models.hierarchy import Hierarchy
-from vaesweep.family.restore import restore
+from vaesweep.families.hvae.trained import TrainedHierarchy
 from vaesweep.training.finished import FinishedCell
 from vaesweep.training.stack import Batch
 
@@ -26,15 +26,27 @@ CANDIDATES = 500  # images among which those to show are looked for
 
 
 @dataclass(frozen=True)
-class TrainedHierarchy:
-    """A cell's model, the images of one domain, and the number of steps a level; None where there are none."""
+class TrainedCell:
+    """A trained hierarchy with the images of one domain, and the number of steps a level; None where there are none."""
 
-    cell: str
-    config: HierarchyCell
-    model: Hierarchy
+    trained: TrainedHierarchy
     population: EvaluationImages
-    scale: tuple[float, float]  # standard deviation and mean of pixels in the data's units
     steps: int | None
+
+    @property
+    def cell(self) -> str:
+        """The cell's identity."""
+        return self.trained.cell.cell
+
+    @property
+    def config(self) -> HierarchyCell:
+        """Its configuration."""
+        return self.trained.config
+
+    @property
+    def model(self) -> Hierarchy:
+        """Its model."""
+        return self.trained.model
 
     @property
     def domain(self) -> str:
@@ -48,8 +60,7 @@ class TrainedHierarchy:
 
     def physical(self, x: Tensor) -> Tensor:
         """Pixels in the data's units."""
-        std, mean = self.scale
-        return x * std + mean
+        return self.trained.physical(x)
 
     def images(self, rows: Tensor) -> Tensor:
         """The images `[row, 1, size, size]`, as the model takes them."""
@@ -78,13 +89,14 @@ class TrainedHierarchy:
 
 def restore_hierarchy(
     cell: FinishedCell, data: DataSet, domain: str | None = None, steps: int | None = None
-) -> TrainedHierarchy:
+) -> TrainedCell:
     """The cell's model beside the images of `domain` (the test domain by default), `steps` a level (training's).
 
     Raises `UserError` where the cell is no hierarchy or is of another version, where the images do not fit it or there
     is no such domain, of steps below one, and of any steps where levels have none.
     """
-    config, model = restore(cell, HierarchyCell, Hierarchy)
+    trained = TrainedHierarchy.restore(cell).on(data)
+    config, data = trained.config, trained.standardised(data)
     check_images(config.model, data)
     if steps is not None and steps < 1:
         raise UserError(f"--steps {steps}: a level takes at least 1 step")
@@ -93,14 +105,12 @@ def restore_hierarchy(
         raise UserError(f"--steps {steps}: cell {cell.cell} has blocks and no steps; leave it out")
     images = _domain(data, domain)
     pixels = Pixels(images, data.standardisation, torch.device("cpu"))
-    real = pixels.condition.kind is PixelKind.REAL
-    scale = (float(data.standardisation.std[0]), float(data.standardisation.mean[0])) if real else (1.0, 0.0)
     population = EvaluationImages(images.name, images.role, pixels, min(len(pixels), config.evaluation.rows))
     level_steps = None if discrete else steps or config.model.depth.layers
-    return TrainedHierarchy(cell.cell, config, model.eval(), population, scale, level_steps)
+    return TrainedCell(trained, population, level_steps)
 
 
-def rows_to_show(cell: TrainedHierarchy, count: int) -> Tensor:
+def rows_to_show(cell: TrainedCell, count: int) -> Tensor:
     """Row numbers of `count` different evaluation images that represent the first `CANDIDATES` of them best.
 
     Each makes the sum of all images' distances to the nearest of those chosen as small as it gets. UserError of a count

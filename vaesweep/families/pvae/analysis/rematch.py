@@ -18,10 +18,10 @@ from vaesweep.data.domains import DataSet, Role
 from vaesweep.errors import UserError
 from vaesweep.families.pvae.analysis.baselines import fit, mixture_name
 from vaesweep.families.pvae.evaluation import ADAPTIVE, AGE, STOPPING_RULE, RuleName, predictor
-from vaesweep.families.pvae.restore import TrainedPartialVae
 from vaesweep.families.pvae.tasks.acquisition import acquire, area
 from vaesweep.families.pvae.tasks.ensemble import Ensemble
 from vaesweep.families.pvae.tasks.predictive import Predictor
+from vaesweep.families.pvae.trained import TrainedPartialVae
 from vaesweep.training.finished import FinishedCell
 from vaesweep.training.stack import Stack
 

@@ -20,9 +20,9 @@ from vaesweep.families.pvae.data.audiograms import COLUMNS
 from vaesweep.families.pvae.evaluation import AGE, Criteria, Population, Scale, select_populations
 from vaesweep.families.pvae.family import PartialVaeCell
 from vaesweep.families.pvae.models.partial import RATE, PartialVae
-from vaesweep.families.pvae.restore import TrainedPartialVae
 from vaesweep.families.pvae.tasks.acquisition import LargestVariance, Trace, acquire
 from vaesweep.families.pvae.tasks.latent import LatentPredictor
+from vaesweep.families.pvae.trained import TrainedPartialVae
 from vaesweep.family import family
 from vaesweep.training.finished import FinishedCell
 from vaesweep.training.stack import Batch, Stack
