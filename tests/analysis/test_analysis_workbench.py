@@ -108,3 +108,10 @@ def test_the_parent_run_says_the_answer(sweep: tuple[Runs, str]) -> None:
         assert f"| {one['domain']} | {one['metric']} | {one['value']:.4g} |" in run.data.tags["mlflow.note.content"]
     roles = {one.dataset.name: one.tags[0].value for one in run.inputs.dataset_inputs}
     assert roles == {domain.name: str(domain.role) for domain in runs.record.domains}
+
+
+def test_the_addresses_of_the_views_are_found_again(sweep: tuple[Runs, str]) -> None:
+    runs, uri = sweep
+    publish(runs, answers_of(runs), uri)
+    expected = {view.name: view.address(runs.experiment_id) for view in views(runs)}
+    assert workbench.saved_views(uri) == {"toy": expected}

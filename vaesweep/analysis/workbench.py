@@ -21,6 +21,7 @@ from mlflow.version import VERSION
 from vaesweep.analysis.runs import BETA, Runs, client_of
 from vaesweep.analysis.table import other_axes, target_axis
 from vaesweep.data.domains import Role
+from vaesweep.store_access import all_pages
 from vaesweep.vocabulary import RunKind, Tag, final
 
 SINCE = (3, 15)  # MLflow, whose page knows saved views
@@ -50,7 +51,7 @@ class View:
 
     def address(self, experiment: str) -> str:
         """Where it opens, after the server's address."""
-        return f"/#/experiments/{experiment}/runs?viewStateShareKey={self.key}&compareRunsMode=CHART"
+        return _address(experiment, self.key)
 
 
 def publish(runs: Runs, answers: Sequence[Mapping[str, Any]], tracking_uri: str | None = None) -> None:
@@ -90,6 +91,22 @@ def write_views(client: MlflowClient, runs: Runs) -> None:
         if len(text := view.text(moment)) <= LONGEST_TAG:
             client.set_experiment_tag(runs.experiment_id, VIEW_TAG + view.key, text)
             client.set_experiment_tag(runs.experiment_id, OWN_TAG + view.key, _digest(text))
+
+
+def saved_views(tracking_uri: str) -> dict[str, dict[str, str]]:
+    """Where our views of each experiment open, after the server's address, by their names and the experiments'."""
+    found: dict[str, dict[str, str]] = {}
+    for experiment in all_pages(lambda token: client_of(tracking_uri).search_experiments(page_token=token)):
+        for name in experiment.tags:
+            key = name.removeprefix(OWN_TAG)
+            if key != name and (text := experiment.tags.get(VIEW_TAG + key)):
+                title = str(json.loads(text)["name"])
+                found.setdefault(experiment.name, {})[title] = _address(experiment.experiment_id, key)
+    return found
+
+
+def _address(experiment: str, key: str) -> str:
+    return f"/#/experiments/{experiment}/runs?viewStateShareKey={key}&compareRunsMode=CHART"
 
 
 def _digest(text: str) -> str:

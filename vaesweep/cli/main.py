@@ -9,6 +9,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -84,7 +85,19 @@ def _ui(arguments: argparse.Namespace) -> int:
     if allowed:
         own |= {HOSTS_VARIABLE: os.environ.get(HOSTS_VARIABLE) or ",".join(allowed)}
         own |= {ORIGINS_VARIABLE: os.environ.get(ORIGINS_VARIABLE) or ",".join(origins)}
+    address = f"http://{name}:{arguments.port}"
+    threading.Thread(target=_print_views, args=(uri, address), name="views", daemon=True).start()
     return subprocess.call(command, env=os.environ | own)
+
+
+def _print_views(uri: str, address: str) -> None:
+    """Print where the saved views of each experiment open, read while the server starts."""
+    from vaesweep.analysis.workbench import saved_views  # MLflow takes seconds to import
+
+    with suppress(Exception):  # they are only nice to have
+        for experiment, views in saved_views(uri).items():
+            for view, path in views.items():
+                print(line_of(f"{experiment}, {view}: {address}{path}", None), flush=True)
 
 
 def server_names(host: str, port: int) -> tuple[list[str], list[str], str]:
