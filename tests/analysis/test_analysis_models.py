@@ -72,7 +72,7 @@ def tracked(tmp_path_factory: pytest.TempPathFactory) -> Tracked:
             continue
         sweep.end(cell, 2.0)
         for domain in DOMAINS:
-            client.log_metric(run, final(domain, "elbo"), ELBOS[cell])
+            client.log_metric(run, final(domain, "elbo"), ELBOS[cell], step=2000)
             client.log_metric(run, final(domain, "rmse_observed"), 10.0 + number)
         with tempfile.TemporaryDirectory() as place:
             path = Path(place, MODEL_FILE)

@@ -1,6 +1,7 @@
 """Separators on recordings: batches, whole utterances, weights of longer data, a cell and its scale."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
 from vaesweep.families.emd.family import SCALE, SeparatorProblem
 from vaesweep.family import CellConfig, family
+from vaesweep.family.trained import trained
 from vaesweep.sweep.identity import differing, identity
 from vaesweep.sweep.settings import build
 from vaesweep.training.batch_order import Draws
 from vaesweep.training.evaluate import evaluate, final_uses
+from vaesweep.training.finished import of_result
 from vaesweep.training.loop import start_state, train_pack
 from vaesweep.training.stack import Stack, initial_rows
 from vaesweep.training.world import World
@@ -177,6 +180,18 @@ def test_a_cell_trains_is_evaluated_whole_and_keeps_its_scale(settings: dict[str
     assert {name.partition("/")[0] for name in result.metrics} == {"voices.train", "voices.valid", "voices.test"}
     assert all(torch.tensor(list(result.metrics.values())).isfinite())
     assert float(result.kept[SCALE]) == pytest.approx(float(data.standardisation.std[0]))
+
+
+def test_a_trained_model_evaluates_recordings_by_its_own_scale(folder: Path, recorder: type) -> None:
+    """Also data that another one was fitted to."""
+    config, data, problem = made(folder)
+    kept = recorder()
+    train_pack(problem, [config], start_state(problem, [config], ["x"]), kept)
+    cell = of_result(kept.results["x"], "emd", config.model_dump(mode="json"), data.fingerprints())
+    scale = data.standardisation
+    for own in (data, replace(data, standardisation=replace(scale, std=3 * scale.std))):
+        found = {f"{d}/{name}": v for d, values in trained(cell).evaluate(own).items() for name, v in values.items()}
+        assert found == pytest.approx(cell.metrics, rel=1e-4, abs=1e-4)  # the scale is kept in float32
 
 
 def test_evaluation_does_not_depend_on_what_is_held_at_once(folder: Path) -> None:
