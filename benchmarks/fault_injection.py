@@ -24,9 +24,7 @@ import torch
 from fault_table import CELLS
 from ray import tune
 
-from vaesweep.analysis import report
-from vaesweep.analysis.report import Report
-from vaesweep.cli import script
+from vaesweep.cli import ending, script
 from vaesweep.families.pvae.data.audiograms import COLUMNS
 from vaesweep.sweep import runner, worker
 from vaesweep.sweep.backends import EVENT, PACK
@@ -90,7 +88,7 @@ class InProcessTune:
         """What `tune.Tuner` is used for."""
 
         def fit() -> list[Any]:
-            queue, trials = tune_config.search_alg, list[Any]()
+            queue, trials = tune_config.search_alg.queue, list[Any]()
             while (config := queue.suggest("trial")) != queue.FINISHED:
                 trials.append(self._trial(config[PACK], data, run_config))
                 queue.on_trial_complete("trial")
@@ -145,9 +143,16 @@ def replaced(owner: Any, **values: Any) -> Iterator[None]:
             setattr(owner, name, value)
 
 
+class OneCpu(runner.Connection):
+    """A connection to no Ray."""
+
+    def leave(self) -> None:
+        """Leave nothing."""
+
+
 @contextlib.contextmanager
-def _one_cpu(resources: Any, data: int) -> Iterator[dict[str, float]]:
-    yield {"CPU": 1.0}
+def _one_cpu(resources: Any, data: int, modules: Sequence[str]) -> Iterator[OneCpu]:
+    yield OneCpu({"CPU": 1.0})
 
 
 @contextlib.contextmanager
@@ -160,7 +165,7 @@ def _without_ray(on_event: OnEvent, steps: list[int]) -> Iterator[None]:
     with (
         replaced(runner, tune=InProcessTune(on_event), connected=_one_cpu, sent=lambda data, by: tuple(data)),
         replaced(worker, train_pack=counted, REPORT_SECONDS=0.0),
-        replaced(report, write=lambda runs, out: Report((), ())),  # a second a command, which says nothing of faults
+        replaced(ending, finish=lambda *_: None),  # a second a command, which says nothing of faults
     ):
         yield
 

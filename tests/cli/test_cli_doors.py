@@ -2,7 +2,10 @@
 
 import argparse
 import errno
+import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from sqlalchemy.exc import OperationalError
 from vaesweep.cli import doors
 from vaesweep.errors import LONGEST_LINE, RoundFailed, TrackingError, UserError, cause_of, line_of
 
+ROOT = Path(__file__).parents[2]
 SQL = "SELECT experiments.experiment_id FROM experiments"
 LOCKED = OperationalError(SQL, {}, sqlite3.OperationalError("database is locked"))
 
@@ -35,7 +39,7 @@ def test_a_line_says_all_words_of_a_short_text(text: str) -> None:
 def test_of_a_long_text_the_end_is_told_too() -> None:
     line = line_of("begin " + "x" * 5000 + " name another folder")
     assert line.startswith("begin")
-    assert line.endswith(" … " + line.partition(" … ")[2])
+    assert "…" in line
     assert line.endswith("name another folder")
 
 
@@ -108,3 +112,37 @@ def test_a_folder_that_is_named_by_a_uri_is_refused(uri: str) -> None:
 def test_a_folder_of_the_users_home_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert doors.local_paths(argparse.Namespace(out=Path("~/a"))).out == tmp_path / "a"
+
+
+IMPORT = """
+from vaesweep.cli.doors import exit_code
+def run():
+    import os, matplotlib
+    print(os.getcwd(), os.environ.get("MATPLOTLIBRC"), os.environ.get("MPLCONFIGDIR"))
+    return 0
+raise SystemExit(exit_code(run))
+"""
+
+
+@pytest.mark.parametrize(
+    ("file", "variables"),
+    [
+        ("matplotlibrc", {}),
+        ("my/matplotlibrc", {"MATPLOTLIBRC": "my"}),
+        ("my/rc", {"MATPLOTLIBRC": "my/rc"}),
+        ("config/matplotlibrc", {"MPLCONFIGDIR": "config"}),
+        ("home/.config/matplotlib/matplotlibrc", {}),
+        ("other", {"MPLBACKEND": "no such back end"}),
+    ],
+)
+def test_matplotlib_can_be_imported_whatever_a_user_has_set(
+    file: str, variables: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_bytes(b"font.size: 12 # \xff\xfe\n")
+    own = {"HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT), **variables}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MPL", "XDG_"))} | own
+    done = subprocess.run([sys.executable, "-c", IMPORT], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    seen = [variables.get(name) for name in ("MATPLOTLIBRC", "MPLCONFIGDIR")]
+    assert done.stdout.split() == [str(tmp_path), *map(str, seen)]

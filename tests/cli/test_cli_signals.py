@@ -33,7 +33,11 @@ raise SystemExit(exit_code(run, resumes=True))
 @pytest.mark.parametrize(("number", "code"), CODES, ids=["Ctrl-C", "SIGTERM"])
 def test_a_signal_ends_a_command_with_a_word(program: str, number: signal.Signals, code: int) -> None:
     command = [sys.executable, "-c", program.format(name=number.name)]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background commands ignore Ctrl-C
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (done.returncode, done.stderr) == (code, f"{signals.WORD}\n")
 
 

@@ -176,7 +176,7 @@ def test_ctrl_c_ends_watching_with_130_and_no_traceback(
 
     monkeypatch.setattr(time, "sleep", interrupted)
     code, _, errors = said("--watch")
-    assert (code, errors) == (130, "")
+    assert (code, errors) == (130, "interrupted\n")
 
 
 # Bad input

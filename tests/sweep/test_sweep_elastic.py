@@ -348,7 +348,7 @@ def test_a_pack_is_split_while_a_device_is_idle_and_every_cell_is_trained_and_tr
 ) -> None:
     outcomes = run.start(monkeypatch)
     names = sorted(cell.identity for cell in run.cells)
-    assert (outcomes.finished, outcomes.failed, outcomes.interrupted) == (4, {}, False)
+    assert (outcomes.finished, outcomes.failed, outcomes.interrupted) == (4, {}, None)
     assert len(run.tune.jobs) > 1
     assert sorted(run.tracker.over) == names
     assert sorted(run.tracker.told) == sorted((name, step) for name in names for step in (3, 6, 9, 12))

@@ -89,6 +89,8 @@ class ScriptedStore:
     written the first. `trash`: somebody has put the run into the trash. `lost`: somebody has deleted it for good.
     """
 
+    uri = "sqlite:///of_a_script.db"
+
     def __init__(self, script: Sequence[str], dead: bool = False) -> None:
         self.script, self.dead = list(script), dead
         self.runs: list[_Run] = []

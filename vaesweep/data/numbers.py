@@ -29,7 +29,7 @@ def decimal(text: str) -> int | float | None:
     value = float(text)
     if math.isinf(value) or (value == 0 and re.search("[1-9]", re.split("[eE]", text)[0])):
         raise OverflowError("beyond what a number holds")
-    if abs(value) >= EXACT and Decimal(value) != Decimal(text):
+    if abs(value) >= EXACT and Decimal(repr(value)) != Decimal(text):
         raise OverflowError("of more digits than a number holds")
     return value
 

@@ -26,7 +26,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, Jou
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial as Trial
 from optuna.trial import TrialState, create_trial
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import create_engine, dialects, inspect
 from sqlalchemy.exc import SQLAlchemyError
 
 from vaesweep.errors import UserError
@@ -36,7 +36,7 @@ from vaesweep.search.search import Sampler
 from vaesweep.search.space import Space
 from vaesweep.store_access import once_made, one_line
 from vaesweep.sweep.identity import digest
-from vaesweep.uris import folder_of, is_database, masked, sqlite_file
+from vaesweep.uris import folder_of, is_database, masked, scheme_of, sqlite_file
 
 DIRECTIONS = {MINIMISE: StudyDirection.MINIMIZE, MAXIMISE: StudyDirection.MAXIMIZE}
 STARTUP = 8  # trials that are drawn at random before the sampler models anything
@@ -252,7 +252,7 @@ def open_storage(uri: str, *, dry: bool = False) -> BaseStorage:
     Raises `UserError` where it cannot be used. MLflow's own database is refused: both keep the version of their schema
     in a table of one name.
     """
-    if not is_database(uri, "--study"):
+    if not is_database(uri, "--study") and scheme_of(uri) not in dialects.__all__:
         return _journal(folder_of(uri, "--study"), dry=dry)
     if dry and (file := sqlite_file(uri)) and not file.exists():
         return optuna.storages.InMemoryStorage()

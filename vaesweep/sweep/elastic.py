@@ -76,11 +76,11 @@ class Trials(SearchGenerator):
 
     def __init__(self, queue: JobQueue, at_once: int) -> None:
         super().__init__(ConcurrencyLimiter(queue, at_once))
-        self._queue = queue
+        self.queue = queue
 
     def is_finished(self) -> bool:
         """Whether there is no job that could be asked for now; there may be one later."""
-        return bool(super().is_finished()) or not self._queue.waiting
+        return bool(super().is_finished()) or not self.queue.waiting
 
 
 class Placeholders(Protocol):
