@@ -6,6 +6,8 @@ Exit codes: 0 all is well, 1 cells or tracking failed, 2 bad input (one line on 
 """
 
 import argparse
+import atexit
+import gc
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -70,6 +72,7 @@ def print_timeline(console: Console, *, wanted: bool) -> Iterator[Timeline]:
 
 def exit_code(run: Callable[[Console], int]) -> int:
     """The exit code of a command, with one line on standard error where it ends by an error that is told."""
+    atexit.register(gc.freeze)  # Python would look for cycles in all that was imported, for more than a second
     try:
         return run(Console())
     except UserError as error:
