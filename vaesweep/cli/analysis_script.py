@@ -4,6 +4,8 @@ Exit codes: 0 all is well, 2 bad input (one line on standard error).
 """
 
 import argparse
+import atexit
+import gc
 import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -55,6 +57,7 @@ def run_script(
 ) -> int:
     """Print the lines of `act(options, store)` and return the process's exit code."""
     options = parser.parse_args(words)
+    atexit.register(gc.freeze)  # as in `script.exit_code`
     try:
         lines = list(act(options, options.tracking_uri or store_uri()))
     except UserError as error:
