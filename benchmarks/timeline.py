@@ -81,7 +81,8 @@ def draw(spans: list[Span], path: Path) -> None:
     axis.set_xlabel("seconds since the command began", fontsize=LABEL)
     axis.grid(axis="x", color=PALE, lw=0.5)
     axis.set_axisbelow(True)
-    axis.legend(handles=[Patch(color=colours.get(place, PALE), label=place) for place in places], fontsize=TICK)
+    handles = [Patch(color=colours.get(place, PALE), label=place) for place in places]
+    axis.legend(handles=handles, fontsize=TICK, loc="upper right")
     path.parent.mkdir(parents=True, exist_ok=True)
     save(figure, path)
 
