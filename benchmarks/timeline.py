@@ -77,11 +77,12 @@ def draw(spans: list[Span], path: Path) -> None:
     axis.set_yticks(range(len(spans)), [span.what for span in spans], fontsize=TICK)
     axis.invert_yaxis()
     axis.margins(y=0.01)
-    axis.set_xlim(0, 1.04 * max(span.ended for span in spans))
+    axis.set_xlim(0, 1.08 * max(span.ended for span in spans))
     axis.set_xlabel("seconds since the command began", fontsize=LABEL)
     axis.grid(axis="x", color=PALE, lw=0.5)
     axis.set_axisbelow(True)
-    axis.legend(handles=[Patch(color=colours.get(place, PALE), label=place) for place in places], fontsize=TICK)
+    handles = [Patch(color=colours.get(place, PALE), label=place) for place in places]
+    axis.legend(handles=handles, fontsize=TICK, loc="upper right")
     path.parent.mkdir(parents=True, exist_ok=True)
     save(figure, path)
 

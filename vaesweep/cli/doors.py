@@ -8,6 +8,8 @@
 """
 
 import argparse
+import atexit
+import gc
 import os
 import sys
 import tempfile
@@ -32,6 +34,7 @@ def exit_code(run: Callable[[], int], *, resumes: bool = False, reads: bool = Fa
     A command that `resumes` goes on when it is given again. One that `reads` has its output for its result: where that
     is lost it has failed, but where its reader wants no more of it.
     """
+    atexit.register(gc.freeze)  # Python would look for cycles in all that was imported, for more than a second
     with surviving() as output, signals.handled():
         try:
             code = _code(run, resumes=resumes)

@@ -87,7 +87,7 @@ def _laps() -> Laps:
     global _is_new
     laps = Laps(process_began() if _is_new else None)
     if _is_new:
-        laps.lap("process, imports")
+        laps.lap("process, imports, wait for a pack")
     _is_new = False
     return laps
 

@@ -56,6 +56,7 @@ from vaesweep.training.sealed import DamagedFile
 
 NO_CAUSE = "its worker process died without reporting an error"
 LONGEST_FOLDER = 30  # bytes of a folder in which a Ray can keep its sockets: Linux takes paths of 107
+IDLE_SECONDS = 120  # for which a process of a local Ray waits for a pack, since the store may take long to make
 WAITING_BYTES = 2**28  # memory of a trial that builds a trainer and waits
 # A trial that has an environment of its own, if only for Lightning, gets none of the processes that start with Ray.
 class_cache.DEFAULT_ENV_VARS.clear()
@@ -109,7 +110,10 @@ def connected(resources: Resources, data: int = 0, modules: Sequence[str] = ()) 
             ray.init(address=cluster.address, runtime_env={"env_vars": environment}, **common)
         else:
             size = {"num_cpus": local_cpus(resources.workers), "object_store_memory": local_store_bytes(data)}
-            preload = {"preload_python_modules": [backends.__name__, *modules]}
+            preload = {
+                "preload_python_modules": [backends.__name__, *modules],
+                "idle_worker_killing_time_threshold_ms": IDLE_SECONDS * 1000,
+            }
             # Processes that have another environment than Ray itself would be started anew for packs.
             path = {"PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)}
             with loopback.on_loopback(), _variables(environment | path):
