@@ -24,7 +24,7 @@ import torch
 from fault_table import CELLS
 from ray import tune
 
-from vaesweep.cli import ending, script
+from vaesweep.cli import ending, script, signals
 from vaesweep.families.pvae.data.audiograms import COLUMNS
 from vaesweep.sweep import runner, worker
 from vaesweep.sweep.backends import EVENT, PACK
@@ -276,7 +276,7 @@ class States:
 
         trial = Trial(self._copy(self._state("empty"), name), random.Random(0), on_event=interrupt)
         ended = trial.command()
-        if ended.code != script.INTERRUPTED or not trial.files(CHECKPOINTS):
+        if ended.code != signals.INTERRUPTED or not trial.files(CHECKPOINTS):
             raise SystemExit(f"no sweep was interrupted at event {number}:\n" + "\n".join(ended.lines))
         return trial.folder
 

@@ -242,6 +242,7 @@ def test_the_kind_of_one_rate_clears_nothing_of_another() -> None:
         ("training.clip_norm", "1e13", "at most 1e+12"),
         ("seed", "-1", "greater than or equal to 0"),
         ("seed", "9223372036854775808", "less than"),
+        ("seed", "9007199254740993.0", "without a point or an exponent"),
         ("model.hidden", "1000000", "at most 65536"),
         ("training.batch_size", "100000000", "at most 1.04858e+06"),
         ("data.mirror", "1", "true or false"),

@@ -7,11 +7,9 @@ import argparse
 import math
 import re
 from collections.abc import Callable
-from decimal import Decimal
 
 NUMBER = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]*)")
-EXACT = 2**53  # from here on floats do not hold every whole number
 DIGITS = 40  # characters of a number; no option takes more
 
 
@@ -29,8 +27,6 @@ def decimal(text: str) -> int | float | None:
     value = float(text)
     if math.isinf(value) or (value == 0 and re.search("[1-9]", re.split("[eE]", text)[0])):
         raise OverflowError("beyond what a number holds")
-    if abs(value) >= EXACT and Decimal(repr(value)) != Decimal(text):
-        raise OverflowError("of more digits than a number holds")
     return value
 
 

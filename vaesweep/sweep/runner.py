@@ -29,7 +29,6 @@ os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "10000")  # all that may run
 
 import ray
 from ray import tune
-from ray.tune.execution import class_cache
 from rich.console import Console
 
 from vaesweep.errors import Terminated, UserError, line_of
@@ -58,8 +57,11 @@ NO_CAUSE = "its worker process died without reporting an error"
 LONGEST_FOLDER = 30  # bytes of a folder in which a Ray can keep its sockets: Linux takes paths of 107
 IDLE_SECONDS = 120  # for which a process of a local Ray waits for a pack, since the store may take long to make
 WAITING_BYTES = 2**28  # memory of a trial that builds a trainer and waits
-# A trial that has an environment of its own, if only for Lightning, gets none of the processes that start with Ray.
-class_cache.DEFAULT_ENV_VARS.clear()
+with contextlib.suppress(ImportError, AttributeError):  # of a Ray that has it elsewhere
+    # A trial that has an environment of its own, if only for Lightning, gets none of the processes that start with Ray.
+    from ray.tune.execution import class_cache
+
+    class_cache.DEFAULT_ENV_VARS.clear()
 # Tune prints whole tracebacks of trials; we name each failed cell with its cause.
 logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
 

@@ -22,6 +22,7 @@ CONSTANTS: Mapping[str, bool | None] = {"true": True, "false": False, "null": No
 LONGEST_LIST, DEEPEST = 10_000, 4
 MOST = 1e12  # what numbers may be at most, whole ones less where their setting says nothing else
 MOST_WHOLE = 10**9
+EXACT = 2**53  # from here on floats do not hold every whole number
 MOST_OF = {  # by the last part of a key, or by its first: more is a slip of the hand, and no machine has the memory
     "learning_rate": 1e3,
     "batch_size": 2**20,
@@ -191,6 +192,8 @@ def _misread_scalar(key: str, value: Any, kinds: frozenset[type], *, bounded: bo
         return None
     if not kinds & {int, float}:
         return f"input should be {_wanted(kinds)}" if bool in kinds else None
+    if float not in kinds and isinstance(value, float) and abs(value) >= EXACT:
+        return "input should be a valid integer, in decimal, without a point or an exponent"
     usual = MOST if float in kinds else MOST_OF.get(key.partition(".")[0], MOST_WHOLE)
     most = MOST_OF.get(key.rpartition(".")[2], usual)
     if bounded and math.isfinite(value) and abs(value) > most:
