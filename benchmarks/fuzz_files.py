@@ -122,10 +122,25 @@ def finished_file(random: Random, folder: Path) -> None:
 
 def checkpoint(random: Random, folder: Path) -> None:
     """A checkpoint, read whole, and as what looks through a storage reads it."""
-    none, two = torch.empty(2, 0), torch.zeros(2)
+
+    def none() -> torch.Tensor:
+        return torch.empty(2, 0)
+
     cells = (CELL, CELL[::-1])
     state = PackState(
-        cells, (("w", (3,)),), 7, torch.ones(2, 3), none, none, two, none, none, {"z/beta": two}, {}, {}, evaluated=(5,)
+        cells,
+        (("w", (3,)),),
+        7,
+        torch.ones(2, 3),
+        none(),
+        none(),
+        torch.zeros(2),
+        none(),
+        none(),
+        {"z/beta": torch.ones(2)},
+        {},
+        {},
+        evaluated=(5,),
     )
     storage = Storage(str(folder))
     name = f"{CHECKPOINTS}/fuzz-7{SUFFIX}"

@@ -29,7 +29,22 @@ raise SystemExit(exit_code(run, resumes=True))
 """
 
 
-@pytest.mark.parametrize("program", [IMPORTING, RUNNING], ids=["importing", "running"])
+DESTROYING = """
+import os, signal
+from vaesweep.cli.doors import exit_code
+class Held:
+    def __del__(self):
+        os.kill(os.getpid(), signal.{name})
+        sum(range(1000))
+def run():
+    held = Held()
+    del held
+    import time; time.sleep(30)
+raise SystemExit(exit_code(run, resumes=True))
+"""
+
+
+@pytest.mark.parametrize("program", [IMPORTING, RUNNING, DESTROYING], ids=["importing", "running", "in a destructor"])
 @pytest.mark.parametrize(("number", "code"), CODES, ids=["Ctrl-C", "SIGTERM"])
 def test_a_signal_ends_a_command_with_a_word(program: str, number: signal.Signals, code: int) -> None:
     command = [sys.executable, "-c", program.format(name=number.name)]

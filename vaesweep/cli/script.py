@@ -17,6 +17,7 @@ from rich.console import Console
 
 from vaesweep.cli import doors
 from vaesweep.cli.doors import BAD_INPUT, FAILED, OK
+from vaesweep.cli.signals import INTERRUPTED
 from vaesweep.data.numbers import real, whole
 from vaesweep.family.registry import data_forms
 from vaesweep.sweep import settings
@@ -30,7 +31,7 @@ from vaesweep.vocabulary import store_uri
 if TYPE_CHECKING:
     from vaesweep.cli.sweep_run import FamilyReport
 
-__all__ = ["BAD_INPUT", "FAILED", "OK", "exit_code", "main", "make_parser", "options_from"]
+__all__ = ["BAD_INPUT", "FAILED", "INTERRUPTED", "OK", "exit_code", "main", "make_parser", "options_from"]
 
 
 def main(

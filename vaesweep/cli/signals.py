@@ -3,6 +3,7 @@
 Importing takes seconds, before any command can catch what interrupts it: `watch` is called as the first of it.
 """
 
+import _thread
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 from vaesweep.errors import Terminated
 
 INTERRUPTED, TERMINATED = 130, 143  # 128 and the signal's number, as shells have it
+AGAIN_SECONDS = 0.05  # after which a signal is given again
 WORD = "interrupted; the same command goes on from here"
 
 
@@ -33,6 +35,18 @@ def watch() -> None:
         raise SystemExit(code_of(error))
 
     sys.excepthook = hook
+    unraised = sys.unraisablehook
+
+    def again(lost: Any) -> None:
+        if not isinstance(lost.exc_value, KeyboardInterrupt):
+            unraised(lost)
+            return
+        number = signal.SIGTERM if isinstance(lost.exc_value, Terminated) else signal.SIGINT
+        timer = threading.Timer(AGAIN_SECONDS, _thread.interrupt_main, [number])
+        timer.daemon = True
+        timer.start()
+
+    sys.unraisablehook = again  # a signal that met a destructor, where nothing can be raised, is given again
 
 
 def terminate(*_: Any) -> None:
