@@ -355,7 +355,7 @@ def _folder(rng: random.Random, folder: Path) -> object:
             continue
         what = rng.random()
         if what < 0.15 or name in ("sub", ".git", "__MACOSX"):
-            if path.suffix.lower() != ".wav" or name.startswith((".", "#", "~")):
+            if path.suffix.lower() != ".wav" or name.startswith("."):
                 path.mkdir()
                 places.append(f"{own}/")
                 seen += [f"{own}/"] * (not _is_hidden(own))

@@ -233,7 +233,7 @@ def test_the_kind_of_one_rate_clears_nothing_of_another() -> None:
         ("training.steps", "1__0", "valid integer"),
         ("training.steps", "010", "valid integer"),
         ("training.steps", "'12'", "valid integer"),
-        ("training.steps", "1e18", "valid integer"),
+        ("training.steps", "1e18", "without a point or an exponent"),
         ("training.steps", "1000000000000000000", "at most 1e+09"),
         ("training.steps", "2.5", "fractional"),
         ("training.learning_rate", "1e30", "at most 1000"),

@@ -117,7 +117,7 @@ class Tracker:
             while self._thread.is_alive():
                 self._thread.join(0.5)  # so that Ctrl-C is heard whichever thread it reaches
                 if time.monotonic() > said_at and (left := sum(map(self._is_left, self._cells.values()))):
-                    words = "waiting for the tracking store %s to take what is left of %d cells; Ctrl-C ends it, %s"
+                    words = "waiting for the tracking store %s to take what is left of %d cells; Ctrl-C ends it: %s"
                     logger.warning(words, masked(self._store.uri), left, AGAIN)
                     said_at = time.monotonic() + LAST_SECONDS
         except KeyboardInterrupt:
