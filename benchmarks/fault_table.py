@@ -22,7 +22,7 @@ LONGEST = 150  # characters of a line that is shown
 # What a command says without a fault too.
 USUAL = re.compile(
     r"data: |\d+ (s|min): \d|cells: |written: |[\w.]+: (highest|lowest|distortion|best|no )|stopping: |$"
-    r"|seeds differ|train/valid|generalisation|gap |  |the page of this sweep: |\d+ more lines are in "
+    r"|seeds differ|train/valid|generalisation|gap |target |  |the page of this sweep: |\d+ more lines are in "
 )
 SUMMARY = re.compile(r"\w+: \d+ cells, \d+ done, |\d+ cells were finished before")
 FAILURE = re.compile(r"error: |cell \w+ failed: ")

@@ -8,6 +8,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -19,7 +20,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from vaesweep.sweep import notice
 from vaesweep.sweep.data_transfer import Sent, received
-from vaesweep.sweep.jobs import Event, PackJob
+from vaesweep.sweep.jobs import Event, PackJob, Report
 from vaesweep.sweep.loopback import LoopbackTorchConfig
 from vaesweep.sweep.timeline import Laps, process_began
 from vaesweep.sweep.worker import run_job
@@ -70,9 +71,7 @@ def train_on_workers(config: dict[str, Any], data: Sequence[Sent]) -> None:
 
 
 def _train_worker(config: dict[str, Any]) -> None:
-    def report(event: Event) -> None:
-        ray.train.report({EVENT: event.to_json()})
-
+    report = together(lambda event: ray.train.report({EVENT: event.to_json()}))
     laps = _laps()
     device = ray.train.torch.get_device()
     job = PackJob.from_json(config["job"])
@@ -80,6 +79,23 @@ def _train_worker(config: dict[str, Any]) -> None:
         own = received(job, config["data"])
         laps.lap("data")
         run_job(job, own, report, device, laps)
+
+
+def together(report: Report) -> Report:
+    """A `report` for workers that wait for each other in it: notes, which one of them may have alone, wait in it too.
+
+    They go with the next event that all of them have.
+    """
+    waiting: list[str] = []
+
+    def report_later(event: Event) -> None:
+        if event.is_note:
+            waiting.extend(event.notes)
+            return
+        report(replace(event, notes=[*waiting, *event.notes]))
+        waiting.clear()
+
+    return report_later
 
 
 def _laps() -> Laps:

@@ -72,8 +72,8 @@ class Event:
 
     `points` are (step, cells, {metric: a value a cell}), `notes` lines for the user, `released` cells that the pack
     trains no longer, with the step at which each is stored, `spans` what the pack's process has done: what, from when,
-    to when, in seconds of the epoch. Events are for watching a run: results come from the
-    finished files. `released` is the one word that the driver acts on.
+    to when, in seconds of the epoch. Events are for watching a run: results come from the finished files. `released` is
+    the one word that the driver acts on.
     """
 
     pack: str
@@ -84,6 +84,11 @@ class Event:
     notes: list[str] = field(default_factory=list)
     released: dict[str, int] = field(default_factory=dict)
     spans: list[tuple[str, float, float]] = field(default_factory=list)
+
+    @property
+    def is_note(self) -> bool:
+        """Whether this tells of nothing but notes, before a step was taken."""
+        return bool(self.notes) and not (self.step or self.points or self.finished or self.released or self.spans)
 
     def to_json(self) -> str:
         """The event as JSON."""
