@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Future
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -26,6 +26,7 @@ from typing import Any, Protocol, TypeVar
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
+from vaesweep.environment import variables
 from vaesweep.errors import UserError, cause_of, line_of
 from vaesweep.uris import DATABASE_SCHEMES, is_local, is_server, masked, scheme_of, sqlite_file
 from vaesweep.vocabulary import Tag
@@ -263,19 +264,9 @@ def within(seconds: float, call: Callable[[], Answer]) -> Answer:
             raise TimeoutError(str(error) or f"nothing within {seconds:.0f} s") from None
 
 
-@contextmanager
-def short_requests() -> Iterator[None]:
+def short_requests() -> AbstractContextManager[None]:
     """Context in which MLflow's client gives up after seconds, whatever the user has set for other calls."""
-    before = {name: os.environ.get(name) for name in SHORT_REQUESTS}
-    os.environ.update(SHORT_REQUESTS)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    return variables(SHORT_REQUESTS)
 
 
 def refusal(uri: str, error: BaseException) -> UserError:

@@ -113,7 +113,7 @@ def test_a_record_that_is_not_one_is_refused() -> None:
 
 def test_the_report_is_logged_to_the_sweeps_own_run(store: str, tmp_path: Path) -> None:
     found = runs.read("toy", store)
-    report.log(report.write(found, tmp_path), found, store)
+    runs.log_files(found.run_id, report.write(found, tmp_path).paths, store)
     logged = {artifact.path for artifact in MlflowClient(store).list_artifacts(found.run_id)}
     assert logged == {"sweep.json", "cells.csv", "curve.csv", "gap.csv", "rd_curve.png"}
 

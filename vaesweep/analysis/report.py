@@ -1,6 +1,6 @@
 """The report of a sweep: three tables, one figure and a summary in a few lines, from tracked runs alone."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vaesweep.analysis.contents import answers
 from vaesweep.analysis.curves import (
     CURVE,
     HIGHEST_ELBO,
@@ -21,7 +20,7 @@ from vaesweep.analysis.curves import optimum as find_optimum
 from vaesweep.analysis.figures import draw_rd_curve
 from vaesweep.analysis.gaps import NEGATIVE_ELBO, domain_pairs, paired
 from vaesweep.analysis.intervals import Interval, t_interval
-from vaesweep.analysis.runs import Runs, log_files
+from vaesweep.analysis.runs import Runs
 from vaesweep.analysis.table import (
     cells_at,
     finished,
@@ -38,14 +37,10 @@ from vaesweep.data.writing import replace_file
 
 @dataclass(frozen=True)
 class Report:
-    """Files written, in the order cells.csv, curve.csv, gap.csv, rd_curve.png, and the summary's lines.
-
-    `ending` are the lines with which a command ends, where they are not the summary's.
-    """
+    """Files written, in the order cells.csv, curve.csv, gap.csv, rd_curve.png, and the summary's lines."""
 
     paths: tuple[Path, ...]
     summary: tuple[str, ...]
-    ending: tuple[str, ...] = ()
 
 
 def write(runs: Runs, out: Path, window: int | None = None, tables: Tables | None = None) -> Report:
@@ -62,12 +57,7 @@ def write(runs: Runs, out: Path, window: int | None = None, tables: Tables | Non
         replace_file(out / "gap.csv", partial(tables.gaps.to_csv, index=False)),
         replace_file(out / "rd_curve.png", partial(draw_rd_curve, tables.cells, tables.curve, title)),
     )
-    return Report(paths, tuple(summarise(runs, tables.cells, tables.curve)), tuple(end(runs, tables)))
-
-
-def log(report: Report, runs: Runs, tracking_uri: str | None = None) -> None:
-    """Log the report's files as artifacts of the sweep's parent run."""
-    log_files(runs.run_id, report.paths, tracking_uri)
+    return Report(paths, tuple(summarise(runs, tables.cells, tables.curve)))
 
 
 def summarise(runs: Runs, table: pd.DataFrame, curve: pd.DataFrame) -> Iterator[str]:
@@ -86,10 +76,10 @@ def summarise(runs: Runs, table: pd.DataFrame, curve: pd.DataFrame) -> Iterator[
     yield from _unsettled(table)
 
 
-def end(runs: Runs, tables: Tables) -> Iterator[str]:
-    """What a command ends with: a small table of the answers, the gap, and what is not as it was asked for."""
+def end(runs: Runs, tables: Tables, found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What a command ends with: a small table of the answers `found`, the gap, what is not as it was asked for."""
     yield _outcomes(runs)
-    yield from _answers_table(list(answers(tables.cells, tables.curve)))
+    yield from _answers_table(found)
     yield from _gaps_at_optimum(tables.cells, tables.curve, tables.axes)
     if axis := target_axis(runs):
         yield from _missed(tables.cells, target_name(axis))
@@ -97,7 +87,7 @@ def end(runs: Runs, tables: Tables) -> Iterator[str]:
     yield from _unsettled(tables.cells)
 
 
-def _answers_table(found: list[dict[str, Any]]) -> Iterator[str]:
+def _answers_table(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """The best ELBO and distortion of each domain that cells are judged on, in nats per datum."""
     shown = [one for one in found if one["role"] in (Role.TEST, Role.UNSEEN)] or found
     if not shown:

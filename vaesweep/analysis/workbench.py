@@ -96,7 +96,8 @@ def write_views(client: MlflowClient, runs: Runs) -> None:
 def saved_views(tracking_uri: str) -> dict[str, dict[str, str]]:
     """Where our views of each experiment open, after the server's address, by their names and the experiments'."""
     found: dict[str, dict[str, str]] = {}
-    for experiment in all_pages(lambda token: client_of(tracking_uri).search_experiments(page_token=token)):
+    client = client_of(tracking_uri)
+    for experiment in all_pages(lambda token: client.search_experiments(page_token=token)):
         for name in experiment.tags:
             key = name.removeprefix(OWN_TAG)
             if key != name and (text := experiment.tags.get(VIEW_TAG + key)):

@@ -19,20 +19,20 @@ FamilyReport = Callable[[Runs, Path], Report]
 def finish(runs: Runs, out: Path, store: str, print_line: PrintLine, family_report: FamilyReport | None) -> None:
     """Write the reports of a sweep and its page into `out`, log them with its parent run, and print the answer."""
     tables = make_tables(runs)
-    main = report.write(runs, out, tables=tables)
-    reports = [main, *([family_report(runs, out)] if family_report else [])]
+    reports = [report.write(runs, out, tables=tables), *([family_report(runs, out)] if family_report else [])]
     media = [path for one in reports[1:] for path in one.paths]
     answer = contents(runs, tables)
     pages = page.write_contents(answer, out, media)
     lines = [line for one in reports for line in one.summary]
     summary = replace_file(out / SUMMARY, lambda path: path.write_text("\n".join([*lines, ""]), encoding="utf-8"))
-    for one in reports:
-        report.log(one, runs, store)
-    log_files(runs.run_id, [*pages, summary], store)
-    workbench.publish(runs, answer["answers"], store)
-    for line in [*main.ending, *(line for one in reports[1:] for line in _shortened(one.summary, summary))]:
-        print_line(line)
     written = [path for one in reports for path in one.paths]
+    log_files(runs.run_id, [*written, *pages, summary], store)
+    workbench.publish(runs, answer["answers"], store)
+    for line in [
+        *report.end(runs, tables, answer["answers"]),
+        *(line for one in reports[1:] for line in _shortened(one.summary, summary)),
+    ]:
+        print_line(line)
     print_line(f"written: {', '.join(str(path) for path in [*written, pages[1], summary])}")
     print_line(f"the page of this sweep: {pages[0]}")
 

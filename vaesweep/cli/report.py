@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from vaesweep.cli.analysis_script import add_store
 from vaesweep.vocabulary import store_uri
 
 
@@ -21,7 +22,7 @@ def register(commands: Any) -> None:
         "--compare", nargs=2, metavar=("A", "B"), help="two sweeps on one page: each EXPERIMENT or EXPERIMENT:ID"
     )
     parser.add_argument("--out", type=Path, default=Path("results"), metavar="DIR", help="folder (%(default)s)")
-    parser.add_argument("--tracking-uri", metavar="URI", help="MLflow store; MLFLOW_TRACKING_URI by default")
+    add_store(parser)
     parser.set_defaults(act=lambda arguments: _report(parser, arguments))
 
 
@@ -30,7 +31,7 @@ def _report(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> i
         parser.error("name one experiment, or two sweeps by --compare A B")
     from vaesweep.analysis import page, runs  # MLflow and pandas take seconds to import
 
-    store = arguments.tracking_uri or store_uri()
+    store = store_uri(arguments.tracking_uri)
     if arguments.compare:
         first, second = (
             runs.read(name.partition(":")[0], store, name.partition(":")[2] or None) for name in arguments.compare

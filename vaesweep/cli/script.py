@@ -24,6 +24,7 @@ from vaesweep.sweep import settings
 from vaesweep.sweep.cells import Sweep
 from vaesweep.sweep.cluster import named_cluster
 from vaesweep.sweep.options import DataBy, Options, check_counts
+from vaesweep.sweep.telling import tell
 from vaesweep.sweep.timeline import Timeline
 from vaesweep.training.compiling import Compile
 from vaesweep.vocabulary import store_uri
@@ -68,7 +69,7 @@ def print_timeline(console: Console, *, wanted: bool) -> Iterator[Timeline]:
         if wanted:
             timeline.lap("end")
             for line in ["seconds since this process began: from, to, where, what", *timeline.lines()]:
-                console.print(line, highlight=False, markup=False, soft_wrap=True)
+                tell(console, line)
 
 
 def exit_code(run: Callable[[Console], int]) -> int:

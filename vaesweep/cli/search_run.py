@@ -65,7 +65,7 @@ def run_search(
     if plan_only:
         _print_estimate(session, own, resources, console)
         return OK
-    sweep_run.check_folders(session)
+    sweep_run.check_folders(session, session.plan(1))
     with ExitStack() as held:
         study.driver = _free_driver(session, held)
         sweep_run.clear_storage(session, console)

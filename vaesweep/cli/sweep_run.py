@@ -70,10 +70,10 @@ def run_sweep(
     timeline.lap("cells, plan")
     if not (plan.packs or plan.evaluations):
         describe(session, plan, console)
-        check_folders(session)
+        check_folders(session, plan)
         with lease(session.storage, sweep.name, session.undone):
             return _run_tracked(session, plan, None, console, family_report)
-    check_folders(session)
+    check_folders(session, plan)
     with lease(session.storage, sweep.name, session.undone), ThreadPoolExecutor(1, "store") as threads:
         clear_storage(session, console)
         opened = threads.submit(_open_store, session)
@@ -105,12 +105,12 @@ def _open_store(session: Session) -> None:
         _ = session.store
 
 
-def check_folders(session: Session) -> None:
+def check_folders(session: Session, plan: Plan) -> None:
     """Refuse a session whose output or storage is a folder in which nothing can be written, or whose runs cannot be."""
     check_writable(session.options.out)
     if session.storage.folder:
         check_writable(session.storage.folder)
-    session.check_tracking()
+    session.check_tracking(plan)
     if note := note_of_copy(session):
         print(note, file=sys.stderr)
 

@@ -1,16 +1,14 @@
 """The jobs of a Ray cluster that run scripts of sweeps, as its dashboard lists them."""
 
-import os
 import re
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from ray.job_submission import JobSubmissionClient
 
+from vaesweep.environment import variables
 from vaesweep.errors import UserError
 from vaesweep.store_access import one_line, within
 from vaesweep.uris import masked
@@ -55,22 +53,8 @@ def sweep_jobs(address: str) -> list[SweepJob]:
 
 
 def _listed(address: str) -> list[Any]:
-    with _only_address(address):
+    with variables({SERVER_VARIABLE: address}):  # before which Ray's client would take what the environment says
         return list(JobSubmissionClient(address).list_jobs())
-
-
-@contextmanager
-def _only_address(address: str) -> Iterator[None]:
-    """Context in which Ray's client takes `address`, before which it would take what the environment says."""
-    before = os.environ.get(SERVER_VARIABLE)
-    os.environ[SERVER_VARIABLE] = address
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(SERVER_VARIABLE, None)
-        else:
-            os.environ[SERVER_VARIABLE] = before
 
 
 def _job_of(details: Any) -> SweepJob | None:

@@ -31,6 +31,7 @@ import ray
 from ray import tune
 from rich.console import Console
 
+from vaesweep.environment import variables
 from vaesweep.errors import Terminated, UserError, line_of
 from vaesweep.sweep import backends, loopback
 from vaesweep.sweep.backends import EVENT, GIVEN_UP, PACK, trainable, worker_environment
@@ -118,7 +119,7 @@ def connected(resources: Resources, data: int = 0, modules: Sequence[str] = ()) 
             }
             # Processes that have another environment than Ray itself would be started anew for packs.
             path = {"PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)}
-            with loopback.on_loopback(), _variables(environment | path):
+            with loopback.on_loopback(), variables(environment | path):
                 ray.init(LOCAL, include_dashboard=False, _system_config=preload, **size, **common)
     except Exception as error:  # Ray raises it bare where it has not started in time
         reason = f"{cluster}: no Ray cluster answers there" if cluster else "Ray does not start"
@@ -141,21 +142,6 @@ def connected(resources: Resources, data: int = 0, modules: Sequence[str] = ()) 
             connection.wait()
         else:
             ray.shutdown()
-
-
-@contextlib.contextmanager
-def _variables(values: Mapping[str, str]) -> Iterator[None]:
-    """Context in which processes that are started have these variables in their environment."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def train_plan(
@@ -273,7 +259,7 @@ class _EventCallback(tune.Callback):
         for cell in event.finished:
             self.collect(cell)
         self._display.event(event)
-        if self._timeline:
+        if self._timeline and event.spans:
             self._timeline.add(f"pack {list(self.jobs).index(event.pack) + 1}", event.spans)
         self._splitter.event(event)
         if event.released:

@@ -143,11 +143,12 @@ class Session:
         }
         return record | {RECORD_DIGEST: record_digest(record)}
 
-    def check_tracking(self) -> None:
+    def check_tracking(self, plan: Plan) -> None:
         """Refuse, before Ray starts, a sweep whose runs could not be opened or filled in the store that there is."""
         if (file := sqlite_file(store_uri())) and not file.exists():
             return
-        self.store.check_sweep(self.record(self.plan(1)))
+        about = {"sweep": self.sweep_identity(plan), "preset": self.options.preset, "family": self.family.name}
+        self.store.check_sweep(about)
 
     def tracker(self, plan: Plan) -> tuple["Tracker", str]:
         """The writer of this sweep's runs, and the identity of its parent run."""
