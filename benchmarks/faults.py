@@ -51,12 +51,14 @@ def main() -> int:
     ):
         for group, faults in chosen_faults(arguments, States(Path(folder)), cluster).items():
             times = arguments.times or (1 if arguments.quick else TIMES[group])
-            results = {name: list(injected(name, inject, times)) for name, inject in faults.items()}
-            sound = sound and all(result.sound for each in results.values() for result in each)
-            lines = [*table([row(name, each) for name, each in results.items()]), "", made_by()]
-            print("\n".join(lines), flush=True)
-            if arguments.out:
-                put_into_page(arguments.out, group, lines)
+            rows: list[tuple[str, ...]] = []
+            for name, inject in faults.items():
+                results = list(injected(name, inject, times))
+                sound = sound and all(result.sound for result in results)
+                rows.append(row(name, results))
+                if arguments.out:  # row by row: what is ended early keeps what it has
+                    put_into_page(arguments.out, group, [*table(rows), "", made_by()])
+            print("\n".join([*table(rows), "", made_by()]), flush=True)
     return 0 if sound else 1
 
 
