@@ -2,6 +2,7 @@
 
     python benchmarks/timeline.py --figure docs/figures/timeline.png [--least 0.1] [-- --set training.steps=100]
     python benchmarks/timeline.py --figure timeline.png --log FILE     of a command that has run
+    python benchmarks/timeline.py --against ../before --repeats 3      its cost beside another checkout's, no picture
 
 The default command of `sweeps/rd_curve_pvae.py` runs in a new folder, with whatever options stand after `--`. A file
 that is given holds the lines that a command has printed.
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from matplotlib.patches import Patch
-from process_time import ROOT, cost_of, environment_of, python
+from process_time import ROOT, Cost, cost_of, environment_of, print_costs, python, side_by_side
 
 from vaesweep.analysis.style import BLUE, GREEN, LABEL, ORANGE, PALE, PINK, RED, SKY, TICK, page, save
 
@@ -34,11 +35,21 @@ class Span(NamedTuple):
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--figure", type=Path, required=True, metavar="PNG")
+    wanted = parser.add_mutually_exclusive_group(required=True)
+    wanted.add_argument("--figure", type=Path, metavar="PNG")
+    wanted.add_argument("--against", type=Path, nargs="+", metavar="CHECKOUT", help="other checkouts, which take turns")
+    parser.add_argument("--repeats", type=int, default=1, help="how often each checkout runs (%(default)s)")
     parser.add_argument("--log", type=Path, metavar="FILE", help="what a command with --timeline has printed")
     parser.add_argument("--least", type=float, default=0.1, help="seconds of a span that is drawn (%(default)s)")
     parser.add_argument("words", nargs="*", help="options of the command")
     options = parser.parse_args()
+    if options.against:
+        checkouts = [ROOT, *(checkout.resolve() for checkout in options.against)]
+        costs = side_by_side(
+            checkouts, options.repeats, lambda one: {"default command": cost_and_output(one, options.words)[0]}
+        )
+        print_costs(costs)
+        return 0
     text = options.log.read_text() if options.log else run(options.words)
     spans = parsed(text)
     if not spans:
@@ -49,12 +60,17 @@ def main() -> int:
 
 def run(words: list[str]) -> str:
     """What the default command prints; the end of it, and when its process was gone, are printed here too."""
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory(prefix="vs", dir="/tmp") as of_ray:
-        command = python(ROOT / "sweeps" / "rd_curve_pvae.py", "--timeline", *words)
-        cost, output = cost_of(command, Path(folder), environment_of(ROOT, RAY_TMPDIR=of_ray))
+    cost, output = cost_and_output(ROOT, ["--timeline", *words])
     print(output[output.find("seconds since") :], end="")
     print(f"{cost.wall:8.2f}  the process is gone, after {cost.cpu:.1f} s CPU of it and its children")
     return output
+
+
+def cost_and_output(checkout: Path, words: list[str]) -> tuple[Cost, str]:
+    """What a checkout's default command costs in a new folder, and what it prints."""
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory(prefix="vs", dir="/tmp") as of_ray:
+        command = python(checkout / "sweeps" / "rd_curve_pvae.py", *words)
+        return cost_of(command, Path(folder), environment_of(checkout, RAY_TMPDIR=of_ray))
 
 
 def parsed(text: str) -> list[Span]:
