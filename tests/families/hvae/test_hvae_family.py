@@ -59,7 +59,6 @@ def refusal(work: Callable[[], Any]) -> str:
         ("evaluation.step=[3]", "evaluation.step", "did you mean evaluation.steps"),
         ("model.depth.kind=discrete evaluation.steps=[3]", "evaluation.steps", "leave it out"),
         ("evaluation.steps=[101,103]", "evaluation.steps", "divide one another"),
-        ("evaluation.draws=4 model.depth.solver=reversible_heun", "evaluation.draws", "solver=euler_heun"),
         ("free_nats.level_3.nats=1", "level_3", "initial, level_0, level_1, level_2"),
         ("rates.level_3.kind=fixed", "level_3", "initial, level_0, level_1, level_2"),
     ],

@@ -147,14 +147,9 @@ class HierarchyFamily(Family):
         return _own(config).model.rate_names
 
     def check(self, config: CellConfig) -> None:
-        """Refuse evaluation at steps where levels have none, and importance weights of paths that have no density."""
+        """Refuse evaluation at steps where levels have none, and steps that have no common grid."""
         super().check(config)
         own = _own(config)
-        if own.evaluation.draws and getattr(own.model.depth, "solver", None) == "reversible_heun":
-            raise UserError(
-                "evaluation.draws: a path of reversible Heun steps has no density, and so no importance weight; set "
-                "model.depth.solver=euler_heun"
-            )
         if own.evaluation.steps and isinstance(own.model.depth, DiscreteDepth):
             raise UserError("evaluation.steps: a discrete hierarchy has blocks and no steps; leave it out")
         finest = hierarchy.finest_steps(own.model, own.evaluation.steps)

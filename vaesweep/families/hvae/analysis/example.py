@@ -60,8 +60,10 @@ def reconstruct(cell: TrainedCell, rows: Tensor, samples: int = 3) -> Reconstruc
 
 
 @torch.no_grad()
-def adaptive_elbo(cell: TrainedCell, rows: Tensor, tolerance: float) -> Tensor:
-    """The ELBO `[row]`, in nats, with steps as small as `tolerance` asks for, along Brownian paths of their own.
+def adaptive_estimate(cell: TrainedCell, rows: Tensor, tolerance: float) -> Tensor:
+    """-(distortion + rate) `[row]`, in nats, with steps as small as `tolerance` asks for, along paths of their own.
+
+    An estimate of what the ELBO is of ever smaller steps, and no bound itself (`sde/adaptive.py`).
 
     UserError of a tolerance that is not positive, and of a discrete hierarchy.
     """

@@ -18,7 +18,10 @@ class ContinuousDepth(Frozen):
 
     kind: Literal["continuous"] = "continuous"
     step: float = Field(0.1, ge=1e-6, le=1, description="Δs in training, and where nothing else is asked for")
-    solver: str = Field("euler_heun", description=f"one of {', '.join(SOLVERS)}")
+    solver: str = Field(
+        "euler_heun",
+        description=f"of training, one of {', '.join(SOLVERS)}; evaluation of the last takes Euler's steps",
+    )
     hidden: int = Field(128, ge=1, description="channels within a drift")
     diffusion: float = Field(0.5, gt=0, description="σ of each level before training")
     recompute: int = Field(

@@ -30,8 +30,8 @@ from vaesweep.families.hvae.models.walk import Adaptive, Walk
 class Reconstruction:
     """The output for a batch of images: their observation distribution, and log p(x, z) - log q(z | x), `[batch]`.
 
-    The mean of exp(`log_weight`) over draws of z estimates p(x) without bias (Burda et al. 2016). Levels of reversible
-    Heun steps are the exception: their ratio of path densities is exact only as the steps become small.
+    The mean of exp(`log_weight`) over draws of z estimates p(x) without bias (Burda et al. 2016), in evaluation mode.
+    Of levels that step by reversible Heun, in training mode alone, neither this nor the `Elbo` bounds anything.
     """
 
     observation: Observation
