@@ -11,7 +11,7 @@ those trained on and on others.
 from collections.abc import Sequence
 
 from vaesweep.cli.script import main
-from vaesweep.families.hvae.presets import BLOCKS, CONTINUOUS, Settings, is_binary, laptop, paper, smoke
+from vaesweep.families.hvae.presets import BLOCKS, CONTINUOUS, Settings, is_binary, is_grey, laptop, paper, smoke
 from vaesweep.sweep.cells import Preset, Sweep
 from vaesweep.sweep.settings import combine
 
@@ -29,7 +29,7 @@ BINARY = [4.0, 8.0, 16.0, 24.0, 32.0, 48.0]
 
 def presets(data: str) -> dict[str, Preset]:
     """`smoke` takes minutes on two cores, `laptop` most of an hour; `paper` has the thesis' sizes."""
-    targets = BINARY if is_binary(data) else POISSON
+    targets = BINARY if is_binary(data) or is_grey(data) else POISSON
     return {
         "smoke": curve(smoke(data) | {"training.steps": 300}, targets[2::2], seeds=2),
         "laptop": curve(laptop(data) | {"training.steps": 800}, targets[1:6], seeds=3),

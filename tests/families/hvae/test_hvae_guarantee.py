@@ -13,10 +13,11 @@ from torch import Tensor
 
 from vaesweep.families.hvae.models.config import HierarchyConfig
 from vaesweep.families.hvae.models.hierarchy import Hierarchy
-from vaesweep.families.hvae.models.observation import OBSERVATIONS
+from vaesweep.families.hvae.models.observation import OBSERVATIONS, STEP
 from vaesweep.sde import SOLVERS
 
 UPDATES, BATCH, HELD_OUT, DRAWS = 400, 64, 20_000, 4
+CENTRE, SPREAD = 0.6, 0.1  # of the mixture of two Gaussians around ±CENTRE, before it is rounded
 SHAPE = {"levels": 1, "latents": 1, "width": 8, "hidden": 8, "encoder_blocks": 1, "decoder_blocks": 1}
 DEPTHS: dict[str, dict[str, Any]] = {
     **{f"continuous-{name}": {"kind": "continuous", "solver": name, "hidden": 8} for name in SOLVERS},
@@ -31,17 +32,33 @@ CASES = [
 
 
 def images(observation: str, rows: int, draw: torch.Generator) -> Tensor:
-    """One Gaussian pixel, or four binary ones that are equal."""
+    """One Gaussian pixel, one of a mixture that is rounded to a level, or four binary ones that are equal."""
+    if observation == "bernoulli":
+        return torch.randint(2, (rows, 1, 1, 1), generator=draw).float().expand(-1, -1, 2, 2)
+    pixel = torch.randn(rows, 1, 1, 1, generator=draw)
     if observation == "gaussian":
-        return torch.randn(rows, 1, 1, 1, generator=draw)
-    return torch.randint(2, (rows, 1, 1, 1), generator=draw).float().expand(-1, -1, 2, 2)
+        return pixel
+    side = 2 * torch.randint(2, pixel.shape, generator=draw) - 1
+    return ((CENTRE * side + SPREAD * pixel) / STEP + 127.5).round().clamp(0, 255) * STEP - 1
 
 
-ENTROPY = {"gaussian": 0.5 * math.log(2 * math.pi * math.e), "bernoulli": math.log(2)}
+def rounded_entropy() -> float:
+    """The entropy of the mixture's pixel, rounded to one of 256 levels."""
+    edges = (torch.arange(1, 256, dtype=torch.float64) - 128) * STEP
+    below = sum(torch.special.ndtr((edges + centre) / SPREAD) / 2 for centre in (-CENTRE, CENTRE))
+    mass = torch.cat([torch.zeros(1), below, torch.ones(1)]).diff()
+    return -float(torch.special.xlogy(mass, mass).sum())
+
+
+ENTROPY = {
+    "gaussian": 0.5 * math.log(2 * math.pi * math.e),
+    "bernoulli": math.log(2),
+    "logistic": rounded_entropy(),
+}
 
 
 def shaped(observation: str, depth: dict[str, Any], steps: int) -> HierarchyConfig:
-    edge = 1 if observation == "gaussian" else 2
+    edge = 2 if observation == "bernoulli" else 1
     own = depth if depth["kind"] == "discrete" else depth | {"step": 1 / steps}
     return HierarchyConfig.model_validate(
         {**SHAPE, "size": edge, "finest": edge, "observation": observation, "depth": own}
@@ -95,7 +112,7 @@ def test_no_bound_that_is_reported_is_below_the_entropy(depth: str, steps: int, 
         assert value < ENTROPY[observation] + 0.5, "the optimiser has come near, so that the test has power"
 
 
-@pytest.mark.parametrize("observation", OBSERVATIONS)
+@pytest.mark.parametrize("observation", ["gaussian", "bernoulli"])  # of the other it takes more than seconds
 def test_the_optimiser_finds_what_is_no_bound(observation: str) -> None:
     """Reversible Heun's own steps, which only training takes; what they have taught is then reported by Euler's."""
     model = trained(shaped(observation, DEPTHS["continuous-reversible_heun"], 1), training=True)

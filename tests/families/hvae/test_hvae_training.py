@@ -176,13 +176,14 @@ def test_a_steps_arithmetic_is_the_models_own() -> None:
 # --- presets ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("data", ["poisson", "mnist:DIR", "binarised_mnist:DIR"])
+@pytest.mark.parametrize("data", ["poisson", "mnist:DIR", "binarised_mnist:DIR", "folder:DIR"])
 @pytest.mark.parametrize("size", [smoke, laptop, paper])
 @pytest.mark.parametrize("depth", [CONTINUOUS | {"evaluation.steps": STEPS}, ODE_LIKE, BLOCKS])
 def test_every_preset_of_every_kind_can_be_trained(data: str, size: Any, depth: Any) -> None:
     config = build(HierarchyCell, combine(WARM_UP, size(data), depth, {"rates.total.share": 0.25}))
     FAMILY.check(config)
-    assert config.model.observation == ("bernoulli" if "mnist" in data else "gaussian")
+    expected = {"poisson": "gaussian", "folder": "logistic"}.get(data.partition(":")[0], "bernoulli")
+    assert config.model.observation == expected
     assert all(config.free_nats[name].nats == 1 for name in config.free_nats)
 
 

@@ -11,12 +11,20 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from vaesweep.data.domains import DataSet, Domain, Role
+from vaesweep.data.domains import DataSet, Domain, Role, Standardisation
 from vaesweep.elbo import Elbo
 from vaesweep.errors import UserError
 from vaesweep.families.hvae import data as images
 from vaesweep.families.hvae import evaluation as hierarchy
-from vaesweep.families.hvae.data import ImageCondition, ImagesConfig, PixelKind, Pixels
+from vaesweep.families.hvae.data import (
+    GREY_SCALE,
+    ImageCondition,
+    ImagesConfig,
+    PixelKind,
+    Pixels,
+    condition_of,
+    has_eight_bits,
+)
 from vaesweep.families.hvae.evaluation import EvaluationConfig, EvaluationImages
 from vaesweep.families.hvae.forms import DATA_FORMS
 from vaesweep.families.hvae.models.config import DiscreteDepth, HierarchyConfig
@@ -27,7 +35,6 @@ from vaesweep.training.stack import Batch, Stack
 
 QUICK = 1000  # images of the validation domain that are evaluated while training goes on
 FINEST = 10_000  # steps a level of the grid that all steps of an evaluation lie on
-OBSERVES = {PixelKind.REAL: "gaussian", PixelKind.BINARY: "bernoulli"}
 
 
 class HierarchyCell(CellConfig):
@@ -58,9 +65,9 @@ class HierarchyProblem(Problem):
         ]
         tested_rows = (population.rows * population.repeats for population in self._tested)
         self.use_rows = max(tested_rows) if config.evaluation.has_bounds else 0
-        scale = data.standardisation
-        real = config.model.observation == OBSERVES[PixelKind.REAL]
-        self._scale = {hierarchy.MEAN: scale.mean, hierarchy.STD: scale.std} if real else {}
+        scale = _scale(config.model, data)
+        binary = config.model.observation == "bernoulli"
+        self._scale = {} if binary else {hierarchy.MEAN: scale.mean, hierarchy.STD: scale.std}
 
     def build(self) -> Hierarchy:
         """A freshly initialised hierarchy."""
@@ -102,7 +109,7 @@ class HierarchyProblem(Problem):
         return Uses(hierarchy.bounds(stack, self._model, self._evaluation, tested, rows), scale)
 
     def _population(self, domain: Domain, data: DataSet) -> EvaluationImages:
-        pixels = Pixels(domain, data.standardisation, self.device)
+        pixels = Pixels(domain, _scale(self._model, data), self.device)
         evaluation = self._evaluation
         return EvaluationImages(domain.name, domain.role, pixels, min(len(pixels), evaluation.rows), evaluation.repeats)
 
@@ -178,11 +185,24 @@ def check_images(model: HierarchyConfig, data: DataSet) -> None:
                 f"{domain.name}: its images have {condition.size} x {condition.size} pixels, the model is made for "
                 f"{model.size} x {model.size}; set model.size={condition.size}"
             )
-        if OBSERVES[condition.kind] != model.observation:
+        fitting = observations(domain)
+        if model.observation not in fitting:
             raise UserError(
                 f"{domain.name}: its pixels are {condition.kind}, which a {model.observation} observation does not "
-                f"fit; set model.observation={OBSERVES[condition.kind]}"
+                f"fit; set model.observation={fitting[0]}"
             )
+
+
+def observations(domain: Domain) -> tuple[str, ...]:
+    """The observations that fit the pixels of a domain; of several the first has a likelihood, the other a density."""
+    if condition_of(domain).kind is PixelKind.BINARY:
+        return ("bernoulli",)
+    return ("logistic", "gaussian") if has_eight_bits(domain) else ("gaussian",)
+
+
+def _scale(model: HierarchyConfig, data: DataSet) -> Standardisation:
+    """What pixels are standardised by: of grey ones that are observed as levels always the same."""
+    return GREY_SCALE if model.observation == "logistic" else data.standardisation
 
 
 def _own(config: Any) -> HierarchyCell:

@@ -71,10 +71,14 @@ Depth = Annotated[ContinuousDepth | OdeLike | DiscreteDepth, Field(discriminator
 
 
 class HierarchyConfig(Frozen):
-    """The shape of a hierarchy; the defaults are the thesis' model of Poisson images (lines 1881 to 1890)."""
+    """The shape of a hierarchy; the defaults are the thesis' model of Poisson images, as far as its lines give it.
+
+    They give (1881 to 1890) levels, latents, widths, blocks of the decoder, Δs and the solver. `finest`, `encoder_blocks`
+    and σ before training are ours.
+    """
 
     size: int = Field(16, ge=1, description="height and width of an image, pixels")
-    observation: Literal["gaussian", "bernoulli"] = "gaussian"
+    observation: Literal["gaussian", "bernoulli", "logistic"] = "gaussian"
     levels: int = Field(
         3, ge=1, le=16, description="of latent variables, each of twice the resolution of the one above"
     )
