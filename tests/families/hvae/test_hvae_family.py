@@ -179,6 +179,28 @@ def test_binary_images_of_mnist_train_a_bernoulli_hierarchy(mnist: str) -> None:
     assert float(elbo.distortion.detach().mean()) == pytest.approx(28 * 28 * np.log(2), rel=0.1)
 
 
+def test_biases_of_pixels_begin_at_the_mean_of_the_training_images(mnist: str) -> None:
+    """Whether these are binary already or drawn anew; and of real pixels, which are standardised."""
+    for settings in ("binarisation=static", "binarisation=dynamic"):
+        config = made(
+            f"model.size=28 model.observation=bernoulli model.finest=2 model.mean_image=true data.{settings} {SMALL}"
+        )
+        data = FAMILY.load(mnist, config)
+        problem = FAMILY.problem(config, data, CPU)
+        model = problem.build()
+        images = data.domain(Role.TRAIN).arrays["images"].astype(float)
+        mean = (images / (255 if "dynamic" in settings else 1)).mean(0)
+        assert model.decoder.bias is not None
+        found = model.decoder.bias.sigmoid().detach().numpy()
+        np.testing.assert_allclose(found, mean.clip(1e-3, 1 - 1e-3), atol=1e-6)
+        assert torch.equal(model.decoder.bias, problem.build().decoder.bias)
+    real = FAMILY.small().model_copy(update={"model": FAMILY.small().model.model_copy(update={"mean_image": True})})
+    problem = FAMILY.problem(real, FAMILY.example(), CPU)
+    bias = problem.build().decoder.bias
+    torch.testing.assert_close(bias[:1], problem.train_batch(torch.arange(48), torch.Generator())["x"].mean(0))
+    assert torch.equal(bias[1:], torch.zeros(1, 8, 8)), "standard deviations begin at that of all pixels"
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> str:
     """Twenty grey images of noise, some pixels of which are always black."""

@@ -6,6 +6,7 @@ keyed by the image's index, so that it depends on neither batch nor device.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -70,8 +71,15 @@ class HierarchyProblem(Problem):
         self._scale = {} if binary else {hierarchy.MEAN: scale.mean, hierarchy.STD: scale.std}
 
     def build(self) -> Hierarchy:
-        """A freshly initialised hierarchy."""
-        return Hierarchy(self._model)
+        """A freshly initialised hierarchy; one with biases of pixels begins at the training images' mean."""
+        model = Hierarchy(self._model)
+        if self._model.mean_image:
+            model.decoder.begin_at(self._mean_image)
+        return model
+
+    @cached_property
+    def _mean_image(self) -> Tensor:
+        return self._populations[self._train].pixels.mean().cpu()
 
     def train_batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
         """Images `x` `[batch, 1, size, size]`, and noise for every level."""

@@ -26,8 +26,8 @@ class TrainedHierarchy(Trained):
 
     Images are `[batch, 1, size, size]` in the units of the data: 0 and 1 of a model that observes binary pixels, whole
     numbers from 0 to 255 of one that observes grey ones. The initial value, which is the topmost latent variable, is
-    `[batch, latents, height, width]`, without a unit. Those of the levels below are drawn: each level's posterior and
-    prior depend on what was drawn above it.
+    `[batch, latents, height, width]`, or `[batch, top, 1, 1]`, without a unit. Those of the levels below are drawn:
+    each level's posterior and prior depend on what was drawn above it.
 
     `given` is the standardisation of the pixels, where the cell's file does not hold it.
     """
@@ -88,7 +88,7 @@ class TrainedHierarchy(Trained):
 
         `mean` and `std` are the pixels' for these draws: another seed gives other images of the same initial value.
         """
-        latents, *edge = self.config.model.shape(0)
+        latents, *edge = self.config.model.initial_shape
         values = as_values(z, "initial values", f"[batch, {latents}, {edge[0]}, {edge[1]}]", None, latents, *edge)
         _, levels = self._noise(len(values), torch.Generator().manual_seed(seed))
         return self._estimate(self.model.generate(values, levels))

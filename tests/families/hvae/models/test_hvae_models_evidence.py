@@ -17,12 +17,15 @@ from torch import Tensor
 from vaesweep.families.hvae.models.hierarchy import Hierarchy
 
 TINY = {"size": 2, "finest": 2, "levels": 1, "latents": 1, "width": 4, "hidden": 4}
+GLOBAL = {"top": 1, "biases": True, "mean_image": True}  # of the whole model
 CASES = [
     ("discrete", {"blocks": 2}),
     ("ode_like", {"step": 0.5}),
     ("continuous", {"step": 0.5, "solver": "euler_maruyama"}),
     ("continuous", {"step": 0.5, "solver": "euler_heun"}),
     ("continuous", {"step": 0.5, "solver": "reversible_heun"}),
+    ("discrete", {"blocks": 2, "zero_prior": True, **GLOBAL}),
+    ("continuous", {"step": 0.5, **GLOBAL}),
 ]
 NODES = 24  # in each of three dimensions; with 40 the logarithms differ by 4e-5 at most
 
@@ -34,8 +37,9 @@ def observation(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=CASES, ids=lambda case: "-".join([case[0], *(str(value) for value in case[1].values())]))
 def model(request: pytest.FixtureRequest, observation: str) -> Hierarchy:
-    kind, depth = request.param
-    model = lively(shaped(kind, depth, **TINY, observation=observation), seed=3).eval()
+    kind, given = request.param
+    depth, whole = ({k: v for k, v in given.items() if (k in GLOBAL) is of_model} for of_model in (False, True))
+    model = lively(shaped(kind, depth, **TINY, **whole, observation=observation), seed=3).eval()
     if observation == "gaussian":
         _hold_scale(model)
     return model

@@ -17,6 +17,7 @@ from vaesweep.distributions import Gaussian
 from vaesweep.likelihoods import gaussian_nll
 
 LN_TWO_PI_E = 2.8378770664093453  # twice the entropy of N(0, 1) in nats
+RARE = 1e-3  # probability of what no training image has
 LEVELS = 256  # of a grey pixel of 8 bits
 STEP = 2 / (LEVELS - 1)  # between levels
 SMALLEST = -9.0  # log of a logistic distribution's scale: 1/60 of a step, below which nothing is gained
@@ -30,6 +31,10 @@ class Observation(Protocol):
     @classmethod
     def of(cls, parameters: Tensor) -> Self:
         """The distribution with `parameters` `[…, PARAMETERS, height, width]`, any real numbers."""
+
+    @staticmethod
+    def centre(mean: Tensor) -> Tensor:
+        """The first parameter `[1, height, width]` of distributions with the `mean`, the others being zero."""
 
     @property
     def mean(self) -> Tensor:
@@ -62,6 +67,11 @@ class GaussianPixels:
         """The distribution of means and logarithms of standard deviations."""
         return cls(*parameters.chunk(2, dim=-3))
 
+    @staticmethod
+    def centre(mean: Tensor) -> Tensor:
+        """The mean itself."""
+        return mean
+
     @property
     def std(self) -> Tensor:
         """The standard deviation."""
@@ -91,6 +101,11 @@ class BernoulliPixels:
     def of(cls, parameters: Tensor) -> "BernoulliPixels":
         """The distribution of logits."""
         return cls(parameters)
+
+    @staticmethod
+    def centre(mean: Tensor) -> Tensor:
+        """The logit of the mean; of one of 0 or 1 that of `RARE` or of 1 - `RARE`."""
+        return mean.logit(eps=RARE)
 
     @property
     def mean(self) -> Tensor:
@@ -131,6 +146,11 @@ class LogisticPixels:
         """The distribution of locations and logarithms of scales, these held above `SMALLEST`."""
         location, log_scale = parameters.chunk(2, dim=-3)
         return cls(location, log_scale.clamp(min=SMALLEST))
+
+    @staticmethod
+    def centre(mean: Tensor) -> Tensor:
+        """The mean itself."""
+        return mean
 
     @property
     def mean(self) -> Tensor:
