@@ -206,7 +206,7 @@ def _unsettled(table: pd.DataFrame) -> Iterator[str]:
 def _skipped(runs: Runs) -> Iterator[str]:
     cells = runs.cells[runs.cells["skipped"] > 0] if "skipped" in runs.cells else runs.cells[:0]
     if len(cells):
-        most = cells.loc[cells["skipped"].idxmax()]
+        most = cells.sort_values("skipped").iloc[-1]
         yield (
             f"{len(cells)} cell{'s' if len(cells) > 1 else ''} skipped steps of too large or not finite gradients: "
             f"at most {most['skipped']:g}, cell {most['cell']}"

@@ -52,9 +52,9 @@ class Hierarchy(nn.Module):
         self.initial: nn.Module
         self.top: nn.Module
         if config.top:
-            _, *edges = config.shape(0)
-            self.initial = GlobalPosterior((config.width, *edges), config.top)
-            self.top = Dense(config.initial_shape, (stream, *edges))
+            _, height, width = config.shape(0)
+            self.initial = GlobalPosterior((config.width, height, width), config.top)
+            self.top = Dense(config.initial_shape, (stream, height, width))
         else:
             self.initial = Head(config.width, config.hidden, 2 * config.latents)
             self.top = Pointwise2d(config.latents, stream) if discrete else nn.Identity()
