@@ -71,9 +71,9 @@ class Hierarchy(nn.Module):
     ) -> tuple[Elbo, Reconstruction]:
         """The bound of `x` and its reconstruction, latent variables drawn from the posterior by the given noise.
 
-        `initial_noise` is `[batch, *shape(0)]` and each `level_<l>_noise` `[batch, layer, *shape(l)]`, standard normal
-        (`HierarchyConfig.noise_shapes`). A continuous level takes as many steps as its noise has layers, or those
-        that an `Adaptive` in its place asks for.
+        `initial_noise` is `[batch, *initial_shape]` and each `level_<l>_noise` `[batch, layer, *shape(l)]`, standard
+        normal (`HierarchyConfig.noise_shapes`). A continuous level takes as many steps as its noise has layers, or
+        those that an `Adaptive` in its place asks for.
         """
         signals = self.bottom_up(x)
         q = self._posterior(signals[0], initial_noise)
