@@ -91,6 +91,7 @@ _WIDE: Settings = {
     "training.learning_rate": 3e-3,
     "training.warm_up": 100,
     "training.skip.most": 10,
+    "training.precision": "bfloat16",
 }
 _NARROW: Settings = {"model.width": 32, "model.hidden": 16, "model.depth.hidden": 16, "model.encoder_blocks": 1}
 
@@ -132,6 +133,7 @@ def smoke(data: str) -> Settings:
     few: Settings = {"model.width": 16, "model.hidden": 8, "model.depth.hidden": 8, "training.batch_size": 16}
     if is_binary(data):
         few |= {"data.rows.train": 2000, "data.rows.valid": 200, "data.rows.test": 200, "training.warm_up": 20}
+        few |= {"training.precision": "float32"}
     elif not is_grey(data):
         few |= {"evaluation.repeats": 2}
     return laptop(data) | few | {"training.steps": 400, "training.learning_rate": 3e-3}
