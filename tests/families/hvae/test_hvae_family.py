@@ -55,7 +55,7 @@ def refusal(work: Callable[[], Any]) -> str:
         ("model.size=18", "model", "a multiple of 4, not 18"),
         ("model.finest=3 model.levels=1", "model", "a multiple of 3, not 16"),
         ("model.levels=1000000", "model.levels", "less than or equal to 16"),
-        ("model.observation=poisson", "model.observation=poisson", "'gaussian' or 'bernoulli'"),
+        ("model.observation=poisson", "model.observation=poisson", "'gaussian', 'bernoulli' or 'logistic'"),
         ("evaluation.steps=[3,0]", "evaluation.steps", "greater than or equal to 1"),
         ("evaluation.draws=-1", "evaluation.draws=-1", "greater than or equal to 0"),
         ("evaluation.step=[3]", "evaluation.step", "did you mean evaluation.steps"),

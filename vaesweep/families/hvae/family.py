@@ -203,7 +203,7 @@ def check_images(model: HierarchyConfig, data: DataSet) -> None:
 
 def observations(domain: Domain) -> tuple[str, ...]:
     """The observations that fit the pixels of a domain; of several the first has a likelihood, the other a density."""
-    if condition_of(domain).kind is PixelKind.BINARY:
+    if condition_of(domain).kind == PixelKind.BINARY:
         return ("bernoulli",)
     return ("logistic", "gaussian") if has_eight_bits(domain) else ("gaussian",)
 

@@ -46,7 +46,7 @@ def condition_of(domain: Domain) -> ImageCondition:
 
 def has_eight_bits(domain: Domain) -> bool:
     """Whether a domain of real pixels has intensities of 8 bits, 0 to 255."""
-    return domain.arrays["images"].dtype == np.uint8 and condition_of(domain).kind is PixelKind.REAL
+    return domain.arrays["images"].dtype == np.uint8 and condition_of(domain).kind == PixelKind.REAL
 
 
 def _fitted(train: Domain) -> Standardisation:
