@@ -9,23 +9,34 @@ have steps with other steps than in training, along the same Brownian paths.
 """
 
 from vaesweep.cli.script import main
-from vaesweep.families.hvae.presets import BLOCKS, CONTINUOUS, ODE_LIKE, STEPS, WARM_UP, Settings, laptop, paper, smoke
+from vaesweep.families.hvae.presets import (
+    BLOCKS,
+    CONTINUOUS,
+    ODE_LIKE,
+    STEPS,
+    WARM_UP,
+    Settings,
+    blocks,
+    laptop,
+    paper,
+    smoke,
+)
 from vaesweep.sweep.cells import Preset, Sweep
 
 
 def presets(data: str) -> dict[str, Preset]:
     """`smoke` takes minutes on two cores, `laptop` most of an hour; `paper` is as the thesis has it."""
     return {
-        "smoke": kinds(smoke(data) | {"rates.total.steps": 100}, seeds=2),
-        "laptop": kinds(laptop(data) | {"rates.total.steps": 300}, seeds=5),
-        "paper": kinds(paper(data), seeds=3),
+        "smoke": kinds(smoke(data) | {"rates.total.steps": 100}, blocks(data), seeds=2),
+        "laptop": kinds(laptop(data) | {"rates.total.steps": 300}, blocks(data), seeds=5),
+        "paper": kinds(paper(data), BLOCKS, seeds=3),
     }
 
 
-def kinds(settings: Settings, seeds: int) -> Preset:
+def kinds(settings: Settings, discrete: Settings, seeds: int) -> Preset:
     """A cell of every kind of hierarchy and seed."""
     stepped = {"evaluation.steps": STEPS}
-    variants = {"continuous": CONTINUOUS | stepped, "ODE-like": ODE_LIKE | stepped, "discrete": BLOCKS}
+    variants = {"continuous": CONTINUOUS | stepped, "ODE-like": ODE_LIKE | stepped, "discrete": discrete}
     return Preset(WARM_UP | settings, {"seed": list(range(seeds))}, variants)
 
 

@@ -11,7 +11,17 @@ those trained on and on others.
 from collections.abc import Sequence
 
 from vaesweep.cli.script import main
-from vaesweep.families.hvae.presets import BLOCKS, CONTINUOUS, Settings, is_binary, laptop, paper, smoke
+from vaesweep.families.hvae.presets import (
+    BLOCKS,
+    CONTINUOUS,
+    Settings,
+    blocks,
+    is_binary,
+    is_grey,
+    laptop,
+    paper,
+    smoke,
+)
 from vaesweep.sweep.cells import Preset, Sweep
 from vaesweep.sweep.settings import combine
 
@@ -29,18 +39,18 @@ BINARY = [4.0, 8.0, 16.0, 24.0, 32.0, 48.0]
 
 def presets(data: str) -> dict[str, Preset]:
     """`smoke` takes minutes on two cores, `laptop` most of an hour; `paper` has the thesis' sizes."""
-    targets = BINARY if is_binary(data) else POISSON
+    targets = BINARY if is_binary(data) or is_grey(data) else POISSON
     return {
-        "smoke": curve(smoke(data) | {"training.steps": 300}, targets[2::2], seeds=2),
-        "laptop": curve(laptop(data) | {"training.steps": 800}, targets[1:6], seeds=3),
-        "paper": curve(paper(data), targets, seeds=3),
+        "smoke": curve(smoke(data) | {"training.steps": 300}, blocks(data), targets[2::2], seeds=2),
+        "laptop": curve(laptop(data) | {"training.steps": 800}, blocks(data), targets[1:6], seeds=3),
+        "paper": curve(paper(data), BLOCKS, targets, seeds=3),
     }
 
 
-def curve(settings: Settings, targets: Sequence[float], seeds: int) -> Preset:
+def curve(settings: Settings, discrete: Settings, targets: Sequence[float], seeds: int) -> Preset:
     """Cells of both kinds towards `targets`, without free nats: below a target there is nothing to be free of."""
     charged = {key: value for key, value in settings.items() if not key.startswith("free_nats")}
-    variants = {"continuous": CONTINUOUS, "discrete": BLOCKS}
+    variants = {"continuous": CONTINUOUS, "discrete": discrete}
     return Preset(combine(charged, CONTROL), {TARGET: list(targets), "seed": list(range(seeds))}, variants)
 
 

@@ -13,6 +13,7 @@ from vaesweep.analysis.curves import COLUMNS, rd_curve
 from vaesweep.analysis.figures import DISTORTION, domain_styles, draw_rd_curve, ordinary_range, panel_limits
 from vaesweep.analysis.runs import Runs
 from vaesweep.analysis.table import cells_table, is_open, target_axis
+from vaesweep.analysis.tables import make_tables
 from vaesweep.vocabulary import Outcome
 
 SweepOf = Callable[..., Runs]
@@ -180,6 +181,20 @@ def test_cells_whose_control_has_not_settled_are_named_and_open(sweep_of: Callab
     table = cells_table(runs)
     assert set(table.loc[is_open(table), "target_rate"]) == {4.0}
     assert set(pd.read_csv(tmp_path / "cells.csv")["settled"]) == {True, False}
+
+
+def test_skipped_steps_are_told(sweep_of: Callable[..., Runs]) -> None:
+    runs = sweep_of([2.0, 4.0], seeds=1)
+    told = [line for line in report.summarise(runs, *report_tables(runs)) if "skipped" in line]
+    assert told == []
+    runs.cells["skipped"] = [0.0, 3.0]
+    (line,) = [line for line in report.summarise(runs, *report_tables(runs)) if "skipped" in line]
+    assert line == f"1 cell skipped steps of too large or not finite gradients: at most 3, cell {runs.cells['cell'][1]}"
+
+
+def report_tables(runs: Runs) -> tuple[pd.DataFrame, pd.DataFrame]:
+    tables = make_tables(runs, None)
+    return tables.cells, tables.curve
 
 
 def test_where_it_is_not_known_whether_a_control_has_settled_nothing_is_said(sweep_of: Callable[..., Runs]) -> None:

@@ -49,6 +49,20 @@ def test_a_plateau_halves_the_learning_rate_each_time_patience_runs_out() -> Non
     assert [float(watch.factor(s, 0)) for s in states] == [1, 1, 0.5, 0.5, 0.25, 0.25, 0.125]
 
 
+def test_a_warm_up_raises_the_learning_rate_to_what_the_schedule_gives() -> None:
+    for schedule in (Constant(), Cosine(final_share=0.1)):
+        plain = PlateauMonitor(TrainingConfig(schedule=schedule, steps=100))
+        watch = PlateauMonitor(TrainingConfig(schedule=schedule, steps=100, warm_up=4))
+        state = watch.start(WEIGHTS)
+        shares = [float(watch.factor(state, step) / plain.factor(state, step)) for step in range(7)]
+        assert shares == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0, 1.0])
+
+
+def test_a_warm_up_as_long_as_training_is_refused() -> None:
+    with pytest.raises(ValueError, match="set warm_up below steps"):
+        TrainingConfig(steps=100, warm_up=100)
+
+
 def test_an_improvement_larger_than_the_tolerance_starts_patience_anew() -> None:
     watch = stopping(patience=2)
     improving = judged(watch, [[9.0, 9.0, 8.8, 8.8, 8.6, 8.6]])

@@ -206,7 +206,8 @@ def test_steps_that_are_not_finite_are_skipped_and_without_a_rule_end_a_cell(
 
     damaged: Any = Broken(problem, [4, 5, 9])
     kept = recorder()
-    train(damaged, {"survives": cell(NEVER, most=2)}, kept, compiled=compiled)
+    without_limit = cell(skip={"most": 2})
+    train(damaged, {"survives": without_limit}, kept, compiled=compiled)
     train(damaged, {"ends": cell(None)}, kept, compiled=compiled)
     survives, ends = kept.results["survives"], kept.results["ends"]
     assert survives.cause is None

@@ -74,6 +74,7 @@ def summarise(runs: Runs, table: pd.DataFrame, curve: pd.DataFrame) -> Iterator[
         yield from _missed(table, target_name(axis))
         yield from _saturated(table)
     yield from _unsettled(table)
+    yield from _skipped(runs)
 
 
 def end(runs: Runs, tables: Tables, found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -85,6 +86,7 @@ def end(runs: Runs, tables: Tables, found: Sequence[Mapping[str, Any]]) -> Itera
         yield from _missed(tables.cells, target_name(axis))
         yield from _saturated(tables.cells)
     yield from _unsettled(tables.cells)
+    yield from _skipped(runs)
 
 
 def _answers_table(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -198,6 +200,16 @@ def _unsettled(table: pd.DataFrame) -> Iterator[str]:
         yield (
             f"{len(cells)} cell{'s' if len(cells) > 1 else ''} ended before the rate control had settled{which}: "
             "open on the curve; train longer"
+        )
+
+
+def _skipped(runs: Runs) -> Iterator[str]:
+    cells = runs.cells[runs.cells["skipped"] > 0] if "skipped" in runs.cells else runs.cells[:0]
+    if len(cells):
+        most = cells.sort_values("skipped").iloc[-1]
+        yield (
+            f"{len(cells)} cell{'s' if len(cells) > 1 else ''} skipped steps of too large or not finite gradients: "
+            f"at most {most['skipped']:g}, cell {most['cell']}"
         )
 
 

@@ -38,7 +38,7 @@ PAGE = 1000
 MOST_PASSED = 20  # parent runs without a record that are passed over
 MISSING = "missing"  # outcome of a cell that was never started
 RUNNING = "running"  # outcome of a cell that has not ended
-SETTLED_METRIC = "train/settled"  # at the last evaluation
+SETTLED_METRIC, SKIPPED_METRIC = "train/settled", "train/skipped"  # at the last evaluation
 BETA = "beta."  # begins the columns of the weights of rates at the last evaluation
 INFINITE = 1e308  # MLflow stores infinity as 1.8e308
 TARGET = re.compile(r"rates\.(?P<rate>.+)\.target")
@@ -104,10 +104,10 @@ class Runs:
     `run_id` is the parent run's, `run_ids` maps a cell to its own; `began` is when the last command began, `code` the
     versions of the code that have trained cells. `cells` has one row a listed cell: cell, outcome
     (finished, diverged, failed, running or missing), cause, saturated (names of the rates whose target was out of
-    reach), settled (whether the rate controls were at the last evaluation, None where there was none), a column for
-    every axis, every target and the seed, and `beta.` with the name of a rate for its last weight. `finals` has one row
-    a final number: cell, domain, metric, value. `params` has the settings of a cell as MLflow has them, texts by dotted
-    key.
+    reach), settled (whether the rate controls were at the last evaluation, None where there was none), skipped (steps
+    that were not taken), a column for every axis, every target and the seed, and `beta.` with the name of a rate for
+    its last weight. `finals` has one row a final number: cell, domain, metric, value. `params` has the settings of a
+    cell as MLflow has them, texts by dotted key.
     """
 
     record: SweepRecord
@@ -316,6 +316,7 @@ def _cell_row(cell: str, values: dict[str, Any], run: ReadRun | None) -> dict[st
         "cause": tags.get(Tag.CAUSE, ""),
         "saturated": tags.get(Tag.SATURATED, ""),
         "settled": bool(metrics[SETTLED_METRIC]) if SETTLED_METRIC in metrics else None,
+        "skipped": metrics.get(SKIPPED_METRIC, 0.0),
         **{name.removeprefix("train/"): value for name, value in metrics.items() if name.startswith(f"train/{BETA}")},
         **constants,
         **{axis: json.dumps(value) if isinstance(value, list | dict) else value for axis, value in values.items()},

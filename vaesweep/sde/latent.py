@@ -5,7 +5,8 @@
 
 The KL divergence between the processes, the path rate, is the expectation of the integral of |u|^2 / 2 over depth along
 the posterior (Girsanov), in nats; it is integrated beside the state, elementwise. The diffusion is constant, learnt and
-the same for all dimensions (thesis, CD-VAE, section 3), so that Ito and Stratonovich solutions are one.
+the same for all dimensions (thesis, CD-VAE, section 3), so that Ito and Stratonovich solutions are one. In finite steps
+the sum in the integral's place is a divergence too, of the steps' own chains, of solvers with an `exact_rate` alone.
 """
 
 from collections.abc import Callable

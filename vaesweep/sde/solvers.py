@@ -36,6 +36,10 @@ class Solver(ABC):
 
     `additive` are the orders where the diffusion does not depend on the state, `diagonal` where that of each component
     depends on this component alone, and `ordinary` is the order without noise.
+
+    `exact_rate` says whether, where the noise is additive, the path rate of a latent SDE is the KL divergence of the
+    two chains that the steps themselves make, so that a bound with it is a bound whatever the step: the drift and u
+    must not see the step's own noise. Otherwise it is one only as the steps become small.
     """
 
     name: str
@@ -43,6 +47,7 @@ class Solver(ABC):
     additive: Orders
     diagonal: Orders
     ordinary: int
+    exact_rate: bool
 
     def begin(self, sde: Sde, start: Tensor) -> Carry:
         """The carry before the first step, given the state `[batch, *latent]` at depth 0."""
@@ -61,6 +66,7 @@ class EulerMaruyama(Solver):
     additive = Orders(1.0, 1.0)
     diagonal = Orders(0.5, 1.0)
     ordinary = 1
+    exact_rate = True
 
     def step(self, sde: Sde, carry: Carry, s: float, end: float, dw: Tensor) -> Carry:
         """One step."""
@@ -79,6 +85,7 @@ class EulerHeun(Solver):
     additive = Orders(1.0, 1.0)
     diagonal = Orders(1.0, 1.0)
     ordinary = 1
+    exact_rate = True
 
     def step(self, sde: Sde, carry: Carry, s: float, end: float, dw: Tensor) -> Carry:
         """One step."""
@@ -96,6 +103,9 @@ class ReversibleHeun(Solver):
     One evaluation a step and one to begin with. Each step can be undone in closed form. Integrals beside the state are
     taken along ŷ. Strong order 1/2 is proven for noise that does not commute; diagonal noise commutes, and there the
     difference of ŷ and y, of order 1/2, cancels between both ends of a step.
+
+    f' at ŷ' sees the increment of its own step, which a latent SDE's optimiser can use to undo the noise at a cost that
+    is too small: path rates are no divergences, and bounds with them are none (`exact_rate`).
     """
 
     name = "reversible_heun"
@@ -103,6 +113,7 @@ class ReversibleHeun(Solver):
     additive = Orders(1.0, 2.0)
     diagonal = Orders(1.0, 1.0)
     ordinary = 2
+    exact_rate = False
 
     def begin(self, sde: Sde, start: Tensor) -> Carry:
         """The carry before the first step, with the twin at the state."""

@@ -22,7 +22,14 @@ Compile = Literal["auto", "always", "never"]
 AGAIN = 0.3  # of the time of compiling takes whoever finds it in torch's cache, about
 PATIENCE = 900.0  # seconds that a process waits for another one that compiles the same
 MOST_HELD = 3  # structures whose compiled steps a process holds: torch keeps eight versions of a function
-OTHER_SETTINGS = ("steps", "evaluate_every", "schedule", "early_stopping", "pruning")  # of training: not the step's
+OTHER_SETTINGS = (
+    "steps",
+    "evaluate_every",
+    "schedule",
+    "warm_up",
+    "early_stopping",
+    "pruning",
+)  # of training: not the step's
 
 _held: set[str] = set()  # names of structures that this process has compiled
 

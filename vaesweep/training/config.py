@@ -101,7 +101,7 @@ class Pruning(Frozen):
 class GradientSkipping(Frozen):
     """A step whose gradient norm exceeds `norm` or is not finite is not taken; more than `most` in a row fail it."""
 
-    norm: Annotated[float, Packed(), Field(gt=0, description="before clipping, as clip_norm")]
+    norm: Annotated[float, Packed(), Field(gt=0, description="before clipping, as clip_norm; by default any")] = 1e30
     most: int = Field(50, ge=1, description="skipped steps in a row that a cell survives")
 
 
@@ -126,9 +126,18 @@ class TrainingConfig(Frozen):
         description="of products and convolutions in training; bfloat16 where the family allows it",
     )
     schedule: Schedule = Cosine()
+    warm_up: Annotated[int, Since("0.2")] = Field(
+        0, ge=0, description="first steps, over which the learning rate rises to what the schedule gives"
+    )
     early_stopping: EarlyStopping | None = None
     pruning: Annotated[Pruning | None, Since("0.2")] = None
     evaluate_every: int = Field(200, ge=1, description="steps between evaluations on the validation domain")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.warm_up >= self.steps and self.warm_up:
+            raise ValueError(f"a warm-up of {self.warm_up} steps leaves none of {self.steps}; set warm_up below steps")
+        return self
 
 
 class TrainableConfig(RateConfig):

@@ -139,8 +139,8 @@ class RunningPack:
         self.problem, self.configs, self.world, self.pretraining = problem, configs, world, pretraining
         self.training = configs[0].training
         self.state = state = state.to(problem.device)
-        trained = Stack(problem.build(), state.flat)
-        self.stack = Stack(problem.build(), state.weights) if self.training.average else trained
+        trained = Stack(problem.build(), state.flat, training=True)
+        self.stack = Stack(problem.build(), state.weights)
         bfloat16 = self.training.precision == "bfloat16"
         self.arithmetic = Step(trained, problem.rate_names, compiled=compiled, bfloat16=bfloat16)
         self.policy = RatePolicy(configs, problem.rate_names, problem.device)

@@ -40,11 +40,13 @@ class PlateauMonitor:
 
     def factor(self, state: PlateauState, step: int) -> Tensor:
         """The factor on each cell's learning rate at step `step`: `[cell]`."""
-        schedule = self._config.schedule
+        schedule, factor = self._config.schedule, state["factor"]
         if isinstance(schedule, Cosine):
             share = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self._config.steps)))
-            return state["factor"] * (schedule.final_share + (1 - schedule.final_share) * share)
-        return state["factor"]
+            factor = factor * (schedule.final_share + (1 - schedule.final_share) * share)
+        if step < self._config.warm_up:
+            factor = factor * ((step + 1) / (self._config.warm_up + 1))
+        return factor
 
     @property
     def _keeps_best(self) -> bool:

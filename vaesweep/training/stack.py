@@ -36,12 +36,14 @@ class Stack:
     A model whose class says `stackable = False`, since its computation depends on values and cannot be vectorised over
     cells, is called for one cell after the other; it belongs into packs of one. One cell alone is called as it is too:
     vectorising a single call costs a fifth of its time and gains nothing.
+
+    The model is in evaluation mode, but with `training`: what is reported of it comes from the former.
     """
 
-    def __init__(self, model: nn.Module, flat: Tensor) -> None:
+    def __init__(self, model: nn.Module, flat: Tensor, *, training: bool = False) -> None:
         if any(True for _ in model.buffers()):
             raise TypeError(f"{type(model).__name__} has buffers; a packed model may hold parameters only")
-        self._skeleton = _Bound(model.to("meta").requires_grad_(False))
+        self._skeleton = _Bound(model.to("meta").requires_grad_(False)).train(training)
         self._vectorised = stackable(model) and len(flat) > 1
         self.layout = layout_of(model)
         self.flat = flat
@@ -70,7 +72,7 @@ class Stack:
 
     def part(self, cells: slice) -> "Stack":
         """The stack of some of the cells."""
-        return Stack(self._skeleton.model, self.flat[cells])
+        return Stack(self._skeleton.model, self.flat[cells], training=self._skeleton.training)
 
     def _each(self, function: Callable[..., Any], arguments: tuple[Any, ...], in_dim: int | None, views: Views) -> Any:
         def call_cell(parameters: dict[str, Tensor], *arguments: Any) -> Any:

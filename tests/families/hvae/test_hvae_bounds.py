@@ -1,6 +1,7 @@
 """Bounds of trained hierarchies at other steps and with several draws, on each image's own noise."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from vaesweep.families.hvae.data import Pixels
 from vaesweep.families.hvae.evaluation import PARTS, EvaluationImages, finest_steps, in_steps
 from vaesweep.families.hvae.family import HierarchyCell, HierarchyFamily, HierarchyProblem
 from vaesweep.families.hvae.models.hierarchy import Hierarchy
+from vaesweep.sde import SOLVERS
 from vaesweep.training.evaluate import evaluate
+from vaesweep.training.loop import RunningPack, start_state
 from vaesweep.training.stack import Stack, initial_rows
 from vaesweep.training.world import World
 
@@ -86,6 +89,27 @@ def test_parts_add_up_and_the_initial_rate_does_not_know_of_steps(kind: str) -> 
         torch.testing.assert_close(initial, found[f"{TEST}/steps_4.initial_rate"], **ROUNDING)
         assert (path.abs() < 1e-4).all() if kind == "ode_like" else (path > 0).all()
     assert found[f"{TEST}/importance_1.bound"].isfinite().all()
+
+
+def test_what_is_reported_of_reversible_heun_is_by_eulers_steps_and_training_is_by_its_own() -> None:
+    """Its own path rate is no divergence, so a bound with it is none (`test_hvae_guarantee`)."""
+    asked = {"steps": (1, TRAINED), "draws": 2}
+    depths = {name: {"kind": "continuous", "step": 1 / TRAINED, "hidden": 4, "solver": name} for name in SOLVERS}
+    found, trained = {}, {}
+    for name, depth in depths.items():
+        config = cell(depth, **asked)
+        problem = problem_of(config)
+        stack = stack_of(problem)
+        found[name] = evaluate(stack, problem, TEST, 5, World()) | problem.use(stack).metrics
+        configs = [config, config]
+        pack = RunningPack(problem, configs, replace(start_state(problem, configs, "ab"), flat=stack.flat), World())
+        pack.step()
+        trained[name] = pack.running()["train/elbo"]
+    for name in ("euler_heun", "reversible_heun"):
+        for metric, value in found["euler_maruyama"].items():
+            assert torch.equal(found[name][metric], value), (name, metric)
+    assert torch.equal(trained["euler_heun"], trained["euler_maruyama"])
+    assert (trained["reversible_heun"] - trained["euler_maruyama"]).abs().min() > 1e-3
 
 
 # --- noise ------------------------------------------------------------------------------------------------------

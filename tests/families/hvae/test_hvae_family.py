@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from vaesweep.data.domains import DataSet, Domain, Role
 from vaesweep.errors import UserError
 from vaesweep.families.hvae.family import HierarchyCell, HierarchyFamily
 from vaesweep.sweep.settings import build, parse
+from vaesweep.training.stack import Stack, initial_rows
 
 FAMILY, CPU = HierarchyFamily(), torch.device("cpu")
 
@@ -53,13 +55,12 @@ def refusal(work: Callable[[], Any]) -> str:
         ("model.size=18", "model", "a multiple of 4, not 18"),
         ("model.finest=3 model.levels=1", "model", "a multiple of 3, not 16"),
         ("model.levels=1000000", "model.levels", "less than or equal to 16"),
-        ("model.observation=poisson", "model.observation=poisson", "'gaussian' or 'bernoulli'"),
+        ("model.observation=poisson", "model.observation=poisson", "'gaussian', 'bernoulli' or 'logistic'"),
         ("evaluation.steps=[3,0]", "evaluation.steps", "greater than or equal to 1"),
         ("evaluation.draws=-1", "evaluation.draws=-1", "greater than or equal to 0"),
         ("evaluation.step=[3]", "evaluation.step", "did you mean evaluation.steps"),
         ("model.depth.kind=discrete evaluation.steps=[3]", "evaluation.steps", "leave it out"),
         ("evaluation.steps=[101,103]", "evaluation.steps", "divide one another"),
-        ("evaluation.draws=4 model.depth.solver=reversible_heun", "evaluation.draws", "solver=euler_heun"),
         ("free_nats.level_3.nats=1", "level_3", "initial, level_0, level_1, level_2"),
         ("rates.level_3.kind=fixed", "level_3", "initial, level_0, level_1, level_2"),
     ],
@@ -167,8 +168,7 @@ def test_a_problem_refuses_what_its_cells_cannot_see() -> None:
 
 
 def test_binary_images_of_mnist_train_a_bernoulli_hierarchy(mnist: str) -> None:
-    small = "model.levels=2 model.width=4 model.hidden=4 model.depth.hidden=4 model.latents=1 model.depth.step=0.5"
-    config = made(f"model.size=28 model.observation=bernoulli model.finest=2 {small}")
+    config = made(f"model.size=28 model.observation=bernoulli model.finest=2 {SMALL}")
     problem = FAMILY.problem(config, FAMILY.load(mnist, config), CPU)
     batch = problem.train_batch(torch.arange(5), torch.Generator().manual_seed(0))
     elbo, output = problem.build()(**batch)
@@ -177,6 +177,69 @@ def test_binary_images_of_mnist_train_a_bernoulli_hierarchy(mnist: str) -> None:
     assert bool(((output.observation.mean > 0) & (output.observation.mean < 1)).all())
     # An untrained model's pixels are nearly even: ln 2 nats each.
     assert float(elbo.distortion.detach().mean()) == pytest.approx(28 * 28 * np.log(2), rel=0.1)
+
+
+def test_biases_of_pixels_begin_at_the_mean_of_the_training_images(mnist: str) -> None:
+    """Whether these are binary already or drawn anew; and of real pixels, which are standardised."""
+    for settings in ("binarisation=static", "binarisation=dynamic"):
+        config = made(
+            f"model.size=28 model.observation=bernoulli model.finest=2 model.mean_image=true data.{settings} {SMALL}"
+        )
+        data = FAMILY.load(mnist, config)
+        problem = FAMILY.problem(config, data, CPU)
+        model = problem.build()
+        images = data.domain(Role.TRAIN).arrays["images"].astype(float)
+        mean = (images / (255 if "dynamic" in settings else 1)).mean(0)
+        assert model.decoder.bias is not None
+        found = model.decoder.bias.sigmoid().detach().numpy()
+        np.testing.assert_allclose(found, mean.clip(1e-3, 1 - 1e-3), atol=1e-6)
+        assert torch.equal(model.decoder.bias, problem.build().decoder.bias)
+    real = FAMILY.small().model_copy(update={"model": FAMILY.small().model.model_copy(update={"mean_image": True})})
+    problem = FAMILY.problem(real, FAMILY.example(), CPU)
+    bias = problem.build().decoder.bias
+    torch.testing.assert_close(bias[:1], problem.train_batch(torch.arange(48), torch.Generator())["x"].mean(0))
+    assert torch.equal(bias[1:], torch.zeros(1, 8, 8)), "standard deviations begin at that of all pixels"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> str:
+    """Twenty grey images of noise, some pixels of which are always black."""
+    for number in range(20):
+        grey = np.random.default_rng(number).integers(0, 256, (8, 8)).astype(np.uint8)
+        grey[:2] = 0
+        Image.fromarray(grey).save(tmp_path / f"{number:02}.png")
+    return f"folder:{tmp_path}"
+
+
+SMALL = "model.levels=2 model.width=4 model.hidden=4 model.depth.hidden=4 model.latents=1 model.depth.step=0.5"
+
+
+def test_grey_images_of_a_folder_have_a_likelihood_in_bits_and_are_kept_in_their_own_units(folder: str) -> None:
+    config = made(f"model.size=8 data.size=8 model.observation=logistic {SMALL}")
+    problem = FAMILY.problem(config, FAMILY.load(folder, config), CPU)
+    batch = problem.train_batch(torch.arange(5), torch.Generator().manual_seed(0))
+    level = (batch["x"] + 1) * 127.5
+    torch.testing.assert_close(level, level.round(), rtol=0, atol=1e-4)
+    assert (level[:, :, :2].abs() < 1e-4).all()
+    elbo, output = problem.build()(**batch)
+    bits = problem.measure(elbo, output, batch)["bits"]
+    torch.testing.assert_close(bits, -elbo.value() / (64 * np.log(2)))
+    assert elbo.distortion.min() > 0, "a probability's, so that no pixel is worth less than nothing"
+    stack = Stack(problem.build(), initial_rows(problem.build, [0]))
+    kept = problem.use(stack).kept
+    assert {name: value.item() for name, value in kept.items()} == dict.fromkeys(kept, 127.5)
+    assert kept.keys() == {"standardisation/mean", "standardisation/std"}
+
+
+def test_grey_pixels_may_have_a_density_which_is_said_and_real_ones_have_no_levels(folder: str) -> None:
+    config = made("model.size=8 data.size=8")
+    data = FAMILY.load(folder, config)
+    assert any("gaussian a density without a bound" in line for line in data.summary)
+    FAMILY.problem(config, data, CPU)
+    line = refusal(lambda: FAMILY.load("poisson", made("model.observation=logistic")))
+    assert "set model.observation=gaussian" in line
+    line = refusal(lambda: FAMILY.load(folder, made("model.size=8 data.size=8 model.observation=bernoulli")))
+    assert "set model.observation=logistic" in line
 
 
 def test_cells_must_agree_on_which_images_there_are() -> None:

@@ -74,6 +74,22 @@ def test_binary_pixels_are_zero_or_one() -> None:
         model.encode(0.5 * samples)
 
 
+def test_grey_pixels_are_whole_intensities() -> None:
+    scale = {name: torch.tensor([127.5]) for name in SCALE}
+    model = model_of(scale, observation="logistic")
+    samples = model.sample(2)
+    torch.testing.assert_close(samples, samples.round().clamp(0, 255), rtol=0, atol=1e-3)
+    levels = samples.round()
+    assert torch.equal(model.encode(samples).mean, model.encode(levels).mean)
+    p = model.decode(model.encode(levels).mean)
+    assert p.std is not None
+    assert p.mean.min() >= 0
+    assert p.mean.max() <= 255
+    for wrong in (levels + 0.5, levels - 300, levels + 256):
+        with pytest.raises(UserError, match="whole numbers from 0 to 255"):
+            model.encode(wrong)
+
+
 def test_a_cell_that_does_not_keep_its_standardisation_takes_it_from_its_data(images: torch.Tensor) -> None:
     model = model_of({})
     with pytest.raises(UserError, match="name its data once"):

@@ -26,8 +26,9 @@ from vaesweep.sde import coarsen, increments, refine
 from vaesweep.training.stack import Batch, Stack
 
 METRICS = {
-    "rmse": "error of the observation's mean, standard deviations of the training pixels (real) or intensity (binary)",
-    "bits_per_pixel": "negative ELBO a pixel, bits",
+    "rmse": "error of the observation's mean, standard deviations of the training pixels (gaussian), half of the range "
+    "of intensities (logistic) or intensity (bernoulli)",
+    "bits_per_pixel": "negative ELBO a pixel, bits; of gaussian observations that of a density, and no code length",
 }
 MEAN, STD = "standardisation/mean", "standardisation/std"  # kept with a cell of real pixels, [1] each
 PARTS = ("elbo", "distortion", "initial_rate", "path_rate")  # of the bound at another step, in nats an image

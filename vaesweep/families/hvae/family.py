@@ -6,17 +6,26 @@ keyed by the image's index, so that it depends on neither batch nor device.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from vaesweep.data.domains import DataSet, Domain, Role
+from vaesweep.data.domains import DataSet, Domain, Role, Standardisation
 from vaesweep.elbo import Elbo
 from vaesweep.errors import UserError
 from vaesweep.families.hvae import data as images
 from vaesweep.families.hvae import evaluation as hierarchy
-from vaesweep.families.hvae.data import ImageCondition, ImagesConfig, PixelKind, Pixels
+from vaesweep.families.hvae.data import (
+    GREY_SCALE,
+    ImageCondition,
+    ImagesConfig,
+    PixelKind,
+    Pixels,
+    condition_of,
+    has_eight_bits,
+)
 from vaesweep.families.hvae.evaluation import EvaluationConfig, EvaluationImages
 from vaesweep.families.hvae.forms import DATA_FORMS
 from vaesweep.families.hvae.models.config import DiscreteDepth, HierarchyConfig
@@ -27,7 +36,6 @@ from vaesweep.training.stack import Batch, Stack
 
 QUICK = 1000  # images of the validation domain that are evaluated while training goes on
 FINEST = 10_000  # steps a level of the grid that all steps of an evaluation lie on
-OBSERVES = {PixelKind.REAL: "gaussian", PixelKind.BINARY: "bernoulli"}
 
 
 class HierarchyCell(CellConfig):
@@ -58,13 +66,20 @@ class HierarchyProblem(Problem):
         ]
         tested_rows = (population.rows * population.repeats for population in self._tested)
         self.use_rows = max(tested_rows) if config.evaluation.has_bounds else 0
-        scale = data.standardisation
-        real = config.model.observation == OBSERVES[PixelKind.REAL]
-        self._scale = {hierarchy.MEAN: scale.mean, hierarchy.STD: scale.std} if real else {}
+        scale = _scale(config.model, data)
+        binary = config.model.observation == "bernoulli"
+        self._scale = {} if binary else {hierarchy.MEAN: scale.mean, hierarchy.STD: scale.std}
 
     def build(self) -> Hierarchy:
-        """A freshly initialised hierarchy."""
-        return Hierarchy(self._model)
+        """A freshly initialised hierarchy; one with biases of pixels begins at the training images' mean."""
+        model = Hierarchy(self._model)
+        if self._model.mean_image:
+            model.decoder.begin_at(self._mean_image)
+        return model
+
+    @cached_property
+    def _mean_image(self) -> Tensor:
+        return self._populations[self._train].pixels.mean().cpu()
 
     def train_batch(self, rows: Tensor, generator: torch.Generator) -> Batch:
         """Images `x` `[batch, 1, size, size]`, and noise for every level."""
@@ -102,7 +117,7 @@ class HierarchyProblem(Problem):
         return Uses(hierarchy.bounds(stack, self._model, self._evaluation, tested, rows), scale)
 
     def _population(self, domain: Domain, data: DataSet) -> EvaluationImages:
-        pixels = Pixels(domain, data.standardisation, self.device)
+        pixels = Pixels(domain, _scale(self._model, data), self.device)
         evaluation = self._evaluation
         return EvaluationImages(domain.name, domain.role, pixels, min(len(pixels), evaluation.rows), evaluation.repeats)
 
@@ -147,14 +162,9 @@ class HierarchyFamily(Family):
         return _own(config).model.rate_names
 
     def check(self, config: CellConfig) -> None:
-        """Refuse evaluation at steps where levels have none, and importance weights of paths that have no density."""
+        """Refuse evaluation at steps where levels have none, and steps that have no common grid."""
         super().check(config)
         own = _own(config)
-        if own.evaluation.draws and getattr(own.model.depth, "solver", None) == "reversible_heun":
-            raise UserError(
-                "evaluation.draws: a path of reversible Heun steps has no density, and so no importance weight; set "
-                "model.depth.solver=euler_heun"
-            )
         if own.evaluation.steps and isinstance(own.model.depth, DiscreteDepth):
             raise UserError("evaluation.steps: a discrete hierarchy has blocks and no steps; leave it out")
         finest = hierarchy.finest_steps(own.model, own.evaluation.steps)
@@ -183,11 +193,24 @@ def check_images(model: HierarchyConfig, data: DataSet) -> None:
                 f"{domain.name}: its images have {condition.size} x {condition.size} pixels, the model is made for "
                 f"{model.size} x {model.size}; set model.size={condition.size}"
             )
-        if OBSERVES[condition.kind] != model.observation:
+        fitting = observations(domain)
+        if model.observation not in fitting:
             raise UserError(
                 f"{domain.name}: its pixels are {condition.kind}, which a {model.observation} observation does not "
-                f"fit; set model.observation={OBSERVES[condition.kind]}"
+                f"fit; set model.observation={fitting[0]}"
             )
+
+
+def observations(domain: Domain) -> tuple[str, ...]:
+    """The observations that fit the pixels of a domain; of several the first has a likelihood, the other a density."""
+    if condition_of(domain).kind == PixelKind.BINARY:
+        return ("bernoulli",)
+    return ("logistic", "gaussian") if has_eight_bits(domain) else ("gaussian",)
+
+
+def _scale(model: HierarchyConfig, data: DataSet) -> Standardisation:
+    """What pixels are standardised by: of grey ones that are observed as levels always the same."""
+    return GREY_SCALE if model.observation == "logistic" else data.standardisation
 
 
 def _own(config: Any) -> HierarchyCell:

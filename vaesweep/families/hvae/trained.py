@@ -12,19 +12,22 @@ from vaesweep.errors import UserError
 from vaesweep.families.hvae.evaluation import MEAN, STD
 from vaesweep.families.hvae.family import HierarchyCell
 from vaesweep.families.hvae.models.hierarchy import Hierarchy
-from vaesweep.families.hvae.models.observation import GaussianPixels, Observation
+from vaesweep.families.hvae.models.observation import Observation
 from vaesweep.family.restore import restore
 from vaesweep.family.trained import Estimate, Trained, Values, as_values, check_count
 from vaesweep.training.finished import FinishedCell
+
+ROUNDING = 1e-3  # of intensities that have been through a model's units, in float32
 
 
 @dataclass(frozen=True)
 class TrainedHierarchy(Trained):
     """A trained hierarchy of levels, each with latent variables of its own.
 
-    Images are `[batch, 1, size, size]` in the units of the data, or 0 and 1 of a model that observes binary pixels. The
-    initial value, which is the topmost latent variable, is `[batch, latents, height, width]`, without a unit. Those of
-    the levels below are drawn: each level's posterior and prior depend on what was drawn above it.
+    Images are `[batch, 1, size, size]` in the units of the data: 0 and 1 of a model that observes binary pixels, whole
+    numbers from 0 to 255 of one that observes grey ones. The initial value, which is the topmost latent variable, is
+    `[batch, latents, height, width]`, or `[batch, top, 1, 1]`, without a unit. Those of the levels below are drawn:
+    each level's posterior and prior depend on what was drawn above it.
 
     `given` is the standardisation of the pixels, where the cell's file does not hold it.
     """
@@ -85,7 +88,7 @@ class TrainedHierarchy(Trained):
 
         `mean` and `std` are the pixels' for these draws: another seed gives other images of the same initial value.
         """
-        latents, *edge = self.config.model.shape(0)
+        latents, *edge = self.config.model.initial_shape
         values = as_values(z, "initial values", f"[batch, {latents}, {edge[0]}, {edge[1]}]", None, latents, *edge)
         _, levels = self._noise(len(values), torch.Generator().manual_seed(seed))
         return self._estimate(self.model.generate(values, levels))
@@ -129,12 +132,11 @@ class TrainedHierarchy(Trained):
 
     def _estimate(self, observation: Observation) -> Estimate:
         mean, scale = observation.mean, self.scale[0]
-        std = observation.log_std.exp() if isinstance(observation, GaussianPixels) else (mean * (1 - mean)).sqrt()
 
         def draw(generator: torch.Generator) -> Tensor:
             return self.physical(observation.sample(torch.randn(mean.shape, generator=generator)))
 
-        return Estimate(self.physical(mean), scale * std, draw)
+        return Estimate(self.physical(mean), scale * observation.std, draw)
 
     def _pixels(self, x: Values) -> Tensor:
         """Images as the model takes them."""
@@ -142,5 +144,10 @@ class TrainedHierarchy(Trained):
         values = as_values(x, "images", f"[batch, 1, {size}, {size}]", None, 1, size, size)
         if self.config.model.observation == "bernoulli" and not ((values == 0) | (values == 1)).all():
             raise UserError("images: the model observes binary pixels; give each as 0 or 1")
+        if self.config.model.observation == "logistic":
+            whole = values.round()
+            if ((values - whole).abs() > ROUNDING).any() or not ((whole >= 0) & (whole <= 255)).all():
+                raise UserError("images: the model observes grey pixels of 8 bits; give whole numbers from 0 to 255")
+            values = whole
         std, mean = self.scale
         return (values - mean) / std

@@ -19,7 +19,7 @@ from vaesweep.data.domains import DataSet
 from vaesweep.errors import UserError
 from vaesweep.families.hvae.analysis.example import from_prior, from_top_level, process_of, reconstruct
 from vaesweep.families.hvae.analysis.pictures import montage
-from vaesweep.families.hvae.analysis.processes import numbers_to_show, rate_along
+from vaesweep.families.hvae.analysis.processes import initial_to_show, numbers_to_show, rate_along
 from vaesweep.families.hvae.analysis.report import FOLDER, report, write_pictures
 from vaesweep.families.hvae.analysis.trained import TrainedCell, restore_hierarchy, rows_to_show
 from vaesweep.families.hvae.family import HierarchyCell
@@ -58,9 +58,9 @@ class Keeper:
         self.file = finished.to_bytes(finished.of_result(result, "hvae", self.config.model_dump(mode="json"), {}))
 
 
-def config_of(kind: str) -> HierarchyCell:
+def config_of(kind: str, **model: Any) -> HierarchyCell:
     raw = {
-        "model": SHAPE | {"depth": DEPTHS[kind]},
+        "model": SHAPE | {"depth": DEPTHS[kind]} | model,
         "data": DATA,
         "evaluation": {"steps": STEPS if kind != "discrete" else ()},
         "training": {"steps": 10, "batch_size": 8, "evaluate_every": 10, "learning_rate": 5e-3},
@@ -68,9 +68,9 @@ def config_of(kind: str) -> HierarchyCell:
     return HierarchyCell.model_validate(raw)
 
 
-def train(data: DataSet, kind: str) -> bytes:
+def train(data: DataSet, kind: str, **model: Any) -> bytes:
     """The file of a cell that has trained for a few steps."""
-    config = config_of(kind)
+    config = config_of(kind, **model)
     problem, keeper = HVAE.problem(config, data, torch.device("cpu")), Keeper(config)
     train_pack(problem, [config], start_state(problem, [config], [kind]), keeper)
     return keeper.file
@@ -194,6 +194,18 @@ def test_latent_numbers_of_most_rate_are_shown_and_others_where_there_is_none(
         assert len(set(shown)) == 4
         rate = trace.rate[0].mean(0).flatten()
         assert float(rate[shown].sum()) == pytest.approx(float(rate.topk(4).values.sum()))
+
+
+def test_a_global_initial_value_is_drawn_by_its_own_numbers_of_most_rate(data: DataSet, tmp_path: Path) -> None:
+    whole = {"top": 5, "biases": True, "mean_image": True}
+    file = train(data, "continuous", **whole)
+    cell = restore_hierarchy(finished.from_bytes(file, "global"), data)
+    process = process_of(cell, 0)
+    assert process.value.shape == (5, 1, 1)
+    shown = initial_to_show(process, [20, 25, 30, 31])
+    rate = (0.5 * (process.mean**2 + process.std**2 - 1) - process.std.log()).flatten()
+    assert float(rate[shown].sum()) == pytest.approx(float(rate.topk(4).values.sum()))
+    assert {path.name for path in write_pictures(cell, 2, "global", tmp_path)} == PICTURES | {"processes.png"}
 
 
 # --- what is refused --------------------------------------------------------------------------------------------
@@ -333,7 +345,8 @@ def test_a_cell_is_drawn_as_asked(
     assert {path.name for path in tmp_path.iterdir()} == PICTURES | {"processes.png"}
     said = capsys.readouterr().out
     assert "nats, 3 steps a level" in said
-    assert "nats, adaptive steps of tolerance 0.1" in said
+    assert "adaptive steps of tolerance 0.1" in said
+    assert "an estimate, and no bound" in said
 
 
 @pytest.mark.parametrize(

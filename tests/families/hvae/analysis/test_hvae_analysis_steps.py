@@ -14,7 +14,7 @@ from vaesweep.data.domains import DataSet, Domain, Role
 from vaesweep.families.hvae import data as images
 from vaesweep.families.hvae.analysis.cells import Hierarchies
 from vaesweep.families.hvae.analysis.continuity import bound_parts, by_seed, continuity, has_steps
-from vaesweep.families.hvae.analysis.continuity_figure import ContinuityCurves, draw_continuity
+from vaesweep.families.hvae.analysis.continuity_figure import ContinuityCurves, draw_continuity, legend_handles
 from vaesweep.families.hvae.analysis.findings import (
     BEST,
     BY_DISTORTION,
@@ -24,7 +24,7 @@ from vaesweep.families.hvae.analysis.findings import (
     findings,
 )
 from vaesweep.families.hvae.analysis.rates import draw_rates, have_curve, split_rates
-from vaesweep.families.hvae.analysis.references import PUBLISHED, TRUE_DENSITY, references
+from vaesweep.families.hvae.analysis.references import LAROCHELLE, PUBLISHED, TRUE_DENSITY, references
 from vaesweep.families.hvae.data import ImageCondition, ImageRows, ImagesConfig, PixelKind, Pixels, poisson_nll
 from vaesweep.families.hvae.models.config import ContinuousDepth, Depth, DiscreteDepth, OdeLike
 from vaesweep.vocabulary import Outcome
@@ -225,7 +225,7 @@ def test_kinds_may_be_missing(variants: tuple[str, ...], tmp_path: Path) -> None
     assert has_steps(table) == (variants != ("discrete",))
     assert not any("as trained" in statement for statement, _, _ in told_of(cells))
     draw_continuity(
-        ContinuityCurves(table[table["domain"] == "toy.test"], {"MADE": 86.64}), "few", tmp_path / "few.png"
+        ContinuityCurves(table[table["domain"] == "toy.test"], {"MADE": PUBLISHED["MADE"]}), "few", tmp_path / "few.png"
     )
 
 
@@ -285,7 +285,10 @@ def test_poisson_images_have_the_density_that_they_are_drawn_from_on_the_images_
         found = references(data, domain.name, 6)
         pixels = Pixels(domain, data.standardisation, "cpu")  # type: ignore[arg-type]
         expected = poisson_nll(pixels.batch(slice(0, 6)), domain.condition, data.standardisation)  # type: ignore[arg-type]
-        assert found == {TRUE_DENSITY: pytest.approx(t_interval(expected.numpy()).mean)}
+        assert found.keys() == {TRUE_DENSITY}
+        density = found[TRUE_DENSITY]
+        assert density.nats == pytest.approx(t_interval(expected.numpy()).mean)
+        assert (density.exact, density.rows, density.data) == (True, 6, domain.name)
 
 
 def test_published_models_stand_beside_their_test_set_only() -> None:
@@ -298,3 +301,12 @@ def test_published_models_stand_beside_their_test_set_only() -> None:
     assert references(data, "binarised_mnist.train", 10_000) == {}
     assert references(data, "mnist.test", 10_000) == {}
     assert references(data, "not loaded", 10_000) == {}
+
+
+def test_a_published_model_says_what_it_was_computed_of(cells: Hierarchies) -> None:
+    for reference in PUBLISHED.values():
+        assert (reference.data, reference.rows) == (LAROCHELLE, 10_000)
+        assert reference.source
+    curves = ContinuityCurves(continuity(cells, bound_parts(cells)), PUBLISHED)
+    legend = " ".join(str(handle.get_label()) for handle in legend_handles(curves)).replace("\n", " ")
+    assert "MADE, PixelCNN: exact −log p, Larochelle's fixed binarisation, 10000 test images" in legend

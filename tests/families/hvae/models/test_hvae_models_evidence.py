@@ -17,11 +17,15 @@ from torch import Tensor
 from vaesweep.families.hvae.models.hierarchy import Hierarchy
 
 TINY = {"size": 2, "finest": 2, "levels": 1, "latents": 1, "width": 4, "hidden": 4}
+GLOBAL = {"top": 1, "biases": True, "mean_image": True}  # of the whole model
 CASES = [
     ("discrete", {"blocks": 2}),
     ("ode_like", {"step": 0.5}),
     ("continuous", {"step": 0.5, "solver": "euler_maruyama"}),
     ("continuous", {"step": 0.5, "solver": "euler_heun"}),
+    ("continuous", {"step": 0.5, "solver": "reversible_heun"}),
+    ("discrete", {"blocks": 2, "zero_prior": True, **GLOBAL}),
+    ("continuous", {"step": 0.5, **GLOBAL}),
 ]
 NODES = 24  # in each of three dimensions; with 40 the logarithms differ by 4e-5 at most
 
@@ -33,10 +37,15 @@ def observation(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=CASES, ids=lambda case: "-".join([case[0], *(str(value) for value in case[1].values())]))
 def model(request: pytest.FixtureRequest, observation: str) -> Hierarchy:
-    kind, depth = request.param
-    model = lively(shaped(kind, depth, **TINY, observation=observation), seed=3)
+    kind, given = request.param
+    depth, whole = ({k: v for k, v in given.items() if (k in GLOBAL) is of_model} for of_model in (False, True))
+    model = lively(shaped(kind, depth, **TINY, **whole, observation=observation), seed=3).eval()
     if observation == "gaussian":
         _hold_scale(model)
+    if model.config.top:
+        with torch.no_grad():  # smooth enough for the rule, as above
+            model.top.weight.mul_(0.3)
+            model.initial.dense.weight.mul_(0.3)
     return model
 
 
@@ -118,11 +127,11 @@ def test_the_importance_weighted_bound_rises_from_the_elbo_to_the_evidence(model
     assert evidence - bounds[-1] < 0.5 * (evidence - elbo) + 5 * errors[-1]
 
 
-def test_reversible_heun_has_the_elbo_of_its_weights_though_no_exact_evidence(rule: Any) -> None:
-    """Its two processes have no density ratio; the mean log weight is its bound all the same, by the martingale."""
+def test_in_training_reversible_heun_has_no_evidence_and_so_its_bound_is_none(rule: Any) -> None:
+    """What an optimiser makes of that is in `test_hvae_guarantee`; outside training its steps are Euler's (above)."""
     depth = {"step": 0.5, "solver": "reversible_heun"}
     model = lively(shaped("continuous", depth, **TINY, observation="bernoulli"), seed=3)
+    assert model.training
     x = images(model.config, 1)
-    found = along_posterior(model, x, rule)
-    assert found["mean"] == pytest.approx(found["elbo"], abs=1e-6)
-    assert 1e-4 < abs(found["evidence"] - log_evidence(model, x, rule)) < 1e-3  # of 0.3 between evidence and bound
+    apart = along_posterior(model, x, rule)["evidence"] - log_evidence(model, x, rule)
+    assert abs(apart) > 1e-4, "an error of the rule is below 4e-5"

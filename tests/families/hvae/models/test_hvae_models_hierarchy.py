@@ -9,10 +9,13 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from vaesweep.elbo import Elbo
-from vaesweep.families.hvae.models.hierarchy import Hierarchy
+from vaesweep.families.hvae.models.blocks import Head
+from vaesweep.families.hvae.models.hierarchy import GlobalPosterior, Hierarchy, PixelDecoder
+from vaesweep.families.hvae.models.observation import Observation
 from vaesweep.training.stack import Stack, initial_rows
 
 ROWS = 3
+BEGINNINGS = {"continuous": 374.92573921567964, "ode_like": 283.22873629724563, "discrete": 773.5425407330367}
 EXACT = {"rtol": 1e-10, "atol": 1e-10}  # float64
 
 
@@ -234,3 +237,76 @@ def test_products_in_bfloat16_leave_rates_and_weights_in_float32(kind: str, cell
             shared=True,
         )
     assert {value.dtype for value in found} == {torch.float32}
+
+
+@pytest.mark.parametrize("observation", ["gaussian", "bernoulli"])
+def test_parameters_of_distributions_leave_in_float32_and_not_in_three_digits(kind: str, observation: str) -> None:
+    config = shaped(kind, observation=observation, top=3)
+    model = lively(config).float()
+    seen: list[Tensor] = []
+    for part in model.modules():
+        if isinstance(part, Head | GlobalPosterior | PixelDecoder):
+            part.register_forward_hook(lambda module, given, result: seen.append(of(result)))
+
+    def of(result: Tensor | Observation) -> Tensor:
+        if isinstance(result, Tensor):
+            return result
+        return torch.cat([value.flatten() for value in vars(result).values()])
+
+    with torch.autocast("cpu", torch.bfloat16):
+        model(images(config, ROWS).float(), **{name: noise.float() for name, noise in noises(config, ROWS).items()})
+    assert len(seen) == 2 + (8 if kind == "discrete" else 0)
+    for parameters in seen:
+        assert parameters.dtype is torch.float32
+        assert float((parameters != parameters.bfloat16().float()).float().mean()) > 0.9
+
+
+# --- a global initial value, biases -----------------------------------------------------------------------------
+
+
+def test_a_global_initial_value_is_dense_and_decides_every_place_of_the_topmost_level(kind: str) -> None:
+    config = shaped(kind, top=3)
+    model = lively(config)
+    x, noise = images(config, ROWS), noises(config, ROWS)
+    assert noise["initial_noise"].shape == (ROWS, 3, 1, 1)
+    elbo, _ = model(x, **noise)
+    assert elbo.rates["initial"].shape == (ROWS, 3, 1, 1)
+    q = model._posterior(model.bottom_up(x)[0], noise["initial_noise"])
+    pixel = x[:1].clone().requires_grad_()
+    (slope,) = torch.autograd.grad(
+        model._posterior(model.bottom_up(pixel)[0], noise["initial_noise"]).mean.sum(), pixel
+    )
+    assert (slope.abs() > 0).all(), "every pixel is seen"
+    z = q.mean[:1].detach().requires_grad_()
+    start = model.start(0, z)
+    assert start.shape[-2:] == (4, 4)
+    for place in start.abs().sum(1).flatten():
+        (slope,) = torch.autograd.grad(place, z, retain_graph=True)
+        assert (slope.abs() > 0).all()
+
+
+def test_biases_of_places_begin_at_zero_and_are_added_where_a_level_begins(kind: str) -> None:
+    torch.manual_seed(0)
+    plain = Hierarchy(shaped(kind))
+    torch.manual_seed(0)
+    biased = Hierarchy(shaped(kind, biases=True))
+    x, noise = images(plain.config, ROWS).float(), {n: v.float() for n, v in noises(plain.config, ROWS).items()}
+    torch.testing.assert_close(biased(x, **noise)[0].value(), plain(x, **noise)[0].value())
+    with torch.no_grad():
+        biased.biases[1].normal_()
+    above = torch.randn(ROWS, *biased.biases[0].shape)
+    torch.testing.assert_close(
+        biased.start(1, above) - plain.start(1, above), biased.biases[1].expand(ROWS, -1, -1, -1)
+    )
+    assert not torch.allclose(biased(x, **noise)[0].value(), plain(x, **noise)[0].value())
+
+
+def test_what_is_new_leaves_todays_models_as_they_begin(kind: str) -> None:
+    """Names and first values of parameters, of a seed: the sums of earlier versions."""
+    torch.manual_seed(0)
+    model = Hierarchy(shaped(kind))
+    assert {name.partition(".")[0] for name, _ in model.named_parameters()} <= {
+        *("bottom_up", "initial", "top", "levels", "decoder")
+    }
+    total = float(sum(parameter.detach().double().abs().sum() for parameter in model.parameters()))
+    assert total == pytest.approx(BEGINNINGS[kind], rel=1e-6)

@@ -32,7 +32,7 @@ from vaesweep.analysis.style import (
     save,
 )
 from vaesweep.families.hvae.analysis.cells import GROUP
-from vaesweep.families.hvae.analysis.references import TRUE_DENSITY
+from vaesweep.families.hvae.analysis.references import TRUE_DENSITY, Reference
 
 COLOURS = (BLUE, RED, GREEN, ORANGE, PINK, SKY)
 LINES = {"continuous": ("-", "o"), "ode_like": ((0, (5, 1.5)), "s"), "discrete": ((0, (6, 1.5, 1, 1.5)), "")}
@@ -48,10 +48,10 @@ LINEAR = 0.1  # nats: smaller changes are drawn to scale, larger ones logarithmi
 
 @dataclass(frozen=True)
 class ContinuityCurves:
-    """Rows of `continuity` of one domain, and levels that negative ELBOs are held against, nats an image."""
+    """Rows of `continuity` of one domain, and the references that negative ELBOs are held against, by name."""
 
     table: pd.DataFrame
-    references: Mapping[str, float]
+    references: Mapping[str, Reference]
 
     @property
     def groups(self) -> list[str]:
@@ -90,7 +90,7 @@ def draw_continuity(curves: ContinuityCurves, title: str, path: Path) -> None:
     grid[0, -1].tick_params(labelbottom=True)
     grid[0, -1].set_xlabel("Step size Δs", fontsize=LABEL)
     grid[1, -1].axis("off")
-    grid[1, -1].legend(handles=_handles(curves), loc="center", fontsize=LABEL, frameon=False, handlelength=3)
+    grid[1, -1].legend(handles=legend_handles(curves), loc="center", fontsize=LABEL, frameon=False, handlelength=3)
     save(figure, path)
 
 
@@ -105,9 +105,9 @@ def _draw_levels(panel: Axes, curves: ContinuityCurves, part: str) -> None:
         shown += list(value)
         bands += [*low, *high]
     if part == ELBO:
-        for name, level in curves.references.items():
-            _draw_reference(panel, name, level)
-            shown.append(level)
+        for name, reference in curves.references.items():
+            _draw_reference(panel, name, reference.nats)
+            shown.append(reference.nats)
     _limit(panel, shown, bands)
 
 
@@ -174,7 +174,8 @@ def _finish(panel: Axes, curves: ContinuityCurves) -> None:
     panel.tick_params(labelsize=TICK)
 
 
-def _handles(curves: ContinuityCurves) -> list[Line2D | Patch]:
+def legend_handles(curves: ContinuityCurves) -> list[Line2D | Patch]:
+    """The legend's entries: groups, and what is drawn beside them; published models by what they were computed of."""
     handles: list[Line2D | Patch] = []
     for group in curves.groups:
         line, marker = LINES[curves.kind(group)]
@@ -184,5 +185,9 @@ def _handles(curves: ContinuityCurves) -> list[Line2D | Patch]:
     handles.append(Line2D([], [], color=BLACK, linestyle=(0, (1, 2)), lw=1.4, label="step in training"))
     if TRUE_DENSITY in curves.references:
         handles.append(Line2D([], [], color=BLACK, linestyle=(0, (4, 2)), lw=1.8, label="true density of the images"))
+    published = {name: reference for name, reference in curves.references.items() if name != TRUE_DENSITY}
+    for protocol in dict.fromkeys(reference.protocol for reference in published.values()):
+        names = ", ".join(name for name, reference in published.items() if reference.protocol == protocol)
+        handles.append(Line2D([], [], color=GREY, lw=1.0, label=f"{names}:\n{protocol}"))
     handles.append(Patch(color=GREY, alpha=0.1, label=f"changes within ±{LINEAR:g} nats to scale,\nbeyond logarithmic"))
     return handles

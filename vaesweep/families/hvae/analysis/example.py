@@ -12,7 +12,6 @@ from torch import Tensor
 from vaesweep.distributions import Gaussian
 from vaesweep.errors import UserError
 from vaesweep.families.hvae.analysis.trained import TrainedCell
-from vaesweep.families.hvae.models.blocks import double
 from vaesweep.families.hvae.models.config import INITIAL_NOISE
 from vaesweep.families.hvae.models.continuous import LevelPath, SdeLevel
 from vaesweep.families.hvae.models.names import level_name
@@ -39,7 +38,7 @@ class Reconstructions:
 class Process:
     """One image's walk down a hierarchy: the posterior and the value of the initial variable, and every level's path.
 
-    `mean`, `std` and `value` are `[latents, height, width]`; traces have a batch of one.
+    `mean`, `std` and `value` are `[latents, height, width]`, or `[top, 1, 1]`; traces have a batch of one.
     """
 
     mean: Tensor
@@ -60,8 +59,10 @@ def reconstruct(cell: TrainedCell, rows: Tensor, samples: int = 3) -> Reconstruc
 
 
 @torch.no_grad()
-def adaptive_elbo(cell: TrainedCell, rows: Tensor, tolerance: float) -> Tensor:
-    """The ELBO `[row]`, in nats, with steps as small as `tolerance` asks for, along Brownian paths of their own.
+def adaptive_estimate(cell: TrainedCell, rows: Tensor, tolerance: float) -> Tensor:
+    """-(distortion + rate) `[row]`, in nats, with steps as small as `tolerance` asks for, along paths of their own.
+
+    An estimate of what the ELBO is of ever smaller steps, and no bound itself (`sde/adaptive.py`).
 
     UserError of a tolerance that is not positive, and of a discrete hierarchy.
     """
@@ -107,7 +108,7 @@ def process_of(cell: TrainedCell, row: int) -> Process:
     for number, (level, signal) in enumerate(zip(cell.model.levels, signals, strict=True)):
         if not isinstance(level, SdeLevel):
             raise UserError(f"cell {cell.cell} has blocks and no processes; name one that is continuous in depth")
-        start = double(traces[-1].states[:, -1]) if traces else value
+        start = cell.model.start(number, traces[-1].states[:, -1] if traces else value)
         traces.append(level.trace(start, noise[f"{level_name(number)}_noise"], signal))
     return Process(q.mean[0], q.log_std.exp()[0], value[0], traces)
 

@@ -148,5 +148,6 @@ def _against(cells: Hierarchies, bounds: dict[str, GroupBounds], group: str) -> 
         level = reference.elbo[reference.trained]
         for statement, steps in ((BETTER, own.trained), (REFINED, own.finest)):
             if steps and len(gain := (own.elbo[steps] - level).dropna()):
-                numbers = f"; ELBO {own.elbo[steps].mean():.5g} against {level.mean():.5g}"
+                elbos = f"; ELBO {own.elbo[steps].mean():.5g} against {level.mean():.5g}"
+                numbers = f"{elbos}; of these cells, whatever their numbers of parameters and times"
                 yield above(statement.format(group=group, other=other), own.domain, gain, NATS, numbers)

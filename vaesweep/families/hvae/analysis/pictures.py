@@ -50,7 +50,7 @@ def draw_reconstructions(cell: TrainedCell, rows: Tensor, title: str, path: Path
         _bar(figure, image, panels[-2])
         _bar(figure, _show(panels[-1], reconstructions.entropy[number], entropies), panels[-1])
         panels[0].set_ylabel(f"image {row}\nELBO {float(reconstructions.elbo[number]):.1f}", fontsize=TICK)
-    standardised = ",\nstandardised" if cell.kind is PixelKind.REAL else ""
+    standardised = ",\nstandardised" if cell.config.model.observation == "gaussian" else ""
     grid[-1, -2].set_xlabel(UNITS[cell.kind].replace(" [", "\n["), fontsize=TICK)
     grid[-1, -1].set_xlabel(f"nats per pixel{standardised}", fontsize=TICK)
     return save(figure, path)

@@ -1,7 +1,7 @@
 """The latent process of one image, level by level: state, drifts, diffusion and path rate (thesis, Figure 7).
 
 A colour is a latent number, one channel of one latent pixel, and keeps it from left to right: of each level the
-`SHOWN` of most path rate, or where none has any, evenly spaced ones.
+`SHOWN` of most path rate, or where none has any, evenly spaced ones. A global initial value has numbers of its own.
 """
 
 from pathlib import Path
@@ -34,7 +34,7 @@ def draw_processes(process: Process, title: str, path: Path) -> Path:
         panels[1].set_ylabel(f"Level {number}\nState z", fontsize=LABEL)
         if number == 0:
             panels[1].sharey(panels[0])
-            _draw_initial(panels[0], process, shown)
+            _draw_initial(panels[0], process, initial_to_show(process, shown))
         else:
             panels[0].axis("off")
     for panel in grid[-1, 1:]:
@@ -54,6 +54,14 @@ def numbers_to_show(trace: LevelPath) -> list[int]:
     if float(rate.max()) > 0:
         return sorted(rate.topk(count).indices.tolist())
     return np.linspace(0, len(rate) - 1, count).round().astype(int).tolist()
+
+
+def initial_to_show(process: Process, shown: list[int]) -> list[int]:
+    """The numbers of the initial value that are drawn: those `shown` of level 0; of a global one those of most rate."""
+    if process.value.shape == process.traces[0].states.shape[2:]:
+        return shown
+    rate = 0.5 * (process.mean.square() + process.std.square() - 1) - process.std.log()
+    return sorted(rate.flatten().topk(min(SHOWN, rate.numel())).indices.tolist())
 
 
 def rate_along(trace: LevelPath) -> tuple[np.ndarray, np.ndarray]:

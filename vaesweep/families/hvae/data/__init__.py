@@ -15,11 +15,13 @@ from vaesweep.families.hvae.data.config import (
 )
 from vaesweep.families.hvae.data.likelihood import poisson_nll
 from vaesweep.families.hvae.data.loading import FORMS, load
+from vaesweep.families.hvae.data.parts import GREY_SCALE, condition_of, has_eight_bits
 from vaesweep.families.hvae.data.pixels import Pixels
 from vaesweep.families.hvae.data.poisson import solutions
 
 __all__ = [
     "FORMS",
+    "GREY_SCALE",
     "Binarisation",
     "Grid",
     "ImageCondition",
@@ -28,6 +30,8 @@ __all__ = [
     "PixelKind",
     "Pixels",
     "PoissonCondition",
+    "condition_of",
+    "has_eight_bits",
     "load",
     "poisson_nll",
     "solutions",

@@ -24,13 +24,14 @@ FORMATS = ("PNG", "JPEG", "BMP")
 PIXELS = 2**27  # of one image: four bytes each while it is read
 FILE_BYTES = 2**30  # of one image's file
 REMEDY = "mend or remove the file"
+EIGHT_BITS = "pixels of 8 bits: model.observation=logistic has their likelihood, gaussian a density without a bound"
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, zlib.error, struct.error, Image.DecompressionBombError)
 
 
 def load(folder: Path, config: ImagesConfig) -> DataSet:
     """The images in `folder` and the folders in it, split by `config.partition`; an image's index is its place by name.
 
-    Images are uint8, 0 to 255, and real: what is standardised of them is their intensity.
+    Images are uint8, 0 to 255, and real. Only a logistic observation knows that there is nothing between two levels.
     """
     found = find(folder, SUFFIXES)
     if not found.names:
@@ -47,7 +48,7 @@ def load(folder: Path, config: ImagesConfig) -> DataSet:
         indices = places[shuffled(len(places), config.rows.of(role))].astype(np.int64)
         images = np.stack([read_image(paths[place], condition.size) for place in indices])
         domains.append(Domain(f"{name}.{role}", role, {"images": images, "indices": indices}, condition))
-    return data_set(domains, (*found.summary, *_flat(domains, paths)))
+    return data_set(domains, (*found.summary, *_flat(domains, paths), EIGHT_BITS))
 
 
 def _flat(domains: Sequence[Domain], paths: Sequence[Path]) -> Iterator[str]:

@@ -1,6 +1,7 @@
-"""The likelihood of the Poisson equation's images under the distribution they are drawn from, which no model can beat.
+"""The likelihood of the Poisson equation's images under the distribution that they are drawn from.
 
-Its mean over a domain is an estimate of the data's entropy, with a standard error of sqrt(pixels / 2 / rows) nats.
+Its mean over a domain is an estimate of the data's entropy, with a standard error of sqrt(pixels / 2 / rows) nats. No
+model has a higher one in expectation; on the images of one domain a model may, by chance.
 """
 
 import math

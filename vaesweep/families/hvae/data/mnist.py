@@ -3,7 +3,7 @@
 The thesis takes the construction of the Efficient VD-VAE's code (Hazami et al., 2022): images padded with zeros to
 32 x 32 pixels, the training images binarised anew for every batch, the others once. It trains on all 60 000 images of
 the training file and halves the test file for validation and testing; here validation is the training file's last sixth
-and all of the test file is for testing, as in Larochelle and Murray (2011) and most that is reported.
+and all of the test file is for testing, as in Larochelle and Murray (2011).
 """
 
 from pathlib import Path

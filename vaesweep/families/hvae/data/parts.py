@@ -10,6 +10,7 @@ from vaesweep.errors import UserError
 from vaesweep.families.hvae.data.config import ImageCondition, PixelKind
 
 ORDER = 28  # of images from files
+GREY_SCALE = Standardisation(np.array([127.5]), np.array([127.5]))  # takes intensities of 8 bits to -1 to 1
 CHUNK = 1024  # images at a time, where something larger than the images is computed of them
 
 
@@ -41,6 +42,11 @@ def condition_of(domain: Domain) -> ImageCondition:
     """The condition of the images of `domain`."""
     assert isinstance(domain.condition, ImageCondition)
     return domain.condition
+
+
+def has_eight_bits(domain: Domain) -> bool:
+    """Whether a domain of real pixels has intensities of 8 bits, 0 to 255."""
+    return domain.arrays["images"].dtype == np.uint8 and condition_of(domain).kind == PixelKind.REAL
 
 
 def _fitted(train: Domain) -> Standardisation:

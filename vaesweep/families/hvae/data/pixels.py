@@ -12,7 +12,7 @@ from vaesweep.data.domains import Domain, Standardisation
 from vaesweep.errors import UserError
 from vaesweep.families.hvae.data.binary import binarised_at_random, binarised_by_index
 from vaesweep.families.hvae.data.config import PixelKind
-from vaesweep.families.hvae.data.parts import condition_of
+from vaesweep.families.hvae.data.parts import CHUNK, condition_of
 
 
 class Pixels:
@@ -36,6 +36,14 @@ class Pixels:
     def indices(self, rows: Tensor | slice) -> Tensor:
         """The indices `[batch]`, int64, of some rows, by which their random numbers are keyed."""
         return self._indices[rows]
+
+    def mean(self) -> Tensor:
+        """The mean image `[1, height, width]`, float32, as batches have it: of 0 and 1, or standardised."""
+        total = sum(images.double().sum(0) for images in self._images.split(CHUNK))
+        mean = torch.as_tensor(total) / len(self)
+        if self.condition.drawn:
+            return (mean / 255).float()
+        return (mean if self.condition.kind is PixelKind.BINARY else (mean - self._mean) / self._std).float()
 
     def batch(self, rows: Tensor | slice, generator: torch.Generator | None = None) -> Tensor:
         """The images `[batch, 1, height, width]`, float32, of some rows: 0 and 1, or standardised.

@@ -5,8 +5,9 @@ h = f / ((a² + b²) π²). The thesis takes a = b = 1 and a = b = 3; 16 x 16 pi
 observations in equal proportions, split 80/10/10.
 
 It gives neither the grid nor the scale. With one standard deviation for all pixels, which is the scale here, only the
-inner grid i / (size + 1) agrees with its numbers: the data's entropy, below which no model's mean negative ELBO can be,
-is 66.3 nats there, and the thesis reaches 67.6 (line 1786) on 102 test images, whose mean has a standard error of 1.1.
+inner grid i / (size + 1) agrees with its numbers: the data's entropy, below which no model's negative ELBO is in
+expectation, is 66.3 nats there, and the thesis reaches 67.6 (line 1786) on 102 test images, whose mean has a standard
+error of 1.1.
 With pixels from border to border the entropy is 80.8 nats, with pixels' centres at (i + 1/2) / size 73.9.
 
 Observation i is a function of (i, condition) alone: solution number i modulo their count, and noise that is computed in

@@ -5,6 +5,9 @@ products over channels that stand last, which leaves what the others see channel
 halves a step.
 """
 
+import math
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -23,6 +26,20 @@ class Pointwise2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The same linear map of every pixel's channels."""
         return pointwise(x, self.weight, self.bias)
+
+
+class Dense(nn.Module):
+    """A linear map between images of all their numbers: `[batch, *inputs]` to `[batch, *outputs]`, three axes each."""
+
+    def __init__(self, inputs: tuple[int, int, int], outputs: tuple[int, int, int]) -> None:
+        super().__init__()
+        self._outputs = outputs
+        linear = nn.Linear(math.prod(inputs), math.prod(outputs))
+        self.weight, self.bias = nn.Parameter(linear.weight.detach()), nn.Parameter(linear.bias.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The image that belongs to an image."""
+        return F.linear(x.flatten(-3), self.weight, self.bias).unflatten(-1, self._outputs)
 
 
 class ConvBlock(nn.Module):
@@ -47,6 +64,14 @@ class ConvBlock(nn.Module):
         return self.expand(F.gelu(x))
 
 
+class Head(ConvBlock):
+    """A block that ends in parameters of a distribution: its last layer is in the precision of its weights."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[batch, inputs, height, width]` to `[batch, outputs, height, width]`."""
+        return exact(self.expand, F.gelu(self.second(F.gelu(self.first(F.gelu(self.reduce(F.gelu(x))))))))
+
+
 class ResidualBlock(nn.Module):
     """x + block(x), with the last weights scaled for a path of `depth` such blocks."""
 
@@ -57,6 +82,13 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`x` plus its block, `[batch, width, height, width]` as `x`."""
         return x + self.block(x)
+
+
+def exact(layer: Pointwise2d | Dense, x: Tensor) -> Tensor:
+    """The result of a layer in the precision of its weights, whatever that of products is."""
+    with torch.autocast(x.device.type, enabled=False):
+        result: Tensor = layer(x.to(layer.weight.dtype))
+    return result
 
 
 def pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from vaesweep.families.hvae.models.names import INITIAL, level_name
-from vaesweep.packing import Frozen
+from vaesweep.packing import Frozen, Since
 from vaesweep.sde import SOLVERS
 
 INITIAL_NOISE = "initial_noise"  # what its noise is called in a batch
@@ -18,7 +18,10 @@ class ContinuousDepth(Frozen):
 
     kind: Literal["continuous"] = "continuous"
     step: float = Field(0.1, ge=1e-6, le=1, description="Δs in training, and where nothing else is asked for")
-    solver: str = Field("euler_heun", description=f"one of {', '.join(SOLVERS)}")
+    solver: str = Field(
+        "euler_heun",
+        description=f"of training, one of {', '.join(SOLVERS)}; evaluation of the last takes Euler's steps",
+    )
     hidden: int = Field(128, ge=1, description="channels within a drift")
     diffusion: float = Field(0.5, gt=0, description="σ of each level before training")
     recompute: int = Field(
@@ -57,6 +60,9 @@ class DiscreteDepth(Frozen):
     kind: Literal["discrete"] = "discrete"
     blocks: int = Field(3, ge=1, description="of a level")
     hidden: int = Field(32, ge=1, description="channels within a block")
+    zero_prior: Annotated[bool, Since("0.2")] = Field(
+        False, description="whether every block's prior begins at N(0, 1), as by Child (2021), and not just near it"
+    )
 
     @property
     def layers(self) -> int:
@@ -68,10 +74,14 @@ Depth = Annotated[ContinuousDepth | OdeLike | DiscreteDepth, Field(discriminator
 
 
 class HierarchyConfig(Frozen):
-    """The shape of a hierarchy; the defaults are the thesis' model of Poisson images (lines 1881 to 1890)."""
+    """The shape of a hierarchy; the defaults are the thesis' model of Poisson images, as far as its lines give it.
+
+    They give (1881 to 1890) levels, latents, widths, blocks of the decoder, Δs and the solver. `finest`,
+    `encoder_blocks`, σ before training and what came after the first release are ours.
+    """
 
     size: int = Field(16, ge=1, description="height and width of an image, pixels")
-    observation: Literal["gaussian", "bernoulli"] = "gaussian"
+    observation: Literal["gaussian", "bernoulli", "logistic"] = "gaussian"
     levels: int = Field(
         3, ge=1, le=16, description="of latent variables, each of twice the resolution of the one above"
     )
@@ -81,6 +91,15 @@ class HierarchyConfig(Frozen):
     hidden: int = Field(128, ge=1, description="channels within the blocks of bottom-up path and decoder")
     encoder_blocks: int = Field(2, ge=1, description="of each level of the bottom-up path")
     decoder_blocks: int = Field(3, ge=1, description="after the last level")
+    top: Annotated[int, Since("0.2")] = Field(
+        0, ge=0, description="numbers of an initial value of the whole image, dense; 0 has one of level 0's shape"
+    )
+    biases: Annotated[bool, Since("0.2")] = Field(
+        False, description="whether every place has a learnt bias where a level begins"
+    )
+    mean_image: Annotated[bool, Since("0.2")] = Field(
+        False, description="whether every pixel has a learnt bias, which begins at the training images' mean"
+    )
     depth: Depth = ContinuousDepth()
 
     @model_validator(mode="after")
@@ -103,6 +122,11 @@ class HierarchyConfig(Frozen):
         return (self.latents, edge, edge)
 
     @property
+    def initial_shape(self) -> tuple[int, int, int]:
+        """The shape of the initial value."""
+        return (self.top, 1, 1) if self.top else self.shape(0)
+
+    @property
     def rate_names(self) -> tuple[str, ...]:
         """The rates, from the top: of the initial value, then of each level."""
         return (INITIAL, *(level_name(level) for level in range(self.levels)))
@@ -111,4 +135,4 @@ class HierarchyConfig(Frozen):
         """The standard normal noise of a datum, by `forward`'s argument; `layers` a level, by default training's."""
         count = layers or self.depth.layers
         levels = {f"{level_name(level)}_noise": (count, *self.shape(level)) for level in range(self.levels)}
-        return {INITIAL_NOISE: self.shape(0)} | levels
+        return {INITIAL_NOISE: self.initial_shape} | levels

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from vaesweep.families.hvae.models.blocks import SMALL, Pointwise2d
 from vaesweep.families.hvae.models.config import ContinuousDepth, HierarchyConfig, OdeLike
 from vaesweep.families.hvae.models.walk import Adaptive, Walk
-from vaesweep.sde import SOLVERS, Tensors, adaptive, increments, log_ratio, posterior_sde, prior_sde, solve
+from vaesweep.sde import SOLVERS, Solver, Tensors, adaptive, increments, log_ratio, posterior_sde, prior_sde, solve
+
+EULER = SOLVERS["euler_maruyama"]
 
 
 class Drifts(nn.Module):
@@ -109,14 +111,23 @@ class LevelPath(NamedTuple):
 
 
 class SdeLevel(nn.Module):
-    """One latent SDE; `OdeLike` has one drift for prior and posterior, which sees no image, and a rate of zero."""
+    """One latent SDE; `OdeLike` has one drift for prior and posterior, which sees no image, and a rate of zero.
+
+    Steps are the configured solver's in training. In evaluation mode they are Euler's where that solver's path rates
+    are not exact, so that what is reported is a bound, and samples are of the prior that it is a bound of.
+    """
 
     def __init__(self, config: HierarchyConfig, depth: ContinuousDepth) -> None:
         super().__init__()
-        self._solver, self._segment = SOLVERS[depth.solver], depth.recompute or None
+        self._configured, self._segment = SOLVERS[depth.solver], depth.recompute or None
         self._informed = not isinstance(depth, OdeLike)
         self.drifts = Drifts(config.latents, depth.hidden, config.width, 2 if self._informed else 1)
         self.log_sigma = nn.Parameter(torch.tensor(math.log(depth.diffusion)))
+
+    @property
+    def solver(self) -> Solver:
+        """The solver of the present mode."""
+        return self._configured if self.training or self._configured.exact_rate else EULER
 
     def forward(self, start: Tensor, noise: Tensor | Adaptive, signal: Tensor | None) -> Walk:
         """The walk along the posterior with a `signal`, else along the prior, in as many steps as `noise` has.
@@ -128,10 +139,10 @@ class SdeLevel(nn.Module):
         path = increments(noise)
         if signal is None or not self._informed:
             prior = prior_sde(drift, self.drifts.prior(), self.log_sigma)
-            state = solve(self._solver, prior, start, path, segment=self._segment).state
+            state = solve(self.solver, prior, start, path, segment=self._segment).state
             return Walk(state, torch.zeros_like(state), torch.zeros_like(state))
         posterior = posterior_sde(drifts, self.drifts.both(signal), self.log_sigma, against=True)
-        solution = solve(self._solver, posterior, start, path, segment=self._segment)
+        solution = solve(self.solver, posterior, start, path, segment=self._segment)
         assert solution.running is not None
         return Walk(solution.state, solution.running, log_ratio(solution))
 
@@ -149,7 +160,7 @@ class SdeLevel(nn.Module):
         tensors = self.drifts.both(signal) if self._informed else self.drifts.prior()
         drifts_at = drifts if self._informed else _shared_drift
         sde = posterior_sde(drifts_at, tensors, self.log_sigma)
-        states = solve(self._solver, sde, start, increments(noise), keep=True).states
+        states = solve(self.solver, sde, start, increments(noise), keep=True).states
         assert states is not None
         steps = noise.shape[1]
         pairs = [drifts_at(tensors, number / steps, state) for number, state in enumerate(states.unbind(1))]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vaesweep.distributions import Gaussian, gaussian_kl
-from vaesweep.families.hvae.models.blocks import SMALL, ConvBlock, Pointwise2d, ResidualBlock
+from vaesweep.families.hvae.models.blocks import SMALL, Head, Pointwise2d, ResidualBlock
 from vaesweep.families.hvae.models.config import DiscreteDepth, HierarchyConfig
 from vaesweep.families.hvae.models.walk import Walk
 
@@ -18,11 +18,11 @@ from vaesweep.families.hvae.models.walk import Walk
 class TopDownBlock(nn.Module):
     """One latent variable `[batch, latents, height, width]` and its prior, in a path of `depth` such blocks."""
 
-    def __init__(self, width: int, hidden: int, latents: int, depth: int) -> None:
+    def __init__(self, width: int, hidden: int, latents: int, depth: int, *, zero_prior: bool = False) -> None:
         super().__init__()
         self._split = (latents, latents, width)
-        self.prior = ConvBlock(width, hidden, 2 * latents + width, scale=SMALL)
-        self.posterior = ConvBlock(2 * width, hidden, 2 * latents)
+        self.prior = Head(width, hidden, 2 * latents + width, scale=0.0 if zero_prior else SMALL)
+        self.posterior = Head(2 * width, hidden, 2 * latents)
         self.project = Pointwise2d(latents, width, scale=depth**-0.5)
         self.residual = ResidualBlock(width, hidden, depth)
 
@@ -51,7 +51,8 @@ class DiscreteLevel(nn.Module):
         super().__init__()
         total = config.levels * depth.blocks
         self.blocks = nn.ModuleList(
-            TopDownBlock(config.width, depth.hidden, config.latents, total) for _ in range(depth.blocks)
+            TopDownBlock(config.width, depth.hidden, config.latents, total, zero_prior=depth.zero_prior)
+            for _ in range(depth.blocks)
         )
 
     def forward(self, stream: Tensor, noise: Tensor, signal: Tensor | None) -> Walk:

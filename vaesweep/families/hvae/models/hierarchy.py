@@ -11,12 +11,13 @@ divergences, or the path rate of a latent SDE. The kinds differ in what a level 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vaesweep.distributions import Gaussian, standard_gaussian, standard_kl
 from vaesweep.elbo import Elbo
-from vaesweep.families.hvae.models.blocks import ConvBlock, Pointwise2d, ResidualBlock, double
+from vaesweep.families.hvae.models.blocks import Dense, Head, Pointwise2d, ResidualBlock, double, exact
 from vaesweep.families.hvae.models.bottom_up import BottomUp
 from vaesweep.families.hvae.models.config import DiscreteDepth, HierarchyConfig
 from vaesweep.families.hvae.models.continuous import SdeLevel
@@ -30,8 +31,8 @@ from vaesweep.families.hvae.models.walk import Adaptive, Walk
 class Reconstruction:
     """The output for a batch of images: their observation distribution, and log p(x, z) - log q(z | x), `[batch]`.
 
-    The mean of exp(`log_weight`) over draws of z estimates p(x) without bias (Burda et al. 2016). Levels of reversible
-    Heun steps are the exception: their ratio of path densities is exact only as the steps become small.
+    The mean of exp(`log_weight`) over draws of z estimates p(x) without bias (Burda et al. 2016), in evaluation mode.
+    Of levels that step by reversible Heun, in training mode alone, neither this nor the `Elbo` bounds anything.
     """
 
     observation: Observation
@@ -48,12 +49,21 @@ class Hierarchy(nn.Module):
         discrete = isinstance(depth, DiscreteDepth)
         stream = config.width if discrete else config.latents
         self.bottom_up = BottomUp(config)
-        self.initial = ConvBlock(config.width, config.hidden, 2 * config.latents)
-        self.top = Pointwise2d(config.latents, stream) if discrete else nn.Identity()
+        self.initial: nn.Module
+        self.top: nn.Module
+        if config.top:
+            _, height, width = config.shape(0)
+            self.initial = GlobalPosterior((config.width, height, width), config.top)
+            self.top = Dense(config.initial_shape, (stream, height, width))
+        else:
+            self.initial = Head(config.width, config.hidden, 2 * config.latents)
+            self.top = Pointwise2d(config.latents, stream) if discrete else nn.Identity()
         self.levels = nn.ModuleList(
             DiscreteLevel(config, depth) if isinstance(depth, DiscreteDepth) else SdeLevel(config, depth)
             for _ in range(config.levels)
         )
+        edges_of = (config.shape(level)[1:] for level in range(config.levels if config.biases else 0))
+        self.biases = nn.ParameterList(torch.zeros(stream, *edges) for edges in edges_of)
         self.decoder = PixelDecoder(stream, config)
 
     def forward(
@@ -61,9 +71,9 @@ class Hierarchy(nn.Module):
     ) -> tuple[Elbo, Reconstruction]:
         """The bound of `x` and its reconstruction, latent variables drawn from the posterior by the given noise.
 
-        `initial_noise` is `[batch, *shape(0)]` and each `level_<l>_noise` `[batch, layer, *shape(l)]`, standard normal
-        (`HierarchyConfig.noise_shapes`). A continuous level takes as many steps as its noise has layers, or those
-        that an `Adaptive` in its place asks for.
+        `initial_noise` is `[batch, *initial_shape]` and each `level_<l>_noise` `[batch, layer, *shape(l)]`, standard
+        normal (`HierarchyConfig.noise_shapes`). A continuous level takes as many steps as its noise has layers, or
+        those that an `Adaptive` in its place asks for.
         """
         signals = self.bottom_up(x)
         q = self._posterior(signals[0], initial_noise)
@@ -101,7 +111,10 @@ class Hierarchy(nn.Module):
         return self._descend(z, level_noise, signals)[0]
 
     def _posterior(self, signal: Tensor, noise: Tensor) -> Gaussian:
-        """The posterior of the initial value, in the precision of its noise whatever that of products is."""
+        """The posterior of the initial value, in the precision of its noise whatever that of products is.
+
+        Of a global one `[batch, top, 1, 1]`, else `[batch, latents, height, width]`.
+        """
         return Gaussian(*self.initial(signal).to(noise.dtype).chunk(2, dim=-3))
 
     def _noises(self, level_noise: dict[str, Tensor | Adaptive]) -> list[Tensor | Adaptive]:
@@ -111,11 +124,27 @@ class Hierarchy(nn.Module):
         self, z: Tensor, noises: Sequence[Tensor | Adaptive], signals: Sequence[Tensor | None]
     ) -> tuple[Observation, list[Walk]]:
         walks: list[Walk] = []
-        state = self.top(z)
-        for level, noise, signal in zip(self.levels, noises, signals, strict=True):
-            walks.append(level(double(state) if walks else state, noise, signal))
-            state = walks[-1].state
-        return self.decoder(state), walks
+        for number, (level, noise, signal) in enumerate(zip(self.levels, noises, signals, strict=True)):
+            start = self.start(number, walks[-1].state if walks else z)
+            walks.append(level(start, noise, signal))
+        return self.decoder(walks[-1].state), walks
+
+    def start(self, level: int, above: Tensor) -> Tensor:
+        """Where a level begins: from the state `above` it, or from the initial value, in its resolution and biased."""
+        state = double(above) if level else self.top(above).to(above.dtype)
+        return state + self.biases[level] if self.config.biases else state
+
+
+class GlobalPosterior(nn.Module):
+    """Dense map from a signal `[batch, width, height, width]` to the parameters `[batch, 2 top, 1, 1]` of z0."""
+
+    def __init__(self, signal: tuple[int, int, int], top: int) -> None:
+        super().__init__()
+        self.dense = Dense(signal, (2 * top, 1, 1))
+
+    def forward(self, signal: Tensor) -> Tensor:
+        """Means, then logarithms of standard deviations."""
+        return exact(self.dense, F.gelu(signal))
 
 
 class PixelDecoder(nn.Module):
@@ -128,7 +157,17 @@ class PixelDecoder(nn.Module):
         self.enter = Pointwise2d(stream, config.width)
         self.blocks = nn.Sequential(*(ResidualBlock(config.width, config.hidden, blocks) for _ in range(blocks)))
         self.leave = Pointwise2d(config.width, self._kind.PARAMETERS * config.finest**2)
+        shape = (self._kind.PARAMETERS, config.size, config.size)
+        self.bias = nn.Parameter(torch.zeros(shape)) if config.mean_image else None
 
     def forward(self, state: Tensor) -> Observation:
-        """The distribution of every pixel."""
-        return self._kind.of(F.pixel_shuffle(self.leave(F.gelu(self.blocks(self.enter(state)))), self._finest))
+        """The distribution of every pixel, its parameters in the precision of the weights."""
+        features = F.gelu(self.blocks(self.enter(state)))
+        parameters = F.pixel_shuffle(exact(self.leave, features), self._finest)
+        return self._kind.of(parameters if self.bias is None else parameters + self.bias)
+
+    @torch.no_grad()
+    def begin_at(self, mean: Tensor) -> None:
+        """Set the pixels' biases to distributions of the `mean` image `[1, size, size]`, of a model that has biases."""
+        assert self.bias is not None
+        self.bias[:1] = self._kind.centre(mean)

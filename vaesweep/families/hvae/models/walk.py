@@ -9,7 +9,8 @@ class Adaptive(NamedTuple):
     """Adaptive steps in place of a continuous level's noise: as small as `tolerance` asks for, on a path of `entropy`.
 
     For looking closely at a trained model (`sde/adaptive.py`): one step size serves a batch, and none of it can be
-    mapped over cells. The path is another than that of any noise, and has no `log_ratio`.
+    mapped over cells. The path is another than that of any noise, and has no `log_ratio`. Its `rate` is an estimate and
+    no divergence: the midpoint rule's drift sees the noise of its own step, as the choice of the step does.
     """
 
     entropy: int
