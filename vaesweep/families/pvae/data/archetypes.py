@@ -36,7 +36,7 @@ AGE = 18.0  # years
 LOSS_WITH_AGE = np.array([4.0, 5.0, 7.0, 9.0, 11.0, 13.0, 14.0])  # dB at FREQUENCIES per AGE
 OVERALL, NEIGHBOURS, ACROSS, OWN = 6.0, 8.0, 6.0, 2.0  # dB
 NARROW = np.ones(DIMS)
-# Weights from Dir(1) of k archetypes leave (k - 1) / (k (k + 1)) of an archetype's variance, which is made good here for
+# Weights from Dir(1) of k archetypes leave (k - 1) / (k (k + 1)) of an archetype's variance: it is made good here for
 # thresholds. Ages are widened less, so that they stay those of people.
 WIDE = np.array([np.sqrt(ARCHETYPES * (ARCHETYPES + 1) / (ARCHETYPES - 1))] * THRESHOLDS + [2.0])
 
