@@ -17,7 +17,7 @@ from vaesweep.families.pvae.tasks.acquisition import Trace
 from vaesweep.families.pvae.tasks.stopping import StoppingModel, first_below
 
 CALIBRATION = "calibration"  # begins the names of kept tensors
-BANDS = (20.0, 35.0)  # dB HL: the mean thresholds that separate mild, moderate and severe
+BANDS = (20.0, 35.0)  # dB HL: the mean thresholds between which listeners are told apart
 STAGES = (1, 3, 6)  # measurements after which the coverage of intervals is told
 
 
@@ -64,6 +64,14 @@ class Calibration:
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> "Calibration":
         """The calibration whose `to_tensors` these are."""
         return cls(**{field.name: tensors[field.name].float() for field in fields(cls)})
+
+    @classmethod
+    def read(cls, kept: Mapping[str, Tensor], rule: str) -> "Calibration | None":
+        """That of sequences by `rule` among the `kept` tensors of one cell; files of earlier versions have none."""
+        names = {field.name: f"{CALIBRATION}/{rule}/{field.name}" for field in fields(cls)}
+        if not all(key in kept for key in names.values()):
+            return None
+        return cls.from_tensors({name: kept[key].unsqueeze(0) for name, key in names.items()})
 
     def bands(self, threshold: float) -> Iterator[Band]:
         """The bands of the first cell, where it stops at an estimated error below `threshold`, dB."""
