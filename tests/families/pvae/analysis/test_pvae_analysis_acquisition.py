@@ -10,7 +10,8 @@ import pytest
 from scipy import stats
 
 from vaesweep.analysis.findings import Verdict, below, lower_rate
-from vaesweep.analysis.groups import REGIME, grouped_table, point_axes, regime_axes
+from vaesweep.analysis.groups import REGIME, grouped_table, point_axes, regime_axes, splits
+from vaesweep.analysis.metric_curves import metric_curve
 from vaesweep.analysis.runs import Runs
 from vaesweep.data.domains import DataSet, Role
 from vaesweep.families.pvae.analysis import baselines
@@ -18,7 +19,7 @@ from vaesweep.families.pvae.analysis import report as report_module
 from vaesweep.families.pvae.analysis.baselines import Baseline
 from vaesweep.families.pvae.analysis.comparison import OF_ALL, OF_REGIME, acquisition_table, choose, paired_difference
 from vaesweep.families.pvae.analysis.findings import findings
-from vaesweep.families.pvae.analysis.metrics import UNITS
+from vaesweep.families.pvae.analysis.metrics import UNITS, metrics_of
 from vaesweep.families.pvae.analysis.records import AcquisitionRecord, areas_by_split, common_config
 from vaesweep.families.pvae.analysis.report import report as report_of
 from vaesweep.families.pvae.evaluation import AcquisitionConfig
@@ -287,12 +288,13 @@ def toy_report(
     out: Path,
     monkeypatch: pytest.MonkeyPatch,
     mixtures: Sequence[Baseline] | None = None,
+    measure: Callable[..., list[Baseline]] | None = None,
 ) -> list[str]:
     """The summary of a report whose models were read and whose baselines were measured as made up here."""
     finished = int((runs.cells["outcome"] == Outcome.FINISHED).sum())
     monkeypatch.setattr(report_module, "load_records", lambda *_: (kept, finished - len(kept)))
     mixtures = mixtures or [baseline_of(runs), baseline_of(runs, 10, area=56.0)]
-    monkeypatch.setattr(baselines, "measure", lambda *_: mixtures)
+    monkeypatch.setattr(baselines, "measure", measure or (lambda *_: mixtures))
     example = family("pvae").example()
     renamed = zip(example.domains, runs.record.domains, strict=False)
     data = replace(example, domains=tuple(replace(old, name=new.name, role=new.role) for old, new in renamed))
@@ -362,6 +364,58 @@ def test_models_are_compared_by_expected_reduction_too(
     (line,) = (line for line in summary if "less Gaussian mixture of 10 on toy.test by expected reduction" in line)
     assert f": {61 - 2 - (56 - 3) + datum.mean():+.3g} measurement·dB (95 % " in line
     assert any(line.startswith("confirmed: expected reduction of the error leaves a smaller area") for line in summary)
+
+
+def test_figures_are_of_errors_before_noise_where_these_are_known_and_tables_of_both(acquiring: SweepOf) -> None:
+    runs = acquiring(TARGETS, 2)
+    areas = runs.finals[(runs.finals["metric"] == "area_rmse.variance") & (runs.finals["domain"] != "elsewhere")]
+    clean = areas.assign(metric="area_rmse_clean.variance", value=areas["value"] + 500)
+    runs = replace(runs, finals=pd.concat([runs.finals, clean], ignore_index=True))
+    points = grouped_table(runs)
+    curve = metric_curve(points, regime_axes(runs), metrics_of(points))
+    shown = report_module._curves(points, curve, "toy")
+    values = shown.points.groupby("domain")["area_rmse.variance"].min()
+    assert (values.drop("elsewhere") > 500).all()
+    assert values["elsewhere"] < 500
+    by_domain = shown.curve[shown.curve["metric"] == "area_rmse.variance"].groupby("domain")["value"].min()
+    assert (by_domain.drop("elsewhere") > 500).all()
+    assert by_domain["elsewhere"] < 500
+    assert {"area_rmse.variance", "area_rmse_clean.variance"} <= set(curve["metric"])
+
+
+def of_split(record: AcquisitionRecord, seed: int, domains: dict[str, str]) -> AcquisitionRecord:
+    return replace(record, data={**record.data, "seed": seed}, domains=domains)
+
+
+def test_splits_are_replicates_and_no_regimes_and_mixtures_are_fitted_to_each(
+    acquiring: SweepOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = acquiring(TARGETS, 2, extra={"data.seed": [0, 1]})
+    points = grouped_table(runs)
+    assert set(points[REGIME]) == {""}
+    assert set(splits(points)) == {"0", "1"}
+    split = dict(zip(runs.cells["cell"], runs.cells["data.seed"], strict=True))
+    known = {0: {TEST: "a"}, 1: {TEST: "b"}}
+    kept = {
+        cell: of_split(one, int(split[cell]), known[int(split[cell])])
+        for cell, one in kept_of(runs, missingness="dynamic").items()
+    }
+    loaded, measured = [], []
+    example = family("pvae").example()
+    monkeypatch.setattr(type(report_module.FAMILY), "load", lambda _, spec, config: loaded.append(config) or example)
+
+    def measure(data: dict[str, DataSet], *_: object) -> list[Baseline]:
+        measured.append(set(data))
+        one = baseline_of(runs)
+        areas = {place: {"0": by_split["0"], "1": by_split["0"] + 1} for place, by_split in one.areas.items()}
+        return [replace(one, areas=areas)]
+
+    summary = toy_report(runs, kept, tmp_path, monkeypatch, measure=measure)
+    assert measured == [{"0", "1"}]
+    assert {config.data.seed for config in loaded} == {0, 1}
+    (line,) = (line for line in summary if f"less Gaussian mixture of 5 on {TEST}" in line)
+    assert f"over {2 * ROWS} listeners, 2 seeds, 3 fits, 2 splits" in line
+    assert any("2 seeds on 2 splits" in line for line in summary if "largest variance leaves" in line)
 
 
 def test_without_targets_nothing_is_drawn_against_the_rate(

@@ -7,7 +7,7 @@ models) is left out, and the summary says so.
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def report(runs: Runs, data: DataSet, out: Path, tracking_uri: str | None = None
     files: dict[str, Callable[[Path], object]] = {
         "metric_curve.csv": partial(curve.to_csv, index=False),
         "acquisition.csv": partial(report_data.table.to_csv, index=False),
-        **_figures(report_data, AcquisitionCurves(points, curve, report_data.title), threshold),
+        **_figures(report_data, _curves(points, curve, report_data.title), threshold),
     }
     paths = tuple(replace_file(out / name, write) for name, write in files.items())
     return Report(paths, tuple(_summary(report_data)))
@@ -92,8 +92,10 @@ def _by_split(
         try:
             config = PartialVaeCell.model_validate({"data": record.data})
             by_split[split] = FAMILY.load(runs.record.data, config)
-        except (UserError, ValidationError) as error:
-            lost.append(f"acquisition: no baselines on the split {split}, whose data are not to be had: {error}")
+        except ValidationError:
+            lost.append(f"acquisition: no baselines on split {split}: another version has written its settings")
+        except UserError as error:
+            lost.append(f"acquisition: no baselines on split {split}: {error}")
     return by_split, tuple(lost)
 
 
@@ -148,6 +150,28 @@ class _ReportData:
         return acquisition_table(self.points, axes, family, self.choice, self.records, self.baselines, self.mixture)
 
 
+def _curves(points: pd.DataFrame, curve: pd.DataFrame, title: str) -> AcquisitionCurves:
+    """What figures show: of errors those against audiograms before noise, on the domains where these are known."""
+    columns = [str(name) for name in points]
+    measured = {name: name.replace(f"{CLEAN}.", ".") for name in columns if f"{CLEAN}." in name}
+    known = points[list(measured)].notna().any(axis=1)
+    if not known.any():
+        return AcquisitionCurves(points, curve, title)
+    better = {name: points[clean].where(known, points.get(name)) for clean, name in measured.items()}
+    replaced = curve["metric"].isin(measured.values()) & curve["domain"].isin(points.loc[known, "domain"])
+    shown = curve[~replaced].replace({"metric": measured})
+    return AcquisitionCurves(points.assign(**better), shown, f"{title}, errors before noise")
+
+
+def _shown(mixture: Baseline | None) -> Baseline | None:
+    """A baseline as figures show it: with the areas against audiograms before noise, where these are known."""
+    if mixture is None:
+        return None
+    clean = {place: value for place, value in mixture.metrics.items() if f"{CLEAN}." in place[1]}
+    better = {(domain, name.replace(f"{CLEAN}.", ".")): value for (domain, name), value in clean.items()}
+    return replace(mixture, metrics=mixture.metrics | better)
+
+
 def _figures(
     data: _ReportData, acquisition_curves: AcquisitionCurves, threshold: float | None
 ) -> dict[str, Callable[[Path], object]]:
@@ -160,7 +184,7 @@ def _figures(
         if curves.cells:
             files["information_curves.png"] = partial(draw_rule_curves, curves, data.title)
     if acquisition_curves.regimes and data.choice:
-        files["area_rate.png"] = partial(draw_areas, acquisition_curves, data.mixture)
+        files["area_rate.png"] = partial(draw_areas, acquisition_curves, _shown(data.mixture))
         files["metrics_rate.png"] = partial(draw_metrics, acquisition_curves)
     if acquisition_curves.regimes and OFFSET in data.points:
         files["stopping_rate.png"] = partial(draw_stops, acquisition_curves, threshold)
