@@ -60,7 +60,7 @@ SHORT = {
     "pretraining.rates.total.steps": 3000,
 }
 THESIS_CYCLES = ("1999-2000", "2001-2002", "2003-2004", "2011-2012", "2015-2016")  # of NHANES: line 636
-# From the thesis' model to the best one, each built on an earlier step (docs/acquisition.md).
+# From the thesis' model to the best one, each built on an earlier step (docs/acquisition_results.md).
 STEPS_TO_THE_BEST: dict[str, dict[str, Any]] = {
     "thesis": {"training.steps": 16000},
     "missingness": {"training.steps": 16000} | _MISSINGNESS,
