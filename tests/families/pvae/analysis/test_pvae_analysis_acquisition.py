@@ -395,7 +395,7 @@ def test_splits_are_replicates_and_no_regimes_and_mixtures_are_fitted_to_each(
     assert set(points[REGIME]) == {""}
     assert set(splits(points)) == {"0", "1"}
     split = dict(zip(runs.cells["cell"], runs.cells["data.seed"], strict=True))
-    known = {0: {TEST: "a"}, 1: {TEST: "b"}}
+    known = {0: {"changed": "a"}, 1: {}}
     kept = {
         cell: of_split(one, int(split[cell]), known[int(split[cell])])
         for cell, one in kept_of(runs, missingness="dynamic").items()
@@ -411,8 +411,9 @@ def test_splits_are_replicates_and_no_regimes_and_mixtures_are_fitted_to_each(
         return [replace(one, areas=areas)]
 
     summary = toy_report(runs, kept, tmp_path, monkeypatch, measure=measure)
-    assert measured == [{"0", "1"}]
+    assert measured == [{"1"}]
     assert {config.data.seed for config in loaded} == {0, 1}
+    assert any(line.startswith("acquisition: no baselines on split 0: ") and "no longer" in line for line in summary)
     (line,) = (line for line in summary if f"less Gaussian mixture of 5 on {TEST}" in line)
     assert f"over {2 * ROWS} listeners, 2 seeds, 3 fits, 2 splits" in line
     assert any("2 seeds on 2 splits" in line for line in summary if "largest variance leaves" in line)

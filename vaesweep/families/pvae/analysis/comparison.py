@@ -82,7 +82,8 @@ def paired_difference(
     """Cells of `group` less the `mixture`: the mean difference of a datum's area, measurement·dB, and its interval."""
     cells = records_of_group(points, group, records)
     reference = mixture.areas.get((domain, rule), {}) if mixture else {}
-    same_listeners = len({cell.domains.get(domain) for cell in cells}) == 1
+    known = {cell.domains.get(domain) for cell in cells}
+    same_listeners = len(known) == 1 and None not in known
     return difference(areas_by_split(cells, (domain, rule)), reference, same_listeners=same_listeners)
 
 

@@ -90,8 +90,10 @@ def _by_split(
             by_split[split] = data
             continue
         try:
-            config = PartialVaeCell.model_validate({"data": record.data})
-            by_split[split] = FAMILY.load(runs.record.data, config)
+            loaded = FAMILY.load(runs.record.data, PartialVaeCell.model_validate({"data": record.data}))
+            if record.domains.items() - loaded.fingerprints().items():
+                raise UserError(f"--data {runs.record.data} is no longer what its cells were trained and judged on")
+            by_split[split] = loaded
         except ValidationError:
             lost.append(f"acquisition: no baselines on split {split}: another version has written its settings")
         except UserError as error:
