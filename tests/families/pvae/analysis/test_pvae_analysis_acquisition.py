@@ -350,9 +350,14 @@ def test_models_are_compared_by_expected_reduction_too(
         for cell, one in kept_of(runs).items()
     }
     mixtures = [
-        replace(one, metrics=by_reduction(one.metrics, less), areas=by_reduction(one.areas, less))
+        replace(
+            one,
+            metrics=by_reduction(one.metrics, less),
+            areas=by_reduction({place: areas["0"] for place, areas in one.areas.items()}, less),
+        )
         for one, less in ((baseline_of(runs), 0.0), (baseline_of(runs, 10, area=56.0), 3.0))
     ]
+    mixtures = [replace(one, areas={place: {"0": areas} for place, areas in one.areas.items()}) for one in mixtures]
     runs = replace(runs, finals=pd.concat([runs.finals, reduced], ignore_index=True))
     summary = toy_report(runs, kept, tmp_path, monkeypatch, mixtures)
     starts = [line.partition(": area")[0] for line in summary[:4]]
