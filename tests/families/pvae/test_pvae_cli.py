@@ -105,7 +105,7 @@ def test_people_read_an_audiogram_a_listener_and_what_to_do(capsys: pytest.Captu
     assert "not below 0.001 dB: measure the " in verdicts[0]
     assert "nothing is measured: measure the " in verdicts[1]
     (legend,) = [place for place, line in enumerate(lines) if "interval of 80 %" in line]
-    assert [line.split("  ")[0] for line in lines[legend + 4 :]] == [
+    assert [line.split("  ")[0] for line in lines[legend + 5 :]] == [
         "below 20 dB HL",
         "20 to 35 dB HL",
         "35 dB HL and more",

@@ -77,8 +77,9 @@ def acquire(arguments: argparse.Namespace) -> int:
         print(line_of(f"columns ignored: {', '.join(listeners.ignored)}"), file=sys.stderr)
     FORMATS[arguments.format](listeners.names, advice, arguments.interval)
     threshold = audiometer.threshold if arguments.threshold is None else arguments.threshold
-    for line in calibration_lines(audiometer.calibration(threshold), threshold):
-        print(line, file=sys.stdout if arguments.format == "table" else sys.stderr)
+    is_table = arguments.format == "table"
+    for line in (*([""] if is_table else []), *calibration_lines(audiometer.calibration(threshold), threshold)):
+        print(line, file=sys.stdout if is_table else sys.stderr)
     return 0
 
 
