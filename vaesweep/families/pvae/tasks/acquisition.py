@@ -105,7 +105,7 @@ class Trace:
     nats of physical units, `bound` (see `Predictive`) and `effective_samples`. `variance` `[cell, row, M + 1, dim]`
     is the predictive variance, zero where observed. `clean_rmse` in dB is the error against the data before noise,
     where they are known. `covered`, where asked for, is the share of unobserved dimensions within their predictive
-    intervals of `INTERVAL`, NaN where all is observed.
+    intervals of `INTERVAL`, zero where all is observed.
     """
 
     order: Tensor
@@ -178,7 +178,7 @@ class _Acquired:
         if self.intervals:
             below = predictive.below(x)
             inside = (below >= (1 - INTERVAL) / 2) & (below <= (1 + INTERVAL) / 2) & ~observed
-            found["covered"] = inside.sum(-1).to(x.dtype) / (~observed).sum(-1)
+            found["covered"] = inside.sum(-1).to(x.dtype) / (~observed).sum(-1).clamp(min=1)
         return found
 
 
