@@ -52,8 +52,12 @@ _WEIGHTED = {
     "pretraining.training.average": 0.0,
     "pretraining.training.steps": 60000,
 }
-# The last of these in minutes a cell: a sixth of its steps, and a bound of eight draws.
+# The last of these in minutes a cell: a sixth of its steps, a bound of eight draws, and fewer listeners and samples.
 SHORT = {
+    "acquisition.rules": ("variance",),
+    "acquisition.rows": 700,
+    "acquisition.samples": 100,
+    "acquisition.prior_samples": 100,
     "model.draws": 8,
     "training.steps": 1000,
     "pretraining.training.steps": 10000,
