@@ -15,7 +15,7 @@ from vaesweep.families.pvae.cli import RULES
 def main() -> int:
     parser = analysis_script.make_parser(__doc__, out="folder of comparison.csv")
     analysis_script.add_sweep(parser, "acquisition_pvae")
-    chosen = "cells that differ in their seed only; by default validation's choice"
+    chosen = "cells that differ in their seed and split only; by default validation's choice"
     parser.add_argument("--run", nargs="+", metavar="CELL", help=chosen)
     parser.add_argument("--samples", type=whole(), default=400, help="posterior samples of a prediction (%(default)s)")
     parser.add_argument("--prior-samples", type=whole(), metavar="N", help="of the prior beside them; as configured")
@@ -27,7 +27,9 @@ def compare(options: argparse.Namespace, store: str) -> list[str]:
     from vaesweep.analysis import load, runs  # takes seconds: after the options
     from vaesweep.analysis.groups import grouped_table, named
     from vaesweep.families.pvae.analysis.comparison import choose, rows_of_group
-    from vaesweep.families.pvae.analysis.rematch import as_markdown, rematch
+    from vaesweep.families.pvae.analysis.records import split_of
+    from vaesweep.families.pvae.analysis.rematch import as_markdown, compared, rematch
+    from vaesweep.training.finished import FinishedCell
 
     found = runs.read(options.experiment, store, options.sweep)
     points = grouped_table(found)
@@ -35,15 +37,19 @@ def compare(options: argparse.Namespace, store: str) -> list[str]:
     if options.run is None and choice is None:
         raise UserError("no cell of this sweep has acquired by largest variance; name cells by --run")
     names = options.run or sorted(set(rows_of_group(points, choice.best)["cell"]))
-    cells = [load.load_cell(name, store) for name in names]
-    table = rematch(cells, load.load_data(found, store), options.samples, options.prior_samples, options.rule)
+    cells: dict[str, list[FinishedCell]] = {}
+    for cell in (load.load_cell(name, store) for name in names):
+        cells.setdefault(split_of(cell.config["data"]), []).append(cell)
+    spec = found.record.data or load.data_spec(names[0], store)
+    data = {split: load.load_cell_data(own[0], spec) for split, own in cells.items()}
+    table = rematch(cells, data, options.samples, options.prior_samples, options.rule)
     options.out.mkdir(parents=True, exist_ok=True)
     table.to_csv(options.out / "comparison.csv", index=False)
     which = f"cells {' '.join(names)}" if options.run else named(*choice.best)
     return [
         found.title,
         f"{which}, {options.samples} samples, by {options.rule}",
-        "area in measurement·dB ± 95 % over seeds or fits (difference to the mixture of 20: 95 % over listeners)",
+        f"area in measurement·dB ± 95 % over seeds or fits ({compared(table)})",
         as_markdown(table),
     ]
 

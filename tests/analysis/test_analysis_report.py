@@ -83,6 +83,11 @@ def test_an_axis_of_names_is_reported_like_any_other(sweep_of: SweepOf, tmp_path
     assert any(line.startswith("gap toy.train → toy.test") for line in written.summary)
 
 
+def test_nothing_is_averaged_over_an_axis_of_one_value(sweep_of: SweepOf, tmp_path: Path) -> None:
+    written = report.write(sweep_of([1.0, 2.0], 2, extra={"acquisition.rules": [("variance",)]}), tmp_path)
+    assert not any("averages over" in line for line in written.summary)
+
+
 def test_a_sweep_without_a_finished_cell_is_reported_all_the_same(sweep_of: SweepOf, tmp_path: Path) -> None:
     written = report.write(sweep_of([1.0], 1, {"1.0-0": Outcome.DIVERGED}), tmp_path)
     assert written.summary == ("cells: 0 finished, 1 diverged, 0 failed",)

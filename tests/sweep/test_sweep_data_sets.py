@@ -70,10 +70,18 @@ def test_a_tag_names_few_fingerprints_and_a_digest_of_many(monkeypatch: pytest.M
     assert len(found.all_fingerprints) == 16
 
 
-def test_families_whose_reports_are_of_one_data_set_refuse_several() -> None:
+def test_families_whose_reports_are_of_one_data_set_refuse_several(monkeypatch: pytest.MonkeyPatch) -> None:
     configs = [config for config, _ in expand(family("pvae"), Preset(), {"data.seed": [0, 1]})]
+    monkeypatch.setattr(type(family("pvae")), "data_axes", False)
     with pytest.raises(UserError, match="the cells of a sweep of pvae share one data set"):
         DataSets(family("pvae"), "synthetic", configs)
+
+
+def test_audiograms_are_split_anew_for_every_data_seed() -> None:
+    configs = [config for config, _ in expand(family("pvae"), Preset(), {"data.seed": [0, 1], "seed": [0, 1]})]
+    found = DataSets(family("pvae"), "synthetic_wide", configs)
+    assert len(found) == 2
+    assert len({found.fingerprint(config) for config in configs}) == 2
 
 
 def session(folder: Path) -> Session:

@@ -1,18 +1,19 @@
 """Findings: statements with the seeds' verdict, confirmed, refuted or undecided.
 
-A difference is taken within cells or seeds and has a t-interval over seeds: a statement is confirmed where the interval
-lies on its side of zero, refuted where it lies on the other. Optima on the rate axis are compared seed by seed, each
-with its own curve: confirmed where it holds for every seed, refuted where the opposite does. All else is undecided,
-as is any statement on one seed.
+A difference is taken within cells or seeds and has a t-interval over seeds, or an interval over seeds and splits of the
+data: a statement is confirmed where the interval lies on its side of zero, refuted where it lies on the other. Optima
+on the rate axis are compared seed by seed, each with its own curve: confirmed where it holds for every seed, refuted
+where the opposite does. All else is undecided, as is any statement on one seed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
 import pandas as pd
 
-from vaesweep.analysis.intervals import t_interval
+from vaesweep.analysis.intervals import Interval, crossed_interval, t_interval
 from vaesweep.analysis.metric_curves import NATS
 from vaesweep.data.domains import Role
 
@@ -79,23 +80,37 @@ def summarise(findings: Sequence[DomainFinding]) -> Iterator[str]:
             yield f"{statement} ({label}): {others}"
 
 
-def below(statement: str, where: str, differences: pd.Series, unit: str, more: str = "") -> Finding:
-    """A statement that a difference, one a seed, is below zero."""
+Differences = pd.Series | pd.DataFrame  # one a seed, or a row a seed and a column a split
+
+
+def below(statement: str, where: str, differences: Differences, unit: str, more: str = "") -> Finding:
+    """A statement that a difference is below zero."""
     return _beyond_zero(-1, statement, where, differences, unit, more)
 
 
-def above(statement: str, where: str, differences: pd.Series, unit: str, more: str = "") -> Finding:
-    """A statement that a difference, one a seed, is above zero."""
+def above(statement: str, where: str, differences: Differences, unit: str, more: str = "") -> Finding:
+    """A statement that a difference is above zero."""
     return _beyond_zero(1, statement, where, differences, unit, more)
 
 
-def _beyond_zero(side: int, statement: str, where: str, differences: pd.Series, unit: str, more: str) -> Finding:
-    interval = t_interval(differences.to_numpy(float))
+def _beyond_zero(side: int, statement: str, where: str, differences: Differences, unit: str, more: str) -> Finding:
+    interval, drawn = _interval(differences)
     verdict = Verdict.UNDECIDED
     if interval.high < 0 or interval.low > 0:
         verdict = Verdict.CONFIRMED if side * interval.mean > 0 else Verdict.REFUTED
-    ends = f"95 % {interval.low:+.3g} to {interval.high:+.3g}, {interval.n} seeds" if interval.n > 1 else "one seed"
+    ends = "one seed" if np.isnan(interval.low) else f"95 % {interval.low:+.3g} to {interval.high:+.3g}, {drawn}"
     return Finding(verdict, statement, where, f"{interval.mean:+.3g} {unit} ({ends}){more}")
+
+
+def _interval(differences: Differences) -> tuple[Interval, str]:
+    """The interval over seeds, or over the seeds and splits at once that have no gaps, and their number in words."""
+    if isinstance(differences, pd.Series):
+        interval = t_interval(differences.to_numpy(float))
+        return interval, f"{interval.n} seeds"
+    whole = differences.dropna(axis=0, how="all").dropna(axis=1)
+    if whole.empty:
+        return t_interval(np.array([])), ""
+    return crossed_interval(whole.to_numpy(float)), f"{whole.shape[0]} seeds on {whole.shape[1]} splits"
 
 
 def lower_rate(statement: str, where: str, lower: pd.Series, higher: pd.Series) -> Finding:

@@ -1,7 +1,8 @@
 """Groups of cells: regimes, each with curves of its own, and within a regime points of the rate axis.
 
 An axis of the sweep that sets rates (a target, a β, free nats) moves cells along a curve; any other but the seed splits
-them into regimes, such as the thesis' static and dynamic missingness. The cells of one point differ in their seed only.
+them into regimes, such as the thesis' static and dynamic missingness. The cells of one point differ in their seed only,
+and in the split of the data where that is an axis too.
 
 Everything here is set against one rate: the one that a cell has on the *test domain of the training population*. A
 cell then has one place whatever it is judged by, so that optima of different metrics, and of seen and unseen
@@ -21,12 +22,23 @@ from vaesweep.data.domains import Role
 OF_RATES = ("rates.", "free_nats.")  # settings whose axes move cells along a curve
 REGIME, POINT = "regime", "point"
 OWN_RATE = "own_rate"
+# Axes of replicates, as the seed is one: other splits of the data, or other synthetic data, and what is held out.
+SPLITS = ("data.seed", "data.held_out")
 VARIANT = "variant"  # an axis whose values are names, and labels themselves
 
 
 def regime_axes(runs: Runs) -> list[str]:
     """The axes whose every combination is a regime."""
-    return [axis for axis in other_axes(runs) if not axis.startswith(OF_RATES)]
+    return [axis for axis in other_axes(runs) if not axis.startswith(OF_RATES) and axis not in SPLITS]
+
+
+def splits(points: pd.DataFrame) -> pd.Series:
+    """The split of the data that each row's cell was trained on, by its axes' values; the same where there are none."""
+    labels = pd.Series("", index=points.index)
+    for axis in SPLITS:
+        if axis in points:
+            labels = labels.where(labels == "", labels + ", ") + points[axis].astype(str)
+    return labels
 
 
 def point_axes(runs: Runs) -> list[str]:

@@ -64,8 +64,8 @@ def summarise(runs: Runs, table: pd.DataFrame, curve: pd.DataFrame) -> Iterator[
     """The report in a few lines, rates and distortions in nats per datum."""
     yield _outcomes(runs)
     axes = other_axes(runs)
-    if axes:
-        yield f"each curve averages over {', '.join(axes)}: fix them by --set for curves of their own"
+    if varied := [axis for axis in axes if len(runs.record.axes[axis]) > 1]:
+        yield f"each curve averages over {', '.join(varied)}: fix them by --set for curves of their own"
     yield from _optima(curve)
     yield from _monotony(curve)
     yield from _gaps_at_optimum(table, curve, axes)

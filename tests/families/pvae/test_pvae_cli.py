@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
+from vaesweep.analysis import load
 from vaesweep.cli.main import main
 from vaesweep.families.pvae.cli import RULES
 from vaesweep.families.pvae.data.audiograms import COLUMNS, THRESHOLDS
@@ -69,10 +71,11 @@ def _in_the_store(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def said(capsys: pytest.CaptureFixture[str], path: Path | str, *options: str, cell: str = "adviser") -> str:
-    """What the command prints, having ended well and without a word on standard error."""
+    """What the command prints, having ended well and with no word on standard error but of its calibration."""
     assert main(["acquire", "--run", cell, "--input", str(path), *options]) == 0
     out, errors = capsys.readouterr()
-    assert errors == ""
+    assert not errors or errors.startswith("Calibration on the cell's validation listeners")
+    assert bool(errors) == ("--format" in options)
     return out
 
 
@@ -101,7 +104,22 @@ def test_people_read_an_audiogram_a_listener_and_what_to_do(capsys: pytest.Captu
     verdicts = [line for line in lines if line.startswith("Estimated error")]
     assert "not below 0.001 dB: measure the " in verdicts[0]
     assert "nothing is measured: measure the " in verdicts[1]
-    assert "interval of 80 %" in lines[-1]
+    (legend,) = [place for place, line in enumerate(lines) if "interval of 80 %" in line]
+    assert [line.split("  ")[0] for line in lines[legend + 5 :]] == [
+        "below 20 dB HL",
+        "20 to 35 dB HL",
+        "35 dB HL and more",
+    ]
+
+
+def test_a_cell_whose_file_says_nothing_of_its_calibration_is_said_to(
+    store: str, capsys: pytest.CaptureFixture[str], table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = load.load_cell("adviser", store)
+    kept = {name: value for name, value in known.kept.items() if not name.startswith("calibration/")}
+    monkeypatch.setattr(load, "load_cell", lambda *_: replace(known, kept=kept))
+    assert main(["acquire", "--run", "adviser", "--input", str(table)]) == 0
+    assert "Calibration by severity is not known" in capsys.readouterr().out
 
 
 def test_programs_read_json(capsys: pytest.CaptureFixture[str], table: Path) -> None:

@@ -21,6 +21,7 @@ from vaesweep.families.pvae.data.audiograms import COLUMNS, DIMS, THRESHOLDS
 from vaesweep.families.pvae.data.partial import check
 from vaesweep.families.pvae.evaluation import ADAPTIVE, AGE, SHIFTED, STOPPING_RULE, RuleName, stopping_name
 from vaesweep.families.pvae.tasks.acquisition import Rule, start_mask
+from vaesweep.families.pvae.tasks.calibration import Band, Calibration
 from vaesweep.families.pvae.tasks.latent import LatentPredictor
 from vaesweep.families.pvae.tasks.predictive import Predictive
 from vaesweep.families.pvae.tasks.stopping import StoppingModel
@@ -70,10 +71,12 @@ class Audiometer:
         rule: Rule,
         stopping: StoppingModel,
         threshold: float,
+        calibration: Calibration | None = None,
     ) -> None:
         self._predictor, self._samples, self._rule, self._stopping = predictor, samples, rule, stopping
         self._model_data = model_data  # complete data drawn from the model, [DRAWN, dim]
         self.threshold = threshold
+        self._calibration = calibration
 
     @classmethod
     def from_finished(cls, cell: FinishedCell, rule: RuleName = STOPPING_RULE) -> "Audiometer":
@@ -99,7 +102,17 @@ class Audiometer:
         shifted = float(criterion.pop(SHIFTED))
         threshold = acquisition.threshold if equal_costs else shifted
         stopping = StoppingModel.from_tensors({name: value.unsqueeze(0) for name, value in criterion.items()})
-        return cls(trained.predictor, acquisition.samples, model_data, ADAPTIVE[rule], stopping, threshold)
+        predictor, samples = trained.predictor, acquisition.samples
+        calibration = Calibration.read(cell.kept, rule)
+        return cls(predictor, samples, model_data, ADAPTIVE[rule], stopping, threshold, calibration)
+
+    def calibration(self, threshold: float | None = None) -> list[Band]:
+        """How it was on the validation listeners of the cell, by severity; empty where the cell's file does not say.
+
+        `threshold` (dB) takes the place of the audiometer's own.
+        """
+        limit = self.threshold if threshold is None else threshold
+        return [] if self._calibration is None else list(self._calibration.bands(limit))
 
     @torch.no_grad()
     def advise(self, x: np.ndarray, *, threshold: float | None = None, interval: float = 0.8) -> list[Advice]:

@@ -1,14 +1,15 @@
 """`vaesweep acquire`: advice on partial audiograms: what to measure next, what to expect, and whether to stop.
 
 The advice goes to standard output, in one of three formats; notes about the input, and the warnings that a table has no
-room for, to standard error. The input is read and checked before slow modules are imported and the cell is loaded.
+room for, to standard error. What is known of the cell's calibration by severity follows tables, and is on standard
+error beside the others. The input is read and checked before slow modules are imported and the cell is loaded.
 """
 
 import argparse
 import csv
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -25,10 +26,12 @@ from vaesweep.vocabulary import store_uri
 
 if TYPE_CHECKING:
     from vaesweep.families.pvae.audiometer import Advice
+    from vaesweep.families.pvae.tasks.calibration import Band
 
 STDIN = "-"
 RULES = ("variance", "reduction")  # of vaesweep.families.pvae.evaluation.ADAPTIVE, which takes seconds to import
 DECIMALS = 2  # dB, where programs read on
+INTERVAL = 0.8  # of vaesweep.families.pvae.tasks.acquisition
 
 
 def register(commands: Any) -> None:
@@ -73,11 +76,33 @@ def acquire(arguments: argparse.Namespace) -> int:
     if listeners.ignored:
         print(line_of(f"columns ignored: {', '.join(listeners.ignored)}"), file=sys.stderr)
     FORMATS[arguments.format](listeners.names, advice, arguments.interval)
+    threshold = audiometer.threshold if arguments.threshold is None else arguments.threshold
+    is_table = arguments.format == "table"
+    for line in (*([""] if is_table else []), *calibration_lines(audiometer.calibration(threshold), threshold)):
+        print(line, file=sys.stdout if is_table else sys.stderr)
     return 0
 
 
 def _read(path: str) -> Listeners:
     return read_partial_stream(sys.stdin.buffer, "standard input") if path == STDIN else read_partial(path)
+
+
+def calibration_lines(bands: "Sequence[Band]", threshold: float) -> Iterator[str]:
+    """What is known of stops below `threshold` (dB) and of intervals, by the severity of the hearing loss."""
+    if not bands:
+        yield "Calibration by severity is not known: the cell's file is of an earlier version."
+        yield "Stops and intervals that hold on average may not hold for severe losses."
+        return
+    stages = ", ".join(map(str, bands[0].coverage))
+    yield "Calibration on the cell's validation listeners, by their mean threshold:"
+    yield f"{'':20} {'listeners':>9}   stopped at a true   {100 * INTERVAL:g} % intervals hold"
+    yield f"{'':20} {'':>9}   error ≥ {f'{threshold:.3g} dB':<9}   after {stages} measurements"
+    for band in bands:
+        told = f"{band.label:20} {band.listeners:>9}"
+        if band.listeners:
+            shares = ", ".join(f"{100 * share:.0f}" for share in band.coverage.values())
+            told += f"   {f'{100 * band.too_early:.0f} %':<17}   {shares} %"
+        yield told
 
 
 def _print_tables(names: Sequence[str], all_advice: "Sequence[Advice]", interval: float) -> None:

@@ -3,7 +3,11 @@
 Every cell acquires the data of every domain by its own predictions (thesis study A, section 3.2), under each of the
 rules asked for; a stopping criterion is fitted on the validation domain (section 3.3) and judged on all. The results
 are metrics of the cell, so that each has its own optimum on the rate axis, and tensors that stay with its
-weights: information curves, the area of every datum, the greedy order, the stopping criterion.
+weights: information curves, the area of every datum, the greedy order, the stopping criterion, its calibration.
+
+Errors are against what was measured. Where a domain has its audiograms before noise too, as synthetic ones have, they
+are also against these, which is the thesis' error there: metrics whose name ends in `_clean`. Rules and criteria that
+begin with `unweighted` are by samples without importance weights, the thesis' method.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +35,7 @@ from vaesweep.families.pvae.tasks.acquisition import (
     area,
     single_best_order,
 )
+from vaesweep.families.pvae.tasks.calibration import CALIBRATION, calibrate
 from vaesweep.families.pvae.tasks.latent import LatentModels, LatentPredictor, Posterior, normal_points
 from vaesweep.families.pvae.tasks.predictive import Predictor, RandomNumbers
 from vaesweep.families.pvae.tasks.stopping import (
@@ -50,14 +55,25 @@ TRACED = 1 << 24  # entries of a trace's largest tensor: cells are evaluated so 
 ORDER_ROWS = 256  # validation data that the greedy order is searched on
 FANTASIES = 8  # draws a datum for the expected information
 
-RuleName = Literal["variance", "reduction", "unweighted", "random", "single_best", "information"]
+RuleName = Literal[
+    "variance",
+    "reduction",
+    "unweighted",
+    "random",
+    "single_best",
+    "information",
+    "unweighted_random",
+    "unweighted_single_best",
+]
 RuleMaker = Callable[[Tensor], Rule]
 STOPPING_RULE: RuleName = "variance"
 # Rules that need the prediction alone; models are chosen, compared and used by them.
 ADAPTIVE: Mapping[RuleName, Rule] = {"variance": LargestVariance(), "reduction": ExpectedReduction()}
+UNWEIGHTED: RuleName = "unweighted"  # largest variance by unweighted samples; other such rules begin with it
 SHIFTED = "shifted"
 RANDOM = 0  # seed of random orders and of imagined values
 CURVES = ("rmse", "nll", "unexplained")
+CLEAN = "_clean"  # ends the names of errors against the audiograms before noise
 
 
 class AcquisitionConfig(Frozen):
@@ -65,7 +81,7 @@ class AcquisitionConfig(Frozen):
 
     rules: tuple[RuleName, ...] = Field((), description="what decides the next frequency, the stop by `variance`")
     samples: int = Field(100, ge=2, description="posterior samples of a prediction")
-    weighted: bool = Field(True, description="importance-weighted; `unweighted` is largest variance without")
+    weighted: bool = Field(True, description="importance-weighted; rules `unweighted…` are without")
     prior_samples: int = Field(0, ge=0, description="samples of the prior beside them, in weighted predictions")
     rows: int = Field(1024, ge=1, description="data of a domain that are acquired, evenly spread; all if fewer")
     threshold: float = Field(5.0, gt=0, description="RMSE in dB below which an estimate is good enough to stop")
@@ -130,16 +146,18 @@ def _prior(model: PartialVae, z: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Population:
-    """Complete audiograms `x` `[row, dim]` of a domain, in dB and years, to be acquired."""
+    """Complete audiograms `x` `[row, dim]` of a domain, in dB and years, to be acquired; `clean` before noise."""
 
     name: str
     x: Tensor
     role: Role
+    clean: Tensor | None = None
 
     def spread(self, rows: int) -> "Population":
         """The population reduced to at most `rows` of its data, evenly spread."""
         count = min(rows, len(self.x))
-        return Population(self.name, self.x[torch.linspace(0, len(self.x) - 1, count).round().long()], self.role)
+        places = torch.linspace(0, len(self.x) - 1, count).round().long()
+        return Population(self.name, self.x[places], self.role, None if self.clean is None else self.clean[places])
 
 
 def select_populations(populations: Sequence[Population], rows: int) -> list[Population]:
@@ -179,25 +197,43 @@ class Acquirer:
         """Validation comes first: the greedy order and the stopping criteria are fitted there."""
         valid, *others = select_populations(self._populations, rows)
         plans = self._plans(stack, valid)
-        traces = _traces(plans, valid)
+        traces = _traces(plans, valid, intervals=True)
         criteria_by_rule = {rule: Criteria.fit(traces[rule], self._config) for rule in ADAPTIVE if rule in traces}
-        criteria = criteria_by_rule.get(STOPPING_RULE)
+        judges = self._judges(traces, criteria_by_rule)
         metrics: dict[str, Tensor] = {}
         kept = {
             stopping_name(rule, name): value
             for rule, rule_criteria in criteria_by_rule.items()
             for name, value in rule_criteria.to_tensors().items()
         }
+        for rule, rule_criteria in criteria_by_rule.items():
+            calibration = calibrate(valid.x, traces[rule], rule_criteria.uncertainty)
+            kept |= {f"{CALIBRATION}/{rule}/{name}": value for name, value in calibration.to_tensors().items()}
         for population in [valid, *others]:
             if population is not valid:
                 traces = _traces(plans, population)
             for rule, trace in traces.items():
                 metrics |= {f"{population.name}/{name}.{rule}": value for name, value in _summary(trace).items()}
                 kept |= {f"acquisition/{population.name}/{rule}/{name}": v for name, v in _curves(trace).items()}
-            if criteria:
-                stops = criteria.judge(traces[STOPPING_RULE], self._config.threshold)
+            for judge in judges:
+                stops = judge.judge(traces[judge.rule], self._config.threshold)
                 metrics |= {f"{population.name}/{name}": value for name, value in stops.items()}
         return Uses(metrics, kept)
+
+    def _judges(self, traces: Mapping[RuleName, Trace], criteria: "Mapping[RuleName, Criteria]") -> "list[_Judge]":
+        """Criteria for sequences of largest variance, of the configured samples and of unweighted ones.
+
+        Each is against what was measured and, where they are known, against the audiograms before noise.
+        """
+        judges = []
+        for rule, prefix in ((STOPPING_RULE, ""), (UNWEIGHTED, f"{UNWEIGHTED}_")):
+            if rule in traces:
+                fitted = criteria.get(rule) or Criteria.fit(traces[rule], self._config)
+                judges.append(_Judge(rule, prefix, fitted, clean=False))
+                if traces[rule].clean_rmse is not None:
+                    against_clean = Criteria.fit(traces[rule].against_clean, self._config)
+                    judges.append(_Judge(rule, prefix, against_clean, clean=True))
+        return judges
 
     def _plans(self, stack: Stack, valid: Population) -> "dict[RuleName, _Plan]":
         config = self._config
@@ -212,23 +248,25 @@ class Acquirer:
             )
             for weighted in (config.weighted, False)
         )
-        predictors = {name: unweighted if name == "unweighted" else configured for name in config.rules}
+        predictors = {name: unweighted if name.startswith(UNWEIGHTED) else configured for name in config.rules}
         return {name: _Plan(model, rule_maker(name, model, valid)) for name, model in predictors.items()}
 
 
 def rule_maker(name: RuleName, predictor: Predictor, valid: Population) -> RuleMaker:
     """A maker of the rule `name` for data `x` `[row, dim]`; the greedy order is searched on `valid`, here and once."""
-    if name == "single_best":
-        order = FixedOrder(single_best_order(predictor, valid.spread(ORDER_ROWS).x, AGE))
+    kind = name.removeprefix(f"{UNWEIGHTED}_")
+    if kind == "single_best":
+        rows = valid.spread(ORDER_ROWS)
+        order = FixedOrder(single_best_order(predictor, rows.x, AGE, rows.clean))
         return lambda x: order
     if name in ADAPTIVE:
         return lambda x: ADAPTIVE[name]
-    makers: dict[RuleName, RuleMaker] = {
+    makers: dict[str, RuleMaker] = {
         "unweighted": lambda x: ADAPTIVE["variance"],
         "random": lambda x: RandomOrder.of(x, RANDOM),
         "information": lambda x: ExpectedInformation(RandomNumbers.of(x, FANTASIES, RANDOM)),
     }
-    return makers[name]
+    return makers[kind]
 
 
 @dataclass(frozen=True)
@@ -239,22 +277,33 @@ class _Plan:
     rule: RuleMaker
 
 
-def _traces(plans: "Mapping[RuleName, _Plan]", population: Population) -> dict[RuleName, Trace]:
-    x = population.x
-    return {name: acquire(plan.predictor, x, AGE, plan.rule(x)) for name, plan in plans.items()}
+def _traces(
+    plans: "Mapping[RuleName, _Plan]", population: Population, *, intervals: bool = False
+) -> dict[RuleName, Trace]:
+    """Sequences by every rule; with `intervals` those that models are used by say which intervals have held."""
+    x, clean = population.x, population.clean
+    return {
+        name: acquire(plan.predictor, x, AGE, plan.rule(x), clean, intervals=intervals and name in ADAPTIVE)
+        for name, plan in plans.items()
+    }
+
+
+def _errors(trace: Trace) -> dict[str, Tensor]:
+    """The errors of every state `[cell, row, M + 1]` by the name that metrics have of them."""
+    errors = {name: getattr(trace, name) for name in CURVES}
+    return errors if trace.clean_rmse is None else errors | {f"rmse{CLEAN}": trace.clean_rmse}
 
 
 def _summary(trace: Trace) -> dict[str, Tensor]:
     """Means over data, `[cell]`."""
-    means = {f"area_{name}": area(getattr(trace, name)).mean(-1) for name in CURVES}
+    means = {f"area_{name}": area(errors).mean(-1) for name, errors in _errors(trace).items()}
     return means | {"effective_samples": trace.effective_samples.mean((-2, -1))}
 
 
 def _curves(trace: Trace) -> dict[str, Tensor]:
     """Information curves `[cell, M + 1]`, mean and standard deviation over data, and every datum's area and order."""
     curves = {"order": trace.order.to(torch.uint8)}
-    for name in CURVES:
-        errors = getattr(trace, name)
+    for name, errors in _errors(trace).items():
         curves |= {name: errors.mean(1), f"{name}_std": errors.std(1), f"area_{name}": area(errors)}
     return curves
 
@@ -262,6 +311,34 @@ def _curves(trace: Trace) -> dict[str, Tensor]:
 def stopping_name(rule: RuleName, name: str) -> str:
     """The name by which a tensor of the criterion that was fitted to sequences of `rule` is kept."""
     return f"stopping/{name}" if rule == STOPPING_RULE else f"stopping/{rule}/{name}"
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """Stopping criteria of sequences by a rule, against what was measured or the audiograms before noise (`clean`).
+
+    `prefix` begins their names.
+    """
+
+    rule: RuleName
+    prefix: str
+    criteria: "Criteria"
+    clean: bool
+
+    def judge(self, trace: Trace, threshold: float) -> dict[str, Tensor]:
+        """As `Criteria.judge`, by the names of these criteria and of this error.
+
+        Shares of outcomes and the shifted threshold are of the criteria that models are used by only.
+        """
+        found = self.criteria.judge(trace.against_clean if self.clean else trace, threshold)
+        if not self.prefix and not self.clean:
+            return found
+        metrics = {}
+        for name, value in found.items():
+            metric, _, by = name.partition(".")
+            if metric != "stop_share" and by != SHIFTED:
+                metrics[f"{metric}{CLEAN if self.clean else ''}.{self.prefix}{by}"] = value
+        return metrics
 
 
 @dataclass(frozen=True)

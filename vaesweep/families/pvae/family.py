@@ -5,7 +5,7 @@ on fixed masks of its own, drawn as in training, several draws a datum.
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -16,12 +16,12 @@ from vaesweep.distributions import Gaussian
 from vaesweep.elbo import Elbo
 from vaesweep.errors import UserError
 from vaesweep.families.pvae.data import archetypes, missingness, sources
-from vaesweep.families.pvae.data.audiograms import COLUMNS, DIMS, QUANTUM, THRESHOLDS
+from vaesweep.families.pvae.data.audiograms import CLEAN, COLUMNS, DIMS, QUANTUM, THRESHOLDS
 from vaesweep.families.pvae.evaluation import AGE, Acquirer, AcquisitionConfig, Population, Scale
 from vaesweep.families.pvae.forms import DATA_FORMS
 from vaesweep.families.pvae.models.partial import RATE, PartialVae, PartialVaeConfig
 from vaesweep.family.base import CellConfig, Family
-from vaesweep.packing import Frozen
+from vaesweep.packing import Frozen, Since
 from vaesweep.training.batch_order import generator
 from vaesweep.training.problem import Problem, Uses
 from vaesweep.training.stack import Batch, Stack
@@ -42,6 +42,9 @@ class AudiogramConfig(Frozen):
     dequantise: bool = True
     mirror: bool = Field(False, description="training swaps left and right ear of every other datum, at random")
     draws: int = Field(4, ge=1, description="masks a datum is evaluated on; one where missingness is static")
+    held_out: Annotated[str | None, Since("0.2")] = Field(
+        None, description="years of an NHANES cycle, as 2015-2016, that is unseen and not trained on"
+    )
 
 
 class PartialVaeCell(CellConfig):
@@ -65,7 +68,9 @@ class PartialVaeProblem(Problem):
         self._std = torch.tensor(scale.std, dtype=torch.float32, device=device)
         self._quantum = torch.tensor(QUANTUM, device=device) / self._std
         self._dims = len(data.columns)
-        raw = [Population(domain.name, self._physical(domain), domain.role) for domain in data.domains]
+        raw = [
+            Population(domain.name, self._physical(domain), domain.role, self._clean(domain)) for domain in data.domains
+        ]
         self._x = {population.name: (population.x - self._mean) / self._std for population in raw}
         draws = 1 if config.data.missingness == "static" else config.data.draws
         self.domains: Mapping[str, int] = {domain.name: draws * len(domain) for domain in data.domains}
@@ -137,6 +142,10 @@ class PartialVaeProblem(Problem):
     def _physical(self, domain: Domain) -> Tensor:
         return torch.tensor(domain.arrays["x"], dtype=torch.float32, device=self.device)
 
+    def _clean(self, domain: Domain) -> Tensor | None:
+        clean = domain.arrays.get(CLEAN)
+        return None if clean is None else torch.tensor(clean, dtype=torch.float32, device=self.device)
+
     def _draw(self, rows: int, generator: torch.Generator) -> Tensor:
         if self._config.data.missingness == "acquisition":
             return missingness.draw_acquired(rows, self._dims, AGE, generator)
@@ -167,19 +176,22 @@ class PartialVaeFamily(Family):
     data_forms = DATA_FORMS
     evaluation_settings = ("acquisition",)
     trained_model = "vaesweep.families.pvae.trained:TrainedPartialVae"
-    less_is_better = ("rmse_*", "area_*", "stop_offset.*")
+    data_axes = True  # splits (`data.seed`) and cycles that are held out
+    less_is_better = ("rmse_*", "area_*", "stop_offset.*", "stop_offset_clean.*")
     metrics: ClassVar[dict[str, str]] = {
         "rmse_observed": "dB (years for the age): error of the decoded mean over observed dimensions",
         "rmse_unobserved": "dB (years for the age): error of the decoded mean over unobserved dimensions",
     }
 
     def load(self, spec: str, config: CellConfig) -> DataSet:
-        """`synthetic`, `nhanes:DIR` or `csv:FILE`, with any number of `,unseen=PATH` (docs/data.md)."""
-        return sources.load(spec, seed=_own(config).data.seed)
+        """One of `forms.DATA_FORMS`, with any number of `,unseen=PATH` (docs/data.md)."""
+        data = _own(config).data
+        return sources.load(spec, data.seed, data.held_out)
 
-    def loading(self, config: CellConfig) -> int:
-        """The data seed."""
-        return _own(config).data.seed
+    def loading(self, config: CellConfig) -> tuple[int, str | None]:
+        """The data seed, and the cycle that is held out."""
+        data = _own(config).data
+        return data.seed, data.held_out
 
     def example(self) -> DataSet:
         """A few hundred synthetic audiograms."""

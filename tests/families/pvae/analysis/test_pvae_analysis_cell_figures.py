@@ -106,6 +106,18 @@ def test_the_cell_acquires_as_it_did_when_it_was_trained(cell: TrainedCell, kept
     assert torch.equal(cell.test_trace.order[0].to(torch.uint8), kept.kept[f"acquisition/{TEST}/variance/order"])
 
 
+def test_where_audiograms_before_noise_are_known_its_curves_end_at_the_noise_as_the_thesis_do() -> None:
+    loaded = archetypes.synthetic_wide(SEED, rows=400, unseen_rows=10)
+    wide = DataSet(loaded.domains, COLUMNS, Standardisation.fit(loaded.domains[0].arrays["x"]))
+    content = finished.from_bytes(train(wide, 20), "here")
+    cell = with_data(content, wide, archetypes.archetypes_of(SEED, archetypes.WIDE))
+    curve = cell.test_trace.rmse[0].mean(0)
+    tracked = content.kept["acquisition/synthetic_wide.test/variance/rmse_clean"]
+    torch.testing.assert_close(curve, tracked, rtol=1e-4, atol=1e-4)
+    # root mean squares of 15 numbers of noise; a standard error of 5/sqrt(2·15·24) = 0.19
+    assert float(curve[-1]) == pytest.approx(4.92, abs=0.75)
+
+
 def test_its_archetypes_are_those_that_its_data_are_mixed_from(cell: TrainedCell, data: DataSet) -> None:
     known = cell.archetypes
     assert known is not None

@@ -6,7 +6,8 @@ from scipy.optimize import linprog
 
 from vaesweep.data.domains import Role
 from vaesweep.families.pvae.data import archetypes
-from vaesweep.families.pvae.data.audiograms import COLUMNS, DIMS, FREQUENCIES, THRESHOLDS
+from vaesweep.families.pvae.data.audiograms import CLEAN, COLUMNS, DIMS, FREQUENCIES, THRESHOLDS
+from vaesweep.families.pvae.data.sources import load
 
 F = len(FREQUENCIES)
 
@@ -141,3 +142,56 @@ def test_the_corruption_is_relative_to_the_standard_deviation_of_all_training_en
     loaded = archetypes.synthetic(0)
     overall = loaded.domains[0].arrays["x"].std()
     assert f"0.5 x {overall:.1f} = {0.5 * overall:.1f} dB" in loaded.summary[2]
+
+
+def test_the_data_of_release_0_1_are_what_they_were() -> None:
+    """Or their cells would be trained again."""
+    assert load("synthetic", 0).fingerprint() == "c159cb10c36e2fbe"
+
+
+def test_wide_audiograms_are_other_data_than_those_of_release_0_1() -> None:
+    narrow, wide = load("synthetic", 0), load("synthetic_wide", 0)
+    assert not set(narrow.fingerprints().values()) & set(wide.fingerprints().values())
+    assert {domain.name.partition(".")[0] for domain in wide.domains[:3]} == {"synthetic_wide"}
+
+
+def test_wide_audiograms_are_kept_before_noise_of_five() -> None:
+    for domain in load("synthetic_wide", 0).domains:
+        noise = domain.arrays["x"] - domain.arrays[CLEAN]
+        assert noise.std() == pytest.approx(archetypes.NOISE, rel=5 / np.sqrt(2 * noise.size))
+        assert abs(noise.mean()) < 5 * archetypes.NOISE / np.sqrt(noise.size)
+    corners = archetypes.archetypes_of(0, archetypes.WIDE)
+    clean = load("synthetic_wide", 0).domain(Role.TEST).arrays[CLEAN]
+    weights = np.linalg.lstsq(np.vstack([corners.T, np.ones(5)]), np.vstack([clean.T, np.ones(len(clean))]), rcond=None)
+    assert weights[1].max() < 1e-4, "it is a combination of the archetypes"
+
+
+def test_of_wide_audiograms_the_thresholds_spread_as_archetypes_of_release_0_1_do() -> None:
+    """In expectation over archetypes; ages by twice what they did."""
+    rng = np.random.default_rng(0)
+    variances = [
+        archetypes.mix(archetypes.draw_archetypes(rng, width=archetypes.WIDE), 400, rng).var(axis=0) for _ in range(400)
+    ]
+    expected = np.diag(archetypes.covariance())
+    np.testing.assert_allclose(np.mean(variances, axis=0)[:THRESHOLDS], expected[:THRESHOLDS], rtol=0.15)
+    assert np.mean(variances, axis=0)[-1] == pytest.approx(4 * expected[-1] * 2 / 15, rel=0.15)
+
+
+def test_at_5_db_the_task_on_wide_audiograms_is_not_done_by_the_age_or_one_measurement() -> None:
+    """By a model that knows all about them: the archetypes, and how the weights are drawn."""
+    data = load("synthetic_wide", 0)
+    test, corners = data.domain(Role.TEST).arrays, archetypes.archetypes_of(0, archetypes.WIDE)
+    weights = np.random.default_rng(1).dirichlet(np.ones(5), 4000) @ corners
+
+    def error(dims: list[int]) -> np.ndarray:
+        x = test["x"][:, dims]
+        log = -np.square(x[:, None] - weights[None, :, dims]).sum(-1) / (2 * archetypes.NOISE**2)
+        share = np.exp(log - log.max(1, keepdims=True))
+        estimate = share @ weights / share.sum(1, keepdims=True)
+        estimate[:, dims] = x
+        return np.sqrt(np.square(test[CLEAN] - estimate).mean(1))
+
+    age = THRESHOLDS
+    assert 6 < error([age]).mean() < 13
+    assert (error([age, 6]) < 5).mean() < 0.5, "8 kHz, which varies most"
+    assert error([*range(DIMS)]).mean() == pytest.approx(4.92, abs=0.1), "all is measured: the noise of 5 dB"

@@ -8,7 +8,7 @@ from xpt import audiograms, write_cycle
 
 from vaesweep.data.domains import DataSet, Role
 from vaesweep.errors import UserError
-from vaesweep.families.pvae.data.audiograms import COLUMNS
+from vaesweep.families.pvae.data.audiograms import COLUMNS, age_extrapolations
 from vaesweep.families.pvae.data.sources import load
 
 
@@ -66,7 +66,54 @@ def test_an_unseen_folder_pools_all_its_cycles(folder: Path) -> None:
     data = load(f"synthetic,unseen={folder}", 0)
     assert len(data.domains[5]) == 47
     assert data.domains[5].role is Role.UNSEEN
-    assert len(data.summary) == 3 + 3
+    assert len(data.summary) == 3 + 3 + 1
+    assert data.summary[-1].startswith("nhanes_files: age extrapolation: ")
+
+
+def test_an_unseen_population_of_other_ages_is_said_to_be_an_extrapolation(folder: Path, tmp_path: Path) -> None:
+    thresholds, ages = audiograms(20, seed=2)
+    x = np.column_stack([thresholds, ages])
+    old, mixed = x.copy(), x.copy()
+    old[:, -1] = 95
+    mixed[:3, -1] = 95
+    for name, rows in {"same": x, "old": old, "mixed": mixed}.items():
+        write_csv(tmp_path / f"{name}.csv", rows)
+    unseen = "".join(f",unseen={tmp_path / name}.csv" for name in ("same", "old", "mixed"))
+    data = load(f"nhanes:{folder}{unseen}", 0)
+    lines = {line.partition(":")[0]: line for line in data.summary if "age extrapolation" in line}
+    trained = data.domain(Role.TRAIN).arrays["x"][:, -1]
+    assert f"20 of 20 rows have an age outside the {trained.min():g} to {trained.max():g} years" in lines["old"]
+    outside = int(((mixed[:, -1] < trained.min()) | (mixed[:, -1] > trained.max())).sum())
+    assert f"{outside} of 20 rows" in lines["mixed"]
+    assert age_extrapolations(data.domains) == {"old"}
+
+
+def test_a_cycle_that_is_held_out_is_unseen_and_not_trained_on(folder: Path) -> None:
+    write_cycle(folder, "C", *audiograms(20, seed=5), first=500)
+    whole, held = load(f"nhanes:{folder}", 0), load(f"nhanes:{folder}", 0, "2003-2004")
+    assert names(held) == [*NHANES, "nhanes_held_out"]
+    assert (sum(map(len, whole.domains)), sum(map(len, held.domains[:3])), len(held.domains[3])) == (50, 30, 20)
+    assert "AUX_C (2003-2004): held out, not trained on, the unseen nhanes_held_out" in held.summary
+    trained = {row.tobytes() for domain in held.domains[:3] for row in domain.arrays["x"]}
+    assert not any(row.tobytes() in trained for row in held.domains[3].arrays["x"])
+
+
+@pytest.mark.parametrize(
+    ("years", "said"),
+    [
+        ("2003-2005", "data.held_out=2003-2005: no cycle of "),
+        ("2001-2002", "has no cycle to train on"),
+    ],
+)
+def test_a_cycle_that_cannot_be_held_out_is_refused(folder: Path, years: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        load(f"nhanes:{folder}", 0, years)
+
+
+def test_only_cycles_of_nhanes_are_held_out(population: Path) -> None:
+    for spec in ("synthetic", f"csv:{population}"):
+        with pytest.raises(UserError, match="is a cycle of NHANES, which is not trained on here"):
+            load(spec, 0, "2003-2004")
 
 
 def test_standardisation_is_fitted_on_the_training_domain_only(folder: Path, population: Path) -> None:
@@ -91,7 +138,7 @@ def test_a_tilde_is_the_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
-        ("", "unknown kind ''; use synthetic, nhanes:DIR or csv:FILE"),
+        ("", "unknown kind ''; use synthetic, synthetic_wide, nhanes:DIR or csv:FILE"),
         ("nhane:x", "unknown kind 'nhane' (did you mean 'nhanes'?)"),
         ("Synthetic", "unknown kind 'Synthetic' (did you mean 'synthetic'?)"),
         ("nhanes", "a path is needed; write nhanes:DIR"),

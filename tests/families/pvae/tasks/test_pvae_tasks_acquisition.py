@@ -188,14 +188,29 @@ def test_the_result_does_not_depend_on_how_many_data_are_predicted_at_a_time(
 
 @every_rule
 def test_a_cell_acquires_alike_alone_and_among_others(x: Tensor, rule: str) -> None:
-    stack = acquire(mixtures(3), x, [AGE], RULES[rule](x, EVERY))
+    clean = x + 3.0
+    stack = acquire(mixtures(3), x, [AGE], RULES[rule](x, EVERY), clean, intervals=True)
     for number in range(CELLS):
         cell = slice(number, number + 1)
-        alone = acquire(mixtures(3, cell), x, [AGE], RULES[rule](x, cell))
+        alone = acquire(mixtures(3, cell), x, [AGE], RULES[rule](x, cell), clean, intervals=True)
         assert_same(alone, Trace(*(getattr(stack, field.name)[cell] for field in fields(Trace))))
     assert torch.equal(
         single_best_order(mixtures(3, slice(1, 2)), x, [AGE])[0], single_best_order(mixtures(3), x, [AGE])[1]
     )
+
+
+def test_errors_against_the_data_before_noise_end_at_the_noise_and_change_no_order(x: Tensor) -> None:
+    rule = RULES["variance"](x, EVERY)
+    noise = torch.full_like(x, 3.0)
+    known, unknown = acquire(mixtures(3), x, [AGE], rule, x - noise), acquire(mixtures(3), x, [AGE], rule)
+    assert unknown.clean_rmse is None
+    assert torch.equal(known.order, unknown.order)
+    torch.testing.assert_close(known.rmse, unknown.rmse)
+    assert known.clean_rmse is not None
+    torch.testing.assert_close(known.clean_rmse[..., -1], torch.full_like(known.rmse[..., -1], 3.0))
+    torch.testing.assert_close(known.against_clean.rmse, known.clean_rmse)
+    with pytest.raises(ValueError, match="not known"):
+        _ = unknown.against_clean
 
 
 @every_rule

@@ -49,11 +49,11 @@ def drawn(seed: int, rows: int = ROWS, cells: int = CELLS) -> Trace:
 
 
 def rows_of(whole: Trace, rows: slice) -> Trace:
-    return Trace(**{name: value[:, rows] for name, value in vars(whole).items()})
+    return Trace(**{name: value[:, rows] for name, value in vars(whole).items() if value is not None})
 
 
 def cells_of(whole: Trace, cells: slice) -> Trace:
-    return Trace(**{name: value[cells] for name, value in vars(whole).items()})
+    return Trace(**{name: value[cells] for name, value in vars(whole).items() if value is not None})
 
 
 def indices(*values: int) -> Tensor:

@@ -1,8 +1,9 @@
 """Comparison of how well cells and classical baselines acquire and stop, and the choice of a group by validation.
 
-A group is the cells of one point of one regime, which differ in their seed only; a baseline's replicates are its fits.
-Intervals are over these replicates. The paired difference to the best mixture is over data: of every datum the mean
-area of the group's cells less that of the mixture's fits, by the same rule on the same rows.
+A group is the cells of one point of one regime, which differ in their seed and split only; a baseline's replicates are
+its fits. Intervals are over these replicates. The paired difference to the best mixture is of every datum the mean area
+of the group's cells less that of the mixture's fits, by the same rule on the same rows; its interval is over data,
+seeds, fits and splits (`differences`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,11 +13,12 @@ import numpy as np
 import pandas as pd
 
 from vaesweep.analysis.groups import POINT, REGIME
-from vaesweep.analysis.intervals import Interval, half_width, t_interval
+from vaesweep.analysis.intervals import half_width
 from vaesweep.data.domains import Role
 from vaesweep.families.pvae.analysis.baselines import Baseline
+from vaesweep.families.pvae.analysis.differences import Difference, difference
 from vaesweep.families.pvae.analysis.metrics import UNITS
-from vaesweep.families.pvae.analysis.records import AcquisitionRecord, mean_areas
+from vaesweep.families.pvae.analysis.records import AcquisitionRecord, areas_by_split
 from vaesweep.families.pvae.evaluation import STOPPING_RULE
 
 AREA = "area_rmse"
@@ -26,7 +28,7 @@ OF_ALL, OF_REGIME = "of all", "of its regime"
 ENOUGH = 0.5  # a group is chosen only if it has at least this share of the most replicates that any has
 NUMBERS = [
     *("rate", "metric", "unit", "by", "domain", "role", "mean", "low", "high", "n", CHOSEN),
-    *("difference", "difference_low", "difference_high", "n_data"),
+    *("difference", "difference_low", "difference_high", "n_data", "n_seeds", "n_fits", "n_splits"),
 ]
 
 Group = tuple[str, str]  # regime, point
@@ -76,13 +78,13 @@ def paired_difference(
     mixture: Baseline | None,
     domain: str,
     rule: str,
-) -> Interval | None:
+) -> Difference | None:
     """Cells of `group` less the `mixture`: the mean difference of a datum's area, measurement·dB, and its interval."""
-    areas = mean_areas(records_of_group(points, group, records), (domain, rule))
-    reference = mixture.areas.get((domain, rule)) if mixture else None
-    if areas is None or reference is None or len(areas) != len(reference):
-        return None
-    return t_interval(areas - reference)
+    cells = records_of_group(points, group, records)
+    reference = mixture.areas.get((domain, rule), {}) if mixture else {}
+    known = {cell.domains.get(domain) for cell in cells}
+    same_listeners = len(known) == 1 and None not in known
+    return difference(areas_by_split(cells, (domain, rule)), reference, same_listeners=same_listeners)
 
 
 def acquisition_table(
@@ -122,10 +124,8 @@ def _group_rows(
         by_seed = cells.groupby("seed", dropna=False)[names].mean()
         for name, number in _intervals(by_seed):
             metric, _, rule = name.partition(".")
-            difference = (
-                paired_difference(points, group, records, mixture, str(domain), rule) if metric == AREA else None
-            )
-            yield about | number | _difference(difference)
+            paired = paired_difference(points, group, records, mixture, str(domain), rule) if metric == AREA else None
+            yield about | number | _difference(paired)
 
 
 def _baseline_rows(
@@ -152,8 +152,10 @@ def _intervals(replicates: pd.DataFrame) -> Iterator[tuple[str, dict[str, object
             yield str(name), {"metric": metric, "unit": UNITS[metric], "by": by, **ends}
 
 
-def _difference(interval: Interval | None) -> dict[str, object]:
-    if interval is None:
+def _difference(found: Difference | None) -> dict[str, object]:
+    if found is None:
         return {}
+    interval = found.interval
     ends = {"difference_low": interval.low, "difference_high": interval.high}
-    return {"difference": interval.mean, **ends, "n_data": interval.n}
+    counts = {"n_data": found.listeners, "n_seeds": found.seeds, "n_fits": found.fits, "n_splits": found.splits}
+    return {"difference": interval.mean, **ends, **counts}

@@ -1,12 +1,16 @@
-"""The metrics of acquisition, with their units."""
+"""The metrics of acquisition, with their units.
+
+Those that end in `_clean` are of errors against audiograms before noise, where these are known.
+"""
 
 import pandas as pd
 
 from vaesweep.analysis.gaps import NEGATIVE_ELBO
 from vaesweep.analysis.metric_curves import NATS, Metric
+from vaesweep.families.pvae.evaluation import CLEAN, UNWEIGHTED
 
 MEASUREMENTS = "measurements"
-UNITS = {
+OF_MEASURED = {
     "area_rmse": "measurement·dB",
     "area_nll": "measurement·nats",
     "area_unexplained": "measurement·nats",
@@ -14,6 +18,8 @@ UNITS = {
     "stop_index": MEASUREMENTS,
     "stop_rmse": "dB",
 }
+OF_CLEAN = ("area_rmse", "stop_offset", "stop_index", "stop_rmse")
+UNITS = OF_MEASURED | {f"{name}{CLEAN}": OF_MEASURED[name] for name in OF_CLEAN}
 
 
 def metrics_of(points: pd.DataFrame, threshold: float | None = None) -> list[Metric]:
@@ -23,8 +29,9 @@ def metrics_of(points: pd.DataFrame, threshold: float | None = None) -> list[Met
     metric.
     """
     metrics = [Metric("distortion", NATS), Metric(NEGATIVE_ELBO, NATS)]
-    names = [name for name in points.columns if name.partition(".")[0] in UNITS and name != "stop_offset.oracle"]
+    oracles = {f"stop_offset{ending}.{by}oracle" for ending in ("", CLEAN) for by in ("", f"{UNWEIGHTED}_")}
+    names = [name for name in points.columns if name.partition(".")[0] in UNITS and name not in oracles]
     for group in UNITS:
-        target = threshold if group == "stop_rmse" else None
+        target = threshold if group.removesuffix(CLEAN) == "stop_rmse" else None
         metrics += [Metric(name, UNITS[group], target) for name in names if name.partition(".")[0] == group]
     return metrics

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from vaesweep.analysis.load import finished_cells, load_cells
 from vaesweep.analysis.runs import Runs
-from vaesweep.families.pvae.evaluation import AcquisitionConfig
+from vaesweep.families.pvae.evaluation import CLEAN, AcquisitionConfig
 from vaesweep.training.finished import FinishedCell
 
 PREFIX = "acquisition/"
@@ -22,13 +22,39 @@ Place = tuple[str, str]  # domain, rule
 class AcquisitionRecord:
     """One cell's `curves` `[M + 1]`, the mean RMSE of a domain's data under a rule, and `areas` `[row]` of single data.
 
-    `config` are its acquisition settings (None where it did not acquire), `missingness` is that of its training data.
+    Curves are against the data before noise where these are known, areas against what was measured.
+    `config` are its acquisition settings (None where it did not acquire), `data` those of its training data, and
+    `domains` fingerprints of the data that it was judged on. `mirrored` is whether it has trained on mirrored ears.
     """
 
     config: AcquisitionConfig | None
-    missingness: str
     curves: Mapping[Place, np.ndarray] = field(default_factory=dict)
     areas: Mapping[Place, np.ndarray] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    domains: Mapping[str, str] = field(default_factory=dict)
+    mirrored: bool = False
+
+    @property
+    def missingness(self) -> str:
+        """That of its training data."""
+        return str(self.data.get("missingness", ""))
+
+    @property
+    def split(self) -> str:
+        """A name of the split of the data that it was trained on."""
+        return split_of(self.data)
+
+
+def split_of(data: Mapping[str, Any]) -> str:
+    """A name of the split of the data that settings of data make: the data seed, and what is held out."""
+    held_out = data.get("held_out")
+    return f"{data.get('seed', 0)}{f', {held_out} held out' if held_out else ''}"
+
+
+def has_mirrored(config: Mapping[str, Any]) -> bool:
+    """Whether a cell has trained, or was pretrained, on mirrored ears."""
+    own, earlier = (part.get("data") or {} for part in (config, config.get("pretraining") or {}))
+    return bool(own.get("mirror") or earlier.get("mirror"))
 
 
 def load_records(runs: Runs, tracking_uri: str) -> tuple[dict[str, AcquisitionRecord], int]:
@@ -46,23 +72,25 @@ def common_config(cells: Iterable[AcquisitionRecord]) -> AcquisitionConfig | Non
     return max(counts, key=lambda config: counts[config]) if counts else None
 
 
-def mean_areas(cells: Iterable[AcquisitionRecord], place: Place) -> np.ndarray | None:
-    """Every datum's area, its mean over `cells` `[row]`; absent where a cell lacks it, or has other rows."""
-    areas = [cell.areas.get(place) for cell in cells]
-    present = [area for area in areas if area is not None]
-    if not present or len(present) < len(areas) or len({len(area) for area in present}) > 1:
-        return None
-    return np.stack(present).mean(0)
+def areas_by_split(cells: Iterable[AcquisitionRecord], place: Place) -> dict[str, np.ndarray]:
+    """Every datum's area by split, `[cell, row]`; nothing where a cell lacks it, or has other rows than its split."""
+    by_split: dict[str, list[np.ndarray]] = {}
+    for cell in cells:
+        if place not in cell.areas:
+            return {}
+        by_split.setdefault(cell.split, []).append(cell.areas[place])
+    if any(len({len(area) for area in areas}) > 1 for areas in by_split.values()):
+        return {}
+    return {split: np.stack(areas) for split, areas in by_split.items()}
 
 
 def _record(cell: FinishedCell) -> AcquisitionRecord:
-    curves, areas = (
+    curves, clean, areas = (
         {_place(name): value.double().numpy() for name, value in cell.kept.items() if _ends(name, ending)}
-        for ending in (CURVE, AREA)
+        for ending in (CURVE, f"{CURVE}{CLEAN}", AREA)
     )
-    return AcquisitionRecord(
-        _config(cell.config), str(cell.config.get("data", {}).get("missingness", "")), curves, areas
-    )
+    data, mirrored = cell.config.get("data") or {}, has_mirrored(cell.config)
+    return AcquisitionRecord(_config(cell.config), curves | clean, areas, data, cell.domains, mirrored)
 
 
 def _ends(name: str, ending: str) -> bool:

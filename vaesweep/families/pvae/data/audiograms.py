@@ -26,6 +26,7 @@ QUANTUM = np.array([5.0] * THRESHOLDS + [1.0], dtype=np.float32)  # the step eac
 LOWEST = np.array([-20.0] * THRESHOLDS + [0.0], dtype=np.float32)  # dB HL, years
 HIGHEST = np.array([130.0] * THRESHOLDS + [120.0], dtype=np.float32)
 TABLE_BYTES = 256 * 2**20  # the most that is read of one file: some five million audiograms
+CLEAN = "clean"  # a domain's array of audiograms before noise, float32 [row, 15], where they are known
 RANGES = "thresholds must lie in -20..130 dB HL, ages in 0..120 years"
 
 
@@ -81,18 +82,40 @@ def screen(
     return Rows(x[keep].astype(np.float32), (line,), tuple(itertools.compress(people, keep)))
 
 
-def partitioned(name: str, x: np.ndarray, seed: int, people: Sequence[str] = ()) -> tuple[Domain, ...]:
+def partitioned(
+    name: str, x: np.ndarray, seed: int, people: Sequence[str] = (), clean: np.ndarray | None = None
+) -> tuple[Domain, ...]:
     """Split `x` `[row, 15]` 80/10/10 into the domains `name.train`, `name.valid` and `name.test`.
 
-    All rows of one of the `people` are in one of them.
+    All rows of one of the `people` are in one of them. `clean` `[row, 15]` are the rows before noise, if known.
     """
     try:
         parts = partition_by(people, seed) if people else partition(len(x), seed)
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
-    return tuple(Domain(f"{name}.{role}", role, {"x": x[rows]}) for role, rows in parts.items())
+    arrays = _arrays(x, clean)
+    return tuple(
+        Domain(f"{name}.{role}", role, {key: array[rows] for key, array in arrays.items()})
+        for role, rows in parts.items()
+    )
 
 
-def unseen(name: str, x: np.ndarray) -> Domain:
-    """Make all of `x` `[row, 15]` one population that is evaluated on and never trained on."""
-    return Domain(name, Role.UNSEEN, {"x": x})
+def unseen(name: str, x: np.ndarray, clean: np.ndarray | None = None) -> Domain:
+    """Make all of `x` `[row, 15]`, `clean` before noise, a population that is evaluated on and never trained on."""
+    return Domain(name, Role.UNSEEN, _arrays(x, clean))
+
+
+def _arrays(x: np.ndarray, clean: np.ndarray | None) -> dict[str, np.ndarray]:
+    return {"x": x} if clean is None else {"x": x, CLEAN: clean.astype(np.float32)}
+
+
+def ages_outside(domains: Sequence[Domain]) -> dict[str, tuple[int, int]]:
+    """By unseen domain the number of its rows whose age is outside the ages trained on, and of all of its rows."""
+    (train,) = (domain.arrays["x"][:, THRESHOLDS] for domain in domains if domain.role is Role.TRAIN)
+    ages = {domain.name: domain.arrays["x"][:, THRESHOLDS] for domain in domains if domain.role is Role.UNSEEN}
+    return {name: (int(((own < train.min()) | (own > train.max())).sum()), len(own)) for name, own in ages.items()}
+
+
+def age_extrapolations(domains: Sequence[Domain]) -> frozenset[str]:
+    """The unseen domains most of whose rows have an age that is not trained on: models extrapolate there."""
+    return frozenset(name for name, (outside, rows) in ages_outside(domains).items() if outside > rows / 2)

@@ -33,6 +33,7 @@ THRESHOLDS = tuple(
 AGE = "RIDAGEYR"  # years, top-coded at 80 or 85
 STATUS, DONE = "AUAEXSTS", 1  # of the examination
 NO_RESPONSE, NOT_OBTAINED = 666, 888
+HELD_OUT = "nhanes_held_out"  # one name for any cycle, so that all are one domain of a sweep
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,10 @@ PARTIAL = (_lettered("D", "2005-2006"), _lettered("E", "2007-2008"), _lettered("
 CYCLES = {cycle.exam: cycle for cycle in sorted((*TRAINED, *PARTIAL, LATEST_HALF, LATEST), key=lambda c: c.years)}
 
 
-def training(folder: Path, seed: int, complete: bool = False) -> Loaded:
+def training(folder: Path, seed: int, complete: bool = False, held_out: str | None = None) -> Loaded:
     """Load `nhanes.train`, `.valid`, `.test` and, where its files are there, the unseen `nhanes_2017_2020`.
+
+    The cycle of the years `held_out`, such as `2015-2016`, becomes the unseen `nhanes_held_out` and is not trained on.
 
     2017-2018 without 2017-2020 becomes the unseen `nhanes_2017_2018`. With `complete`, rows are of examinations whose
     status (`AUAEXSTS`) says so, as the thesis has it.
@@ -78,19 +81,37 @@ def training(folder: Path, seed: int, complete: bool = False) -> Loaded:
         for cycle in cycles
         if cycle in PARTIAL
     ]
-    training_cycles = [cycle for cycle in cycles if cycle in TRAINED]
+    held = _held_out(folder, cycles, held_out)
+    training_cycles = [cycle for cycle in cycles if cycle in TRAINED and cycle not in held]
     if not training_cycles:
         raise UserError(
             f"{folder}: only {', '.join(map(str, cycles))}, which is never trained on; "
             f"add at least one of {', '.join(c.exam for c in TRAINED)} with its demographics"
         )
     unseen_cycles = [cycle for cycle in cycles if cycle in (LATEST, LATEST_HALF)]
-    rows_by_cycle = _read(folder, files, training_cycles + unseen_cycles, complete)
+    rows_by_cycle = _read(folder, files, training_cycles + held + unseen_cycles, complete)
     population = _pool([rows_by_cycle[cycle] for cycle in training_cycles])
     domains = partitioned("nhanes", population.x, seed)
+    domains += tuple(unseen(HELD_OUT, rows_by_cycle[cycle].x) for cycle in held)
     domains += tuple(unseen(f"nhanes_{c.years.replace('-', '_')}", rows_by_cycle[c].x) for c in unseen_cycles)
     lines = [line for rows in rows_by_cycle.values() for line in rows.summary]
+    lines += [f"{cycle}: held out, not trained on, the unseen {HELD_OUT}" for cycle in held]
     return Loaded(domains, (*lines, *summary, *notes, *_halves(folder, files)), population.people)
+
+
+def _held_out(folder: Path, cycles: list[Cycle], years: str | None) -> list[Cycle]:
+    """The cycle of `years`, one of those in `folder` that are trained on; none where none is held out."""
+    if years is None:
+        return []
+    by_years = {cycle.years: cycle for cycle in cycles if cycle in TRAINED}
+    if years not in by_years:
+        raise UserError(
+            f"data.held_out={years}: no cycle of {folder} that is trained on{did_you_mean(years, by_years)}; there are "
+            f"{', '.join(by_years)}"
+        )
+    if len(by_years) == 1:
+        raise UserError(f"data.held_out={years}: without it {folder} has no cycle to train on; add another one")
+    return [by_years[years]]
 
 
 def pooled(folder: Path, complete: bool = False) -> Rows:

@@ -1,21 +1,21 @@
-"""Data sets named after `--data`: `synthetic`, `nhanes:DIR`, `csv:FILE`, each with any number of `,unseen=PATH`.
+"""Data sets named after `--data`: `synthetic`, `nhanes:DIR`, `csv:FILE`, …, each with any number of `,unseen=PATH`.
 
 A new kind of data is one entry in `SOURCES`: a function of the path and the data seed that returns named domains.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vaesweep.data.domains import DataSet, Role, Standardisation
+from vaesweep.data.domains import DataSet, Domain, Role, Standardisation
 from vaesweep.data.door import guarded
 from vaesweep.data.repeats import repeats
 from vaesweep.data.spelling import did_you_mean, existing, slug
 from vaesweep.errors import UserError
 from vaesweep.families.pvae.data import nhanes
-from vaesweep.families.pvae.data.archetypes import synthetic
-from vaesweep.families.pvae.data.audiograms import COLUMNS, Loaded, Rows, partitioned, unseen
+from vaesweep.families.pvae.data.archetypes import synthetic, synthetic_wide
+from vaesweep.families.pvae.data.audiograms import COLUMNS, THRESHOLDS, Loaded, Rows, ages_outside, partitioned, unseen
 from vaesweep.families.pvae.data.population import read_population
 
 
@@ -34,19 +34,22 @@ def _population(path: Path, seed: int, complete: bool) -> Loaded:
 
 SOURCES = {
     "synthetic": Source(lambda _, seed, complete: synthetic(seed)),
+    "synthetic_wide": Source(lambda _, seed, complete: synthetic_wide(seed)),
     "nhanes": Source(nhanes.training, "DIR"),
     "csv": Source(_population, "FILE"),
 }
 COMPLETE = "complete"
 FORMS = (
-    "synthetic, nhanes:DIR or csv:FILE, each with any number of ,unseen=PATH; "
+    "synthetic, synthetic_wide, nhanes:DIR or csv:FILE, each with any number of ,unseen=PATH; "
     f"of NHANES ,exam={COMPLETE} takes complete examinations only"
 )
 
 
 @guarded
-def load(spec: str, seed: int) -> DataSet:
+def load(spec: str, seed: int, held_out: str | None = None) -> DataSet:
     """Load the data that `spec` names, such as `nhanes:~/nhanes,unseen=horstat.csv`.
+
+    `held_out` are the years of an NHANES cycle, as `2015-2016`, that is unseen and not trained on.
 
     `seed` decides the partition and everything that is generated. The standardisation is fitted on the training domain.
     Every fault of the specification or of a file is a `UserError`.
@@ -54,7 +57,12 @@ def load(spec: str, seed: int) -> DataSet:
     if seed < 0:
         raise UserError(f"data seed {seed}: must be 0 or larger")
     source, path, unseen_paths, complete = _parse(spec)
-    loaded = source.load(path, seed, complete)
+    if held_out is None:
+        loaded = source.load(path, seed, complete)
+    elif source is SOURCES["nhanes"]:
+        loaded = nhanes.training(path, seed, complete, held_out)
+    else:
+        raise UserError(f"--data {spec}: data.held_out={held_out} is a cycle of NHANES, which is not trained on here")
     domains, summary = list(loaded.domains), list(loaded.summary)
     for unseen_path in unseen_paths:
         rows = read_unseen(unseen_path, complete)
@@ -63,12 +71,24 @@ def load(spec: str, seed: int) -> DataSet:
         domains.append(unseen(name, rows.x))
         summary.extend(rows.summary)
     summary.extend(repeats(domains, "x"))
+    summary.extend(_extrapolation(domains))
     (train,) = (domain for domain in domains if domain.role is Role.TRAIN)
     try:
         standardisation = Standardisation.fit(train.arrays["x"])
     except UserError as error:
         raise UserError(f"{spec}: {error}") from None
     return DataSet(tuple(domains), COLUMNS, standardisation, tuple(summary))
+
+
+def _extrapolation(domains: Sequence[Domain]) -> Iterator[str]:
+    """A line for each unseen domain of which a tenth or more of the rows have an age outside those trained on."""
+    (ages,) = (domain.arrays["x"][:, THRESHOLDS] for domain in domains if domain.role is Role.TRAIN)
+    for name, (outside, rows) in ages_outside(domains).items():
+        if outside >= rows / 10:
+            yield (
+                f"{name}: age extrapolation: {outside} of {rows} rows have an age outside the {ages.min():g} to "
+                f"{ages.max():g} years that are trained on"
+            )
 
 
 def read_unseen(path: Path, complete: bool = False) -> Rows:

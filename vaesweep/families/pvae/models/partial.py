@@ -6,8 +6,8 @@ Thesis section 2.5 (eq. 2.6) and study A, section 3.2 (eq. 1):
 
 The defaults are the thesis' model: PointNet Plus embedding (Ma et al. 2019), diagonal Gaussian posterior, standard
 normal prior. A datum with nothing observed has no information on z: under that prior its posterior is the prior, by
-construction. Beyond the thesis (docs/acquisition.md has the effect of each) are other embeddings, a posterior with full
-covariance, a learnt mixture as the prior, a linear path from z to the observation.
+construction. Beyond the thesis (docs/acquisition_results.md has what came out) are other embeddings, a posterior with
+full covariance, a learnt mixture as the prior, a linear path from z to the observation.
 """
 
 from itertools import pairwise

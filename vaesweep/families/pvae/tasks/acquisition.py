@@ -8,13 +8,15 @@ The information curve is the error against m = 0 … M (eqs. 4 and 5), its area 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from vaesweep.families.pvae.tasks.predictive import Predictive, Predictor, RandomNumbers
+
+INTERVAL = 0.8  # share of the predictive distribution between the ends of an interval whose coverage is judged
 
 
 class Rule(Protocol):
@@ -101,7 +103,9 @@ class Trace:
     `order` `[cell, row, M]` are the dimensions measured. Of every estimate `[cell, row, M + 1]`: `rmse` in dB (eq. 4),
     `nll` the expected negative log-likelihood of all dimensions (eq. 5) and `unexplained` = -log p(x_U | x_O), both in
     nats of physical units, `bound` (see `Predictive`) and `effective_samples`. `variance` `[cell, row, M + 1, dim]`
-    is the predictive variance, zero where observed.
+    is the predictive variance, zero where observed. `clean_rmse` in dB is the error against the data before noise,
+    where they are known. `covered`, where asked for, is the share of unobserved dimensions within their predictive
+    intervals of `INTERVAL`, zero where all is observed.
     """
 
     order: Tensor
@@ -111,6 +115,15 @@ class Trace:
     bound: Tensor
     effective_samples: Tensor
     variance: Tensor
+    clean_rmse: Tensor | None = None
+    covered: Tensor | None = None
+
+    @property
+    def against_clean(self) -> "Trace":
+        """The trace with the error against the data before noise as its `rmse`; these must be known."""
+        if self.clean_rmse is None:
+            raise ValueError("the data before noise are not known")
+        return replace(self, rmse=self.clean_rmse)
 
 
 def area(curve: Tensor) -> Tensor:
@@ -119,25 +132,64 @@ def area(curve: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def acquire(predictor: Predictor, x: Tensor, given: Sequence[int], rule: Rule) -> Trace:
+def acquire(
+    predictor: Predictor,
+    x: Tensor,
+    given: Sequence[int],
+    rule: Rule,
+    clean: Tensor | None = None,
+    *,
+    intervals: bool = False,
+) -> Trace:
     """Acquire all dimensions of the complete data `x` `[row, dim]` (physical units), each cell by its own predictions.
 
-    `given` are the dimensions that are known from the start.
+    `given` are the dimensions that are known from the start. `clean` `[row, dim]` are the data before noise, which the
+    trace's `clean_rmse` is against. With `intervals` it has the share of values that are `covered`.
     """
     starts = range(0, len(x), predictor.rows)
-    chunks = [_acquire(predictor, x, given, rule, slice(start, start + predictor.rows)) for start in starts]
-    joined = {f.name: torch.cat([getattr(chunk, f.name) for chunk in chunks], dim=1) for f in fields(Trace)}
-    return Trace(**joined)
+    acquired = _Acquired(predictor, x, clean, intervals)
+    chunks = [_acquire(acquired, given, rule, slice(start, start + predictor.rows)) for start in starts]
+    names = [f.name for f in fields(Trace) if getattr(chunks[0], f.name) is not None]
+    return Trace(**{name: torch.cat([getattr(chunk, name) for chunk in chunks], dim=1) for name in names})
 
 
-def _acquire(predictor: Predictor, data: Tensor, given: Sequence[int], rule: Rule, rows: slice) -> Trace:
-    x = data[rows]
+@dataclass(frozen=True)
+class _Acquired:
+    """The data that are acquired, and how they are judged."""
+
+    predictor: Predictor
+    x: Tensor
+    clean: Tensor | None
+    intervals: bool
+
+    def judge(self, observed: Tensor, predictive: Predictive, rows: slice) -> dict[str, Tensor]:
+        x, complete = self.x[rows], predictive.complete(self.x[rows], observed)
+        expected = torch.einsum("crs,crs->cr", predictive.weights, predictive.log_densities(x).sum(-1))
+        found = {
+            "rmse": (x - complete).square().mean(-1).sqrt(),
+            "nll": -expected,
+            "unexplained": self.predictor.unexplained(x, observed, predictive),
+            "bound": predictive.bound,
+            "effective_samples": predictive.effective_samples,
+            "variance": predictive.variance.masked_fill(observed, 0.0),
+        }
+        if self.clean is not None:
+            found["clean_rmse"] = (self.clean[rows] - complete).square().mean(-1).sqrt()
+        if self.intervals:
+            below = predictive.below(x)
+            inside = (below >= (1 - INTERVAL) / 2) & (below <= (1 + INTERVAL) / 2) & ~observed
+            found["covered"] = inside.sum(-1).to(x.dtype) / (~observed).sum(-1).clamp(min=1)
+        return found
+
+
+def _acquire(acquired: _Acquired, given: Sequence[int], rule: Rule, rows: slice) -> Trace:
+    predictor, x = acquired.predictor, acquired.x[rows]
     observed = start_mask(predictor.cells, len(x), x.shape[1], given).to(x.device)
     order, states = [], []
     steps = x.shape[1] - len(given)
     for m in range(steps + 1):
         predictive = predictor.predict(x, observed)
-        states.append(_judge(predictor, x, observed, predictive))
+        states.append(acquired.judge(observed, predictive, rows))
         if m < steps:
             scores = rule.scores(predictor, x, observed, predictive, rows).expand(observed.shape)
             chosen = scores.masked_fill(observed, -torch.inf).argmax(-1, keepdim=True)
@@ -145,18 +197,6 @@ def _acquire(predictor: Predictor, data: Tensor, given: Sequence[int], rule: Rul
             order.append(chosen.squeeze(-1))
     measured = {name: torch.stack([state[name] for state in states], dim=2) for name in states[0]}
     return Trace(order=torch.stack(order, dim=-1), **measured)
-
-
-def _judge(predictor: Predictor, x: Tensor, observed: Tensor, predictive: Predictive) -> dict[str, Tensor]:
-    expected = torch.einsum("crs,crs->cr", predictive.weights, predictive.log_densities(x).sum(-1))
-    return {
-        "rmse": (x - predictive.complete(x, observed)).square().mean(-1).sqrt(),
-        "nll": -expected,
-        "unexplained": predictor.unexplained(x, observed, predictive),
-        "bound": predictive.bound,
-        "effective_samples": predictive.effective_samples,
-        "variance": predictive.variance.masked_fill(observed, 0.0),
-    }
 
 
 def start_mask(cells: int, rows: int, dims: int, given: Sequence[int]) -> Tensor:
@@ -167,10 +207,11 @@ def start_mask(cells: int, rows: int, dims: int, given: Sequence[int]) -> Tensor
 
 
 @torch.no_grad()
-def single_best_order(predictor: Predictor, x: Tensor, given: Sequence[int]) -> Tensor:
+def single_best_order(predictor: Predictor, x: Tensor, given: Sequence[int], clean: Tensor | None = None) -> Tensor:
     """The greedy order for all data `[cell, M]`: at each step the dimension that leaves the lowest mean RMSE of `x`.
 
-    Thesis section 4.5: "found by greedily optimizing the ordering at each step across a validation set".
+    Thesis section 4.5: "found by greedily optimizing the ordering at each step across a validation set". Where the data
+    before noise are known, `clean` `[row, dim]`, it is their RMSE.
     """
     cells, dims = predictor.cells, x.shape[1]
     known = torch.zeros(cells, dims, dtype=torch.bool, device=x.device)
@@ -183,18 +224,18 @@ def single_best_order(predictor: Predictor, x: Tensor, given: Sequence[int]) -> 
                 continue
             candidate = known.clone()
             candidate[:, dim] = True
-            errors[:, dim] = _mean_rmse(predictor, x, candidate)
+            errors[:, dim] = _mean_rmse(predictor, x, candidate, x if clean is None else clean)
         chosen = errors.masked_fill(known, torch.inf).argmin(-1, keepdim=True)
         known = known.scatter(1, chosen, True)
         order.append(chosen.squeeze(1))
     return torch.stack(order, dim=1)
 
 
-def _mean_rmse(predictor: Predictor, x: Tensor, known: Tensor) -> Tensor:
-    """Mean RMSE `[cell]` of all data, each observed in the dimensions `known` `[cell, dim]`."""
+def _mean_rmse(predictor: Predictor, x: Tensor, known: Tensor, truth: Tensor) -> Tensor:
+    """Mean RMSE `[cell]` against `truth` of all data, each observed in the dimensions `known` `[cell, dim]`."""
     total = torch.zeros(len(known), dtype=torch.float64, device=x.device)
-    for chunk in x.split(predictor.rows):
+    for chunk, true in zip(x.split(predictor.rows), truth.split(predictor.rows), strict=True):
         observed = known.unsqueeze(1).expand(-1, len(chunk), -1)
         estimate = predictor.predict(chunk, observed).complete(chunk, observed)
-        total += (chunk - estimate).square().mean(-1).sqrt().double().sum(-1)
+        total += (true - estimate).square().mean(-1).sqrt().double().sum(-1)
     return (total / len(x)).to(x)

@@ -66,6 +66,11 @@ class Predictive:
         scaled = (x.unsqueeze(-2) - self.mean) / self.std
         return -0.5 * (scaled.square() + LOG_2PI) - self.std.log()
 
+    def below(self, x: Tensor) -> Tensor:
+        """The share of the mixture that lies below the values `x` `[row, dim]`, `[cell, row, dim]`."""
+        shares = torch.special.ndtr((x.unsqueeze(-2) - self.mean) / self.std)
+        return torch.einsum("crs,crsd->crd", self.weights, shares.to(self.weights.dtype))
+
     def quantile(self, share: float) -> Tensor:
         """The value below which `share` of the mixture lies in every dimension, `[cell, row, dim]`, by bisection."""
         reach = math.sqrt(2) * torch.special.erfinv(torch.tensor(2 * share - 1, dtype=torch.float64)).to(self.mean)

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaesweep.data.domains import DataSet, Role
+from vaesweep.data.domains import DataSet, Domain, Role
 from vaesweep.distributions import TriangularGaussian
 from vaesweep.elbo import Elbo
 from vaesweep.errors import UserError
-from vaesweep.families.pvae.data.archetypes import archetypes_of
-from vaesweep.families.pvae.data.audiograms import COLUMNS
+from vaesweep.families.pvae.data.archetypes import NARROW, WIDE, archetypes_of
+from vaesweep.families.pvae.data.audiograms import CLEAN, COLUMNS
 from vaesweep.families.pvae.evaluation import AGE, Criteria, Population, Scale, select_populations
 from vaesweep.families.pvae.family import PartialVaeCell
 from vaesweep.families.pvae.models.partial import RATE, PartialVae
@@ -27,7 +27,7 @@ from vaesweep.family import family
 from vaesweep.training.finished import FinishedCell
 from vaesweep.training.stack import Batch, Stack
 
-SYNTHETIC = "synthetic"  # the kind of data of which archetypes are known
+WIDTHS = {"synthetic": NARROW, "synthetic_wide": WIDE}  # the kinds of data of which archetypes are known
 NOISE = 0  # seed of the noise behind a rate that has no closed form
 
 
@@ -82,12 +82,17 @@ class TrainedCell:
     @cached_property
     def valid_trace(self) -> Trace:
         """The validation data, acquired by the largest variance; one cell."""
-        return acquire(self.predictor, self.valid.x, AGE, LargestVariance())
+        return self._acquired(self.valid)
 
     @cached_property
     def test_trace(self) -> Trace:
         """The test data, acquired by the largest variance; one cell."""
-        return acquire(self.predictor, self.test.x, AGE, LargestVariance())
+        return self._acquired(self.test)
+
+    def _acquired(self, population: Population) -> Trace:
+        """Errors are against the audiograms before noise, where they are known, as the thesis has it."""
+        trace = acquire(self.predictor, population.x, AGE, LargestVariance(), population.clean)
+        return trace if population.clean is None else trace.against_clean
 
     @cached_property
     def criteria(self) -> Criteria:
@@ -136,19 +141,24 @@ def restore_cell(cell: FinishedCell, spec: str) -> TrainedCell:
         raise UserError(f"cell {cell.cell} has one latent dimension; these figures need a cell of two or more")
     data = family("pvae").load(spec, config)
     _check_data(cell, data, spec)
-    archetypes = archetypes_of(config.data.seed) if spec.partition(",")[0].strip() == SYNTHETIC else None
-    return with_data(cell, data, archetypes)
+    width = WIDTHS.get(spec.partition(",")[0].strip())
+    return with_data(cell, data, None if width is None else archetypes_of(config.data.seed, width))
 
 
 def with_data(cell: FinishedCell, data: DataSet, archetypes: np.ndarray | None = None) -> TrainedCell:
     """The cell with data that are loaded already."""
     trained = TrainedPartialVae.restore(cell)
-    populations = [Population(d.name, torch.tensor(d.arrays["x"], dtype=torch.float32), d.role) for d in data.domains]
+    populations = [_population(domain) for domain in data.domains]
     by_role = {
         population.role: population for population in select_populations(populations, trained.config.acquisition.rows)
     }
     valid, test = by_role[Role.VALID], by_role[Role.TEST]
     return TrainedCell(cell.cell, trained, data, valid, test, archetypes)
+
+
+def _population(domain: Domain) -> Population:
+    arrays = {name: torch.tensor(array, dtype=torch.float32) for name, array in domain.arrays.items()}
+    return Population(domain.name, arrays["x"], domain.role, arrays.get(CLEAN))
 
 
 def _check_data(cell: FinishedCell, data: DataSet, spec: str) -> None:
