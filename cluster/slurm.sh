@@ -71,6 +71,7 @@ WAIT
 # Start Ray on all nodes, and name it in RAY_ADDRESS. Whoever reaches a port of Ray can run code: it asks for a token.
 start_ray() {
     export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$folder/token" RAY_USAGE_STATS_ENABLED=0
+    export RAY_grpc_client_keepalive_time_ms=30000 # else a node that is cut off is waited for for 300 s
     (umask 077 && python -c "import secrets; print(secrets.token_hex(32))" > "$RAY_AUTH_TOKEN_PATH")
     # Ports of the job's own, since nodes may be shared with other jobs.
     local port=$((20000 + SLURM_JOB_ID % 4000 * 3))

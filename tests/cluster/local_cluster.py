@@ -463,6 +463,7 @@ def ray_environment(**more: str) -> dict[str, str]:
         "RAY_AUTH_TOKEN": TOKEN,
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1",
+        "RAY_grpc_client_keepalive_time_ms": "30000",  # as in cluster/
         "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}".rstrip(":"),
         **more,
     }

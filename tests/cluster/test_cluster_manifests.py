@@ -211,6 +211,12 @@ def test_ray_on_a_cloud_asks_for_a_token_that_no_file_here_holds(cloud: dict[str
     assert cloud["file_mounts"][path].startswith("~/")
 
 
+@pytest.mark.parametrize("name", ["aws.yaml", "gcp.yaml", "Containerfile", "slurm.sh"])
+def test_a_node_that_is_cut_off_is_asked_after_within_half_a_minute(name: str) -> None:
+    (milliseconds,) = re.findall(r"RAY_grpc_client_keepalive_time_ms=(\d+)", text(name))
+    assert int(milliseconds) <= 30_000
+
+
 def entrypoint_and_documented_commands() -> list[list[str]]:
     """Each `python sweeps/….py …` of the RayJob, of the Slurm script and of the pages on clusters, as words."""
     entrypoint = yaml.safe_load(text("kuberay_rayjob.yaml"))["spec"]["entrypoint"]
