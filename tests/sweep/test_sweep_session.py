@@ -23,6 +23,7 @@ from vaesweep.analysis import runs
 from vaesweep.cli import script
 from vaesweep.errors import UserError
 from vaesweep.families.pvae.data.audiograms import COLUMNS
+from vaesweep.family import family
 from vaesweep.sweep import progress
 from vaesweep.sweep import session as session_module
 from vaesweep.sweep.cells import Preset, Sweep
@@ -324,7 +325,10 @@ def test_a_cells_run_names_the_code_and_the_data(tracked: str) -> None:
     assert run.data.tags[Tag.DATA] == made.data.fingerprint(made.cells[0].config)
 
 
-def test_cells_may_not_differ_in_the_data_they_load() -> None:
+def test_cells_of_a_family_without_data_axes_may_not_differ_in_the_data_they_load(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(type(family("pvae")), "data_axes", False)
     with pytest.raises(UserError, match="the cells of a sweep of pvae share one data set"):
         session(settings={"data.seed": [0, 1]})
 

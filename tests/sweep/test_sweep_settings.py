@@ -145,7 +145,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_that_exists(key: str, better
 def test_an_unknown_key_that_is_near_nothing_is_refused_with_all_that_exist() -> None:
     assert refusal({"training.xyzzy": 1}).endswith(
         "training has accumulation, average, batch_size, clip_norm, early_stopping, evaluate_every, learning_rate, "
-        "precision, pruning, schedule, skip, steps, weight_decay"
+        "precision, pruning, schedule, skip, steps, warm_up, weight_decay"
     )
 
 
