@@ -2,10 +2,13 @@
 
 import io
 
+import pytest
 from rich.console import Console
 
-from vaesweep.cli.sweep_run import SHOWN, print_settings
+from vaesweep.cli.sweep_run import SHOWN, describe_cost, print_settings
+from vaesweep.sweep.cluster import Resources
 from vaesweep.sweep.options import Options
+from vaesweep.sweep.plan import Estimate
 from vaesweep.sweep.settings import parse
 
 WORDS = {
@@ -38,3 +41,18 @@ def test_a_long_list_is_shown_by_its_ends() -> None:
     assert len(line) < SHOWN + 20
     assert line.startswith("  --set seed: [0, 1, 2, ")
     assert line.endswith("4998, 4999]")
+
+
+@pytest.mark.parametrize(
+    ("resources", "price", "line"),
+    [
+        (Resources(), None, "about 4.00 core-hours; measured on one CPU thread of this machine"),
+        (Resources(workers=3), 0.5, "about 12.00 core-hours, 6.00 at 0.5 a core-hour; measured on one CPU thread"),
+        (Resources(gpus=0.25), None, "about 1.00 GPU-hours; measured on one CPU thread of this machine, not on a GPU"),
+        (Resources(workers=2, gpus=2.0), 3.0, "about 16.00 GPU-hours, 48.00 at 3 a GPU-hour; measured on one CPU"),
+        (Resources(gpus=0.001), 2.0, "about 0.004 GPU-hours, 0.008 at 2 a GPU-hour; measured"),
+    ],
+)
+def test_a_plan_costs_what_its_packs_hold(resources: Resources, price: float | None, line: str) -> None:
+    two_at_once = Estimate(wall=2 * 3600.0, packs=4 * 3600.0)
+    assert describe_cost(two_at_once, resources, price).startswith(line)

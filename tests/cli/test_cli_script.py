@@ -69,6 +69,10 @@ def test_a_refused_command_has_nothing_else_on_standard_error(command: Any) -> N
     assert_one_line(done.stderr, command, "--preset huge")
 
 
+def test_a_price_without_a_plan_is_refused(assert_refused: Callable[..., None]) -> None:
+    assert_refused("--price", "2.5", settings=[], said=["--price 2.5: is of use with --plan only"])
+
+
 def test_a_damaged_data_file_is_refused_in_one_line_before_anything_starts(
     command: Any, assert_refused: Callable[..., None]
 ) -> None:
@@ -80,11 +84,12 @@ def test_a_damaged_data_file_is_refused_in_one_line_before_anything_starts(
 
 
 def test_a_plan_starts_nothing_and_writes_nothing(command: Any) -> None:
-    done = command.run("--plan", settings=("pretraining.training.steps=7",))
+    done = command.run("--plan", "--price", "0.5", settings=("pretraining.training.steps=7",))
     assert done.returncode == 0, done.stderr
     assert "2 cells, 7 + " in done.stdout
     assert "4 cells, 0 done, 4 to train" in done.stdout
     assert "of training on this machine" in done.stdout
+    assert "at 0.5 a core-hour; measured on one CPU thread of this machine" in " ".join(done.stdout.split())
     assert list(command.ray.iterdir()) == []
     assert list(command.folder.iterdir()) == []
 

@@ -278,6 +278,8 @@ def test_a_plan_says_what_would_run_and_leaves_nothing(capsys: pytest.CaptureFix
     assert "space, within packs: training.learning_rate" in said
     assert "space, packs of their own: model.latents, training.batch_size" in said
     assert "2 rounds and 4 cells that confirm" in said
+    assert "a round: about" in said
+    assert "core-hours; measured on one CPU thread of this machine" in said
     assert list(Path.cwd().iterdir()) == []
 
 

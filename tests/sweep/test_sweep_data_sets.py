@@ -107,7 +107,7 @@ def test_packs_jobs_and_estimates_take_each_cells_own_data(store: str, tmp_path:
         seen.append(config.seed)
         return made.data.of(config)
 
-    assert estimate_seconds(plan, data_of, 1) > 0
+    assert estimate_seconds(plan, data_of, 1).wall > 0
     assert [job_of(pack, made.data, made.storage, made.options).data for pack in plan.packs] == [0, 1]
 
 

@@ -87,14 +87,14 @@ def test_an_estimate_is_of_steps_evaluations_and_the_last_one(
     steps: int, expected: float, measured: PackSeconds, small_cell: Callable[..., Cell], audiograms: DataSet
 ) -> None:
     plan = make_plan([small_cell(SIZED | {"training.steps": steps})], {}, None, 1)
-    assert estimate_seconds(plan, lambda _: audiograms, 1) == expected
+    assert estimate_seconds(plan, lambda _: audiograms, 1).wall == expected
 
 
 def test_an_estimate_counts_pretraining_without_its_last_evaluation(
     measured: PackSeconds, small_cell: Callable[..., Cell], audiograms: DataSet
 ) -> None:
     plan = make_plan([small_cell(SIZED | {"pretraining.training.steps": 99_000})], {}, None, 1)
-    assert estimate_seconds(plan, lambda _: audiograms, 1) == (250 + 5 + 8) + (24_750 + 495)
+    assert estimate_seconds(plan, lambda _: audiograms, 1).wall == (250 + 5 + 8) + (24_750 + 495)
 
 
 @pytest.mark.parametrize(("slots", "packs"), [(1, 4), (2, 2), (3, 2), (4, 1), (9, 1)])
@@ -102,13 +102,15 @@ def test_an_estimate_fills_the_places_that_work_at_once(
     slots: int, packs: int, measured: PackSeconds, small_cell: Callable[..., Cell], audiograms: DataSet
 ) -> None:
     plan = make_plan([small_cell(SIZED | {"seed": seed}) for seed in range(4)], {}, 1, 1)
-    assert estimate_seconds(plan, lambda _: audiograms, slots) == packs * (250 + 5 + 8)
+    estimate = estimate_seconds(plan, lambda _: audiograms, slots)
+    assert estimate.wall == packs * (250 + 5 + 8)
+    assert estimate.packs == 4 * (250 + 5 + 8)  # what is paid does not depend on how many run at once
 
 
 def test_a_measured_estimate_is_some_time(small_cell: Callable[..., Cell], audiograms: DataSet) -> None:
-    assert estimate_seconds(make_plan([small_cell(SIZED)], {}, None, 1), lambda _: audiograms, 1) > 0
+    assert estimate_seconds(make_plan([small_cell(SIZED)], {}, None, 1), lambda _: audiograms, 1).wall > 0
 
 
 def test_nothing_left_takes_no_time(cells: list[Cell], audiograms: DataSet) -> None:
     plan = make_plan(cells, {cell.identity for cell in cells}, None, 2)
-    assert estimate_seconds(plan, lambda _: audiograms, 2) == 0
+    assert estimate_seconds(plan, lambda _: audiograms, 2).wall == 0

@@ -341,6 +341,8 @@ def test_cells_of_a_family_without_data_axes_may_not_differ_in_the_data_they_loa
         ({"checkpoint_seconds": -1.0}, "--checkpoint-every -1: must be 0 seconds or more"),
         ({"gpus": -1.0}, "--gpus -1: a pack takes a fraction of one GPU, or a whole number of them"),
         ({"gpus": 1.5}, "--gpus 1.5: a pack takes a fraction of one GPU, or a whole number of them"),
+        ({"price": 0.0}, "--price 0: must be more than 0, the price of one GPU-hour or core-hour"),
+        ({"price": -2.0}, "--price -2: must be more than 0, the price of one GPU-hour or core-hour"),
     ],
 )
 def test_counts_that_cannot_be_are_refused(options: dict[str, Any], line: str) -> None:

@@ -19,6 +19,7 @@ from vaesweep.cli import doors
 from vaesweep.cli.doors import BAD_INPUT, FAILED, OK
 from vaesweep.cli.signals import INTERRUPTED
 from vaesweep.data.numbers import real, whole
+from vaesweep.errors import UserError
 from vaesweep.family.registry import data_forms
 from vaesweep.sweep import settings
 from vaesweep.sweep.cells import Sweep
@@ -96,6 +97,12 @@ def make_parser(sweep: Sweep, about: str | None) -> argparse.ArgumentParser:
         help="dotted settings over the preset's; a [list] becomes an axis: --set training.steps=2000 seed=[0,1]",
     )
     add("--plan", action="store_true", help="say what would run and about how long it takes, then stop")
+    add(
+        "--price",
+        type=real,
+        metavar="PER_HOUR",
+        help="with --plan: what a GPU-hour costs, or a core-hour without --gpus, in any currency",
+    )
     add("--out", type=Path, default=Path("results") / sweep.name, metavar="DIR", help="tables and figure (%(default)s)")
     add(
         "--storage",
@@ -161,9 +168,12 @@ def options_from(sweep: Sweep, arguments: argparse.Namespace, words: Sequence[st
         checkpoint_seconds=arguments.checkpoint_every,
         compiling=arguments.compile,
         data_by=arguments.data_by,
+        price=arguments.price,
         command=command,
     )
     check_counts(options)
+    if options.price is not None and not arguments.plan:
+        raise UserError(f"--price {options.price:g}: is of use with --plan only, which tells what training would cost")
     store_uri()  # refuses one that MLflow does not take
     named_cluster(options.address)  # refuses one on which no sweep runs
     sweep.preset(options.preset, options.data)  # refused before anything slow is imported

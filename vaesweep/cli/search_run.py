@@ -241,11 +241,12 @@ def _print_estimate(session: SearchSession, own: SearchOptions, resources: Resou
     asked = study.ask_round(own.batch, own.batch, session.identify)
     plan = session.of_configurations(session.places(asked)).plan(slots)
     if plan.packs:
-        seconds = estimate_seconds(plan, session.data.of, slots)
+        estimate = estimate_seconds(plan, session.data.of, slots)
         rounds = -(-own.trials // own.batch)
         choices = 1 if len(session.objectives) == 1 else confirmation.FRONT
-        line = (
-            f"about {duration(seconds)} of training a round of {plan.left()} in {len(plan.packs)} packs on this machine"
-        )
+        took = f"about {duration(estimate.wall)} of training a round"
+        line = f"{took} of {plan.left()} in {len(plan.packs)} packs on this machine"
         tell(console, f"{line}, {rounds} rounds and {2 * own.confirm * choices} cells that confirm")
+        cost = sweep_run.describe_cost(estimate, resources, session.options.price)
+        tell(console, f"a round: {cost}")
     sweep_run.print_places(session, resources, size, console)

@@ -25,7 +25,7 @@ from vaesweep.sweep.cluster import ClusterSize, Resources, cluster_size, local_c
 from vaesweep.sweep.data_sets import DataSets
 from vaesweep.sweep.lease import lease
 from vaesweep.sweep.options import Options
-from vaesweep.sweep.plan import Plan, estimate_seconds
+from vaesweep.sweep.plan import Estimate, Plan, estimate_seconds
 from vaesweep.sweep.progress import duration
 from vaesweep.sweep.resume import drop_spent_checkpoints
 from vaesweep.sweep.session import Session, check_writable, describe
@@ -177,11 +177,25 @@ def _print_plan(session: Session, resources: Resources, console: Console) -> Non
         steps += f"{config.training.steps} steps"
         tell(console, f"  pack {number}: {len(pack.cells)} cells, {steps}")
     if plan.packs:
-        seconds = estimate_seconds(plan, session.data.of, slots)
+        estimate = estimate_seconds(plan, session.data.of, slots)
         many = min(slots, len(plan.packs))
         at_once = f"{many} packs at a time" if many > 1 else "one pack at a time"
-        tell(console, f"about {duration(seconds)} of training on this machine, {at_once}")
+        tell(console, f"about {duration(estimate.wall)} of training on this machine, {at_once}")
+        tell(console, describe_cost(estimate, resources, session.options.price))
     print_places(session, resources, size, console)
+
+
+def describe_cost(estimate: Estimate, resources: Resources, price: float | None) -> str:
+    """A line with the GPU-hours or core-hours that packs hold, their cost at a `price` an hour, and how it is known."""
+    unit, held = resources.priced
+    hours = estimate.packs / 3600 * held
+    money = "" if price is None else f", {_amount(hours * price)} at {price:g} a {unit}-hour"
+    where = "measured on one CPU thread of this machine"
+    return f"about {_amount(hours)} {unit}-hours{money}; {where}{', not on a GPU' if resources.gpus else ''}"
+
+
+def _amount(value: float) -> str:
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.1g}"
 
 
 def print_settings(options: Options, console: Console) -> None:

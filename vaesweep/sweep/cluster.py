@@ -93,6 +93,11 @@ class Resources:
         """The CPUs and GPUs that a local Ray of this command's own has."""
         return {"CPU": float(local_cpus(self.workers)), "GPU": self.gpus * self.workers}
 
+    @property
+    def priced(self) -> tuple[str, float]:
+        """What a pack is paid by, GPU or core, and how many of them its workers hold."""
+        return ("GPU", self.gpus * self.workers) if self.gpus else ("core", self.cpus * self.workers)
+
     def share(self, packs: int) -> float:
         """The part of a device, or of a machine's memory, that each of `packs` packs has that run at once."""
         return min(1.0, self.gpus) if self.gpus else 1.0 / max(1, packs * self.workers)

@@ -30,6 +30,7 @@ class Options:
     checkpoint_seconds: float = 30.0
     compiling: Compile = "auto"
     data_by: DataBy = "auto"
+    price: float | None = None  # of a GPU-hour with `gpus`, else of a core-hour
     command: str = ""
 
 
@@ -43,5 +44,7 @@ def check_counts(options: Options) -> None:
             raise UserError(f"{name} {value}: must be at most {MOST}")
     if not 0 <= options.checkpoint_seconds < math.inf:
         raise UserError(f"--checkpoint-every {options.checkpoint_seconds:g}: must be 0 seconds or more")
+    if options.price is not None and not 0 < options.price < math.inf:
+        raise UserError(f"--price {options.price:g}: must be more than 0, the price of one GPU-hour or core-hour")
     if not 0 <= options.gpus <= MOST or (options.gpus > 1 and options.gpus != int(options.gpus)):
         raise UserError(f"--gpus {options.gpus:g}: a pack takes a fraction of one GPU, or a whole number of them")

@@ -41,6 +41,14 @@ class Plan:
         return digest([name, sorted(cell.identity for cell in self.cells)])
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """Estimated seconds of training: of the whole plan, and the sum over its packs, which is what places are held."""
+
+    wall: float
+    packs: float
+
+
 def make_plan(
     cells: Sequence[Cell],
     done: Collection[str],
@@ -64,7 +72,7 @@ def make_plan(
     return Plan(tuple(cells), ended, training, evaluation, dict(blocked))
 
 
-def estimate_seconds(plan: Plan, data_of: Callable[[CellConfig], DataSet], slots: int) -> float:
+def estimate_seconds(plan: Plan, data_of: Callable[[CellConfig], DataSet], slots: int) -> Estimate:
     """Estimated seconds of training, from a few measured steps of one pack of each size and structure.
 
     Measured on this machine's CPU with one thread, as a local worker would run it; start-up is not counted.
@@ -81,7 +89,7 @@ def estimate_seconds(plan: Plan, data_of: Callable[[CellConfig], DataSet], slots
     busy = [0.0] * max(1, slots)
     for value in sorted(seconds, reverse=True):
         busy[busy.index(min(busy))] += value
-    return max(busy)
+    return Estimate(max(busy), sum(seconds))
 
 
 def _shape(config: dict[str, Any]) -> dict[str, Any]:
