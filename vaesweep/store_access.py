@@ -31,7 +31,8 @@ from vaesweep.errors import UserError, cause_of, line_of
 from vaesweep.uris import DATABASE_SCHEMES, is_local, is_server, masked, scheme_of, sqlite_file
 from vaesweep.vocabulary import Tag
 
-PROBE_SECONDS = 15.0  # within which a server must answer
+PROBE_SECONDS = 15.0  # within which a server must answer, and the lock of a file must end
+LOCK_SECONDS = 0.5  # for which SQLite waits in one go, and cannot be interrupted
 MAKING_TRIES, MAKING_SECONDS = 30, 1.0  # of a database whose tables are being made
 ALREADY_MADE = r"already exists|unique ?violation|unique constraint|duplicate key|schema \(found version None"
 LONGEST_REASON = 200  # characters of a store's own words
@@ -190,9 +191,9 @@ def _runs_in(database: sqlite3.Connection, experiments: Collection[str], kind: s
     ]
 
 
-def _opened(file: Path, mode: str) -> sqlite3.Connection:
-    """A connection to an SQLite file that is there."""
-    return sqlite3.connect(f"file:{quote(str(file.resolve()))}?mode={mode}", uri=True)
+def _opened(file: Path, mode: str, seconds: float = 5.0) -> sqlite3.Connection:
+    """A connection to an SQLite file that is there, which waits so long for a lock."""
+    return sqlite3.connect(f"file:{quote(str(file.resolve()))}?mode={mode}", uri=True, timeout=seconds)
 
 
 @contextmanager
@@ -290,6 +291,9 @@ def refusal(uri: str, error: BaseException) -> UserError:
             f"{where} refuses us ({reason}); check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
             f"MLFLOW_TRACKING_TOKEN{proxy_hint(uri)}"
         )
+    if "is locked" in text:
+        right = "another process writes to it: try again when that has ended"
+        return UserError(f"{where} cannot be used ({reason}); {right}")
     kind = "server" if is_server(uri) else "store"
     if isinstance(error, TimeoutError | ConnectionError) or _network_cause(text):
         right = proxy_hint(uri) or "; start it, or name another by MLFLOW_TRACKING_URI"
@@ -300,8 +304,6 @@ def refusal(uri: str, error: BaseException) -> UserError:
 def _right(text: str) -> str:
     if "readonly" in text or "read-only" in text:
         return "; it cannot be written to: name another by MLFLOW_TRACKING_URI, or a copy of it"
-    if "locked" in text:
-        return "; another process writes to it: try again when that has ended"
     return "; name another by MLFLOW_TRACKING_URI"
 
 
@@ -376,12 +378,23 @@ def store_file(uri: str) -> StoreFile:
             header = stream.read(len(SQLITE_HEADER))
         if header not in (b"", SQLITE_HEADER):
             raise UserError(f"{file} is not an SQLite database; it is left as it is: name another tracking store")
-        with closing(_opened(file, "rw")) as database:
-            return _condition(uri, file, database)
+        return _once_unlocked(uri, file)
     except (OSError, sqlite3.DatabaseError) as error:
-        if "locked" in str(error):
-            return StoreFile.COMPLETE  # somebody writes to it
+        if "is locked" in str(error):  # MLflow itself would try for minutes
+            raise refusal(uri, TimeoutError(f"database is locked for more than {PROBE_SECONDS:.0f} s")) from None
         raise UserError(f"{file} cannot be read as a tracking store ({error}); name another, or a backup") from None
+
+
+def _once_unlocked(uri: str, file: Path) -> StoreFile:
+    """The condition of a database, which another process may keep locked for `PROBE_SECONDS`; Ctrl-C ends the wait."""
+    deadline = time.monotonic() + PROBE_SECONDS
+    while True:
+        try:
+            with closing(_opened(file, "rw", LOCK_SECONDS)) as database:
+                return _condition(uri, file, database)
+        except sqlite3.OperationalError as error:
+            if "is locked" not in str(error) or time.monotonic() > deadline:
+                raise
 
 
 def _condition(uri: str, file: Path, database: sqlite3.Connection) -> StoreFile:

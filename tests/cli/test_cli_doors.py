@@ -109,6 +109,19 @@ def test_a_folder_that_is_named_by_a_uri_is_refused(uri: str) -> None:
         doors.local_paths(argparse.Namespace(out=Path(uri)))
 
 
+def test_a_user_whom_no_one_has_given_a_home_gets_one_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.setenv("HOME", "")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    with pytest.raises(RuntimeError):
+        Path.home()
+    doors.own_surroundings()
+    assert Path.home() == Path(doors.NO_HOME)
+
+
 def test_a_folder_of_the_users_home_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert doors.local_paths(argparse.Namespace(out=Path("~/a"))).out == tmp_path / "a"

@@ -1,8 +1,12 @@
 """Tracking servers: whatever MLflow's client reaches a sweep reaches; what it does not is refused within seconds."""
 
 import os
+import sqlite3
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,7 @@ from vaesweep import store_access
 from vaesweep.analysis.runs import client_of, log_files
 from vaesweep.errors import UserError
 from vaesweep.families.pvae.family import PartialVaeCell
+from vaesweep.store_access import StoreFile
 from vaesweep.sweep import store as store_module
 from vaesweep.sweep.cells import Cell
 from vaesweep.sweep.store import Store
@@ -221,6 +226,43 @@ def test_stores_of_all_kinds_are_refused_in_one_line_without_their_password(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert "s3cret" not in refused(lambda: open_store(uri))
+
+
+OPENERS = [lambda uri: Store(uri, "a sweep"), client_of, lambda uri: store_access.store_file(uri)]
+
+
+@pytest.mark.parametrize("open_store", OPENERS, ids=["writer", "reader", "status"])
+def test_a_file_that_another_process_keeps_locked_is_given_up_after_a_while(
+    open_store: Callable[[str], object], store_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_access, "PROBE_SECONDS", 1.0)
+    with closing(sqlite3.connect(store_file, isolation_level=None)) as other:
+        other.execute("begin exclusive")
+        message = refused(lambda: open_store(f"sqlite:///{store_file}"), 6)
+        assert "locked for more than 1 s" in message
+        assert "try again when that has ended" in message
+    open_store(f"sqlite:///{store_file}")
+
+
+def test_a_file_that_another_process_locks_for_a_moment_is_waited_for(store_file: Path) -> None:
+    with closing(sqlite3.connect(store_file, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("begin exclusive")
+        release = threading.Timer(1.5, lambda: other.execute("rollback"))
+        release.start()
+        assert store_access.store_file(f"sqlite:///{store_file}") is StoreFile.COMPLETE
+        release.join()
+
+
+@pytest.mark.parametrize("driver", ["psycopg2", "psycopg"])
+@pytest.mark.parametrize("open_store", OPENERS[:2], ids=["writer", "reader"])
+def test_a_database_without_its_driver_is_refused_at_once(
+    open_store: Callable[[str], object], driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, driver, None)
+    message = refused(lambda: open_store(f"postgresql+{driver}://u:s3cret@127.0.0.1:1/store"), 6)
+    assert f"{driver} halted" in message
+    assert "s3cret" not in message
+    assert "install it with pip" in message
 
 
 def test_a_database_whose_host_is_silent_is_given_up_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:

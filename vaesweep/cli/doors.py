@@ -26,6 +26,7 @@ from vaesweep.uris import folder_of, masked
 from vaesweep.vocabulary import store_uri
 
 OK, FAILED, BAD_INPUT = 0, 1, 2
+NO_HOME = "/nonexistent"  # what systems give users who have none
 
 
 def exit_code(run: Callable[[], int], *, resumes: bool = False, reads: bool = False) -> int:
@@ -110,8 +111,13 @@ def _traceback_file(error: Exception) -> str:
 def own_surroundings() -> None:
     """Have Matplotlib imported whatever a user has chosen for windows, notebooks and figures of his own.
 
-    It raises of a back end that it does not know, and of a file of settings that is not text.
+    It raises of a back end that it does not know, and of a file of settings that is not text. MLflow raises when it is
+    imported by a user without a home, as of a container with any user's number, who gets one that is not there.
     """
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = NO_HOME
     if "matplotlib" in sys.modules or hasattr(sys, "ps1"):
         return
     os.environ.pop("MPLBACKEND", None)
