@@ -97,12 +97,8 @@ def make_parser(sweep: Sweep, about: str | None) -> argparse.ArgumentParser:
         help="dotted settings over the preset's; a [list] becomes an axis: --set training.steps=2000 seed=[0,1]",
     )
     add("--plan", action="store_true", help="say what would run and about how long it takes, then stop")
-    add(
-        "--price",
-        type=real,
-        metavar="PER_HOUR",
-        help="with --plan: what a GPU-hour costs, or a core-hour without --gpus, in any currency",
-    )
+    price = "with --plan: what a GPU-hour costs, or a core-hour without --gpus, in any currency"
+    add("--price", type=real, metavar="PER_HOUR", help=price)
     add("--out", type=Path, default=Path("results") / sweep.name, metavar="DIR", help="tables and figure (%(default)s)")
     add(
         "--storage",

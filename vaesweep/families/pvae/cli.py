@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 STDIN = "-"
 RULES = ("variance", "reduction")  # of vaesweep.families.pvae.evaluation.ADAPTIVE, which takes seconds to import
 DECIMALS = 2  # dB, where programs read on
-INTERVAL = 0.8  # of vaesweep.families.pvae.tasks.acquisition
 
 
 def register(commands: Any) -> None:
@@ -93,6 +92,8 @@ def calibration_lines(bands: "Sequence[Band]", threshold: float) -> Iterator[str
         yield "Calibration by severity is not known: the cell's file is of an earlier version."
         yield "Stops and intervals that hold on average may not hold for severe losses."
         return
+    from vaesweep.families.pvae.tasks.acquisition import INTERVAL  # loaded with the cell, slow before
+
     stages = ", ".join(map(str, bands[0].coverage))
     yield "Calibration on the cell's validation listeners, by their mean threshold:"
     yield f"{'':20} {'listeners':>9}   stopped at a true   {100 * INTERVAL:g} % intervals hold"
