@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -241,10 +242,13 @@ def test_a_pack_that_is_killed_again_and_again_each_time_further_on_arrives(
     command: Any, workers: int, victims: Sequence[str]
 ) -> None:
     process = command.start("--workers", str(workers), "--checkpoint-every", "0", settings=LONG)
-    seen: set[Path] = set()
+    old: set[psutil.Process] = set()  # of groups that were hit: what is left of them may save a little longer
     for victim in victims:
-        seen |= wait(process, lambda known=frozenset(seen): set(command.checkpoints()) - known)
-        wait(process, lambda name=victim: processes(process, name))[-1].kill()
+        (*_, one) = wait(process, lambda name=victim, gone=frozenset(old): set(processes(process, name)) - gone)
+        before = frozenset(command.checkpoints())
+        wait(process, lambda known=before: set(command.checkpoints()) - known)
+        old |= {part for name in (TRIAL, WORKER, CONTROLLER) for part in processes(process, name)}
+        one.kill()
     out, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, errors
     assert out.count("stopped, and goes on from its last checkpoint") == len(victims)
