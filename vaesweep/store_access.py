@@ -65,13 +65,14 @@ class Page(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """The name of a run, its experiment and its status; when it began, and ended if it has, in ms."""
+    """The name of a run, its experiment and status; when it began, and ended if it has, in ms; where its files are."""
 
     run_id: str
     experiment_id: str
     status: str
     start_time: int
     end_time: int | None
+    artifact_uri: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +126,8 @@ def read_runs(search: Callable[[str | None], Page]) -> list[ReadRun]:
 
     def info(run: Any) -> RunInfo:
         experiment, status = texts.of(run.info.experiment_id), texts.of(run.info.status)
-        return RunInfo(run.info.run_id, experiment, status, run.info.start_time or 0, run.info.end_time)
+        times = run.info.start_time or 0, run.info.end_time
+        return RunInfo(run.info.run_id, experiment, status, *times, run.info.artifact_uri)
 
     def data(run: Any) -> RunData:
         points = run.data._metric_objs  # with steps and times, which `run.data.metrics` leaves out
@@ -164,10 +166,11 @@ def _runs_in(database: sqlite3.Connection, experiments: Collection[str], kind: s
     values = (*map(int, experiments), str(Tag.KIND), str(kind))
     texts = _Texts()
     database.execute("begin")  # one state of all tables
-    columns = "run_uuid, experiment_id, status, start_time, end_time"
+    columns = "run_uuid, experiment_id, status, start_time, end_time, artifact_uri"
     found = database.execute(f"{chosen} select {columns} from chosen order by start_time desc, run_uuid", values)
     infos = [
-        RunInfo(run, texts.of(str(of)), texts.of(status), began or 0, end) for run, of, status, began, end in found
+        RunInfo(run, texts.of(str(of)), texts.of(status), began or 0, end, place)
+        for run, of, status, began, end, place in found
     ]
     tags: dict[str, dict[str, str]] = {info.run_id: {} for info in infos}
     params: dict[str, dict[str, str]] = {info.run_id: {} for info in infos}

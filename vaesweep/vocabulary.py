@@ -6,6 +6,7 @@ store's URI, and the choice of a cell's run among several.
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
@@ -114,6 +115,9 @@ SWEEP_FILE = "sweep.json"  # artifact of the parent run: name, preset, command, 
 RECORD_DIGEST = "digest"  # of the record, in it
 MODEL_FILE = "model.safetensors"  # artifact of a cell run: the trained weights
 CONFIG_FILE = "config.json"  # artifact of a cell run: its canonical configuration
+TABLE_FILE = "metrics.json"  # artifact of a cell run: those of its final numbers that are no metrics of the run
+LOGGED_TABLES = "mlflow.loggedArtifacts"  # tag of a run: its tables, by which MLflow's pages find them
+TABLE_COLUMNS = ("domain", "metric", "value")
 
 
 def record_digest(record: Mapping[str, Any]) -> str:
@@ -139,6 +143,33 @@ def store_uri(given: str | None = None) -> str:
 def final(domain: str, metric: str) -> str:
     """Name of a final number of one domain: `test/nhanes.test/distortion`."""
     return f"test/{domain}/{metric}"
+
+
+def table_tag() -> str:
+    """The value of `LOGGED_TABLES` of a run with the table `TABLE_FILE`."""
+    return json.dumps([{"path": TABLE_FILE, "type": "table"}])
+
+
+def has_table(tags: Mapping[str, str]) -> bool:
+    """Whether a run has the table `TABLE_FILE`, by its tags."""
+    return TABLE_FILE in tags.get(LOGGED_TABLES, "")
+
+
+def final_table(numbers: Mapping[str, float]) -> dict[str, Any]:
+    """Final numbers by `domain/metric` as a table in MLflow's form; what is not finite is a text, as JSON has none."""
+    rows = [(*name.rsplit("/", 1), value if math.isfinite(value) else str(value)) for name, value in numbers.items()]
+    return {"columns": TABLE_COLUMNS, "data": rows}
+
+
+def numbers_of_table(text: str) -> dict[tuple[str, str], float]:
+    """The numbers of a table's text, by domain and metric. Raises `ValueError` where it is none of ours."""
+    try:
+        table = json.loads(text)
+        if tuple(table["columns"]) != TABLE_COLUMNS:
+            raise ValueError(f"its columns are {table['columns']}")
+        return {(str(domain), str(metric)): float(value) for domain, metric, value in table["data"]}
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"it is no table of final numbers ({error!r})") from error
 
 
 def split_final(name: str) -> tuple[str, str] | None:

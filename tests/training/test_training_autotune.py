@@ -304,6 +304,22 @@ with SharedCompiling(PartialVaeCell(), "cpu").alone():
         thread.join()
 
 
+def test_what_is_in_the_cache_is_taken_by_as_many_as_want_it(cache: Path) -> None:
+    shared = SharedCompiling(PartialVaeCell(), "cpu")
+    shared.remember(30.0, 2.0)
+    within: list[bool] = []
+
+    def take_too() -> None:
+        with SharedCompiling(PartialVaeCell(), "cpu").alone():
+            within.append(True)
+
+    with shared.alone():
+        thread = threading.Thread(target=take_too, daemon=True)
+        thread.start()
+        thread.join(30)
+    assert within == [True]
+
+
 # --- compiled ---------------------------------------------------------------------------------------------------
 
 

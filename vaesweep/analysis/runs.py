@@ -10,6 +10,7 @@ import logging
 import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +19,14 @@ from typing import Any
 import pandas as pd
 from mlflow import MlflowClient, get_tracking_uri
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.utils.file_utils import local_file_uri_to_path
 
 from vaesweep.data.domains import Role
 from vaesweep.errors import UserError, line_of
 from vaesweep.store_access import (
     ReadRun,
+    RunInfo,
     StoreFile,
     all_pages,
     first_answer,
@@ -31,8 +35,19 @@ from vaesweep.store_access import (
     runs_of_kind,
     store_file,
 )
-from vaesweep.uris import sqlite_file
-from vaesweep.vocabulary import RECORD_DIGEST, SWEEP_FILE, RunKind, Tag, record_digest, runs_by_cell, split_final
+from vaesweep.uris import is_local, sqlite_file
+from vaesweep.vocabulary import (
+    RECORD_DIGEST,
+    SWEEP_FILE,
+    TABLE_FILE,
+    RunKind,
+    Tag,
+    has_table,
+    numbers_of_table,
+    record_digest,
+    runs_by_cell,
+    split_final,
+)
 
 PAGE = 1000
 MOST_PASSED = 20  # parent runs without a record that are passed over
@@ -41,7 +56,11 @@ RUNNING = "running"  # outcome of a cell that has not ended
 SETTLED_METRIC, SKIPPED_METRIC = "train/settled", "train/skipped"  # at the last evaluation
 BETA = "beta."  # begins the columns of the weights of rates at the last evaluation
 INFINITE = 1e308  # MLflow stores infinity as 1.8e308
+READERS = 16  # threads that fetch tables of runs from a server
 TARGET = re.compile(r"rates\.(?P<rate>.+)\.target")
+Finals = Mapping[tuple[str, str], float]  # final numbers of a cell, by domain and metric
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -150,14 +169,19 @@ def read(
             "run the sweep first, or wait for its first cell"
         )
     return replace(
-        assemble(record, parent.info.run_id, cell_runs),
+        assemble(record, parent.info.run_id, cell_runs, tables_of(client, cell_runs)),
         experiment_id=str(experiment_id),
         began=parent.data.tags.get(Tag.BEGAN, ""),
     )
 
 
-def assemble(record: SweepRecord, run_id: str, cell_runs: Mapping[str, ReadRun]) -> Runs:
-    """The sweep of a record whose parent run is `run_id`, with the run of every cell that has one."""
+def assemble(
+    record: SweepRecord, run_id: str, cell_runs: Mapping[str, ReadRun], tables: Mapping[str, Finals] | None = None
+) -> Runs:
+    """The sweep of a record whose parent run is `run_id`, with the run of every cell that has one.
+
+    `tables` are the final numbers of cells that are no metrics of their runs, where these have been read.
+    """
     code = dict.fromkeys(run.data.tags.get(Tag.CODE, "") for run in cell_runs.values())
     ids = {cell: run.info.run_id for cell, run in cell_runs.items()}
     params = {cell: run.data.params for cell, run in cell_runs.items()}
@@ -165,11 +189,40 @@ def assemble(record: SweepRecord, run_id: str, cell_runs: Mapping[str, ReadRun])
         record,
         run_id,
         _cells_frame(record, cell_runs),
-        _finals_frame(cell_runs),
+        _finals_frame(cell_runs, tables or {}),
         ids,
         params,
         code=tuple(filter(None, code)),
     )
+
+
+def tables_of(client: MlflowClient, cell_runs: Mapping[str, ReadRun]) -> dict[str, Finals]:
+    """The final numbers, by cell, that runs have in a table and not as metrics; said where one cannot be read."""
+    having = {cell: run.info for cell, run in cell_runs.items() if has_table(run.data.tags)}
+    if not having:
+        return {}
+    faults: list[str] = []
+
+    def read_table(info: RunInfo) -> Finals | None:
+        try:
+            return numbers_of_table(_table_text(client, info))
+        except (OSError, ValueError, MlflowException) as error:
+            faults.append(f"run {info.run_id}: {one_line(error)}")
+            return None
+
+    with ThreadPoolExecutor(READERS, "tables") as threads:
+        tables = dict(zip(having, threads.map(read_table, having.values()), strict=True))
+    if faults:
+        logger.warning("%s of %d cells cannot be read, whose metrics lack: %s", TABLE_FILE, len(faults), faults[0])
+    return {cell: table for cell, table in tables.items() if table is not None}
+
+
+def _table_text(client: MlflowClient, info: RunInfo) -> str:
+    if is_local(info.artifact_uri):
+        return Path(local_file_uri_to_path(info.artifact_uri), TABLE_FILE).read_text("utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        repository = get_artifact_repository(info.artifact_uri, tracking_uri=client.tracking_uri)
+        return Path(repository.download_artifacts(TABLE_FILE, folder)).read_text("utf-8")
 
 
 def log_files(run_id: str, paths: Iterable[Path], tracking_uri: str | None = None, folder: str | None = None) -> None:
@@ -323,11 +376,14 @@ def _cell_row(cell: str, values: dict[str, Any], run: ReadRun | None) -> dict[st
     }
 
 
-def _finals_frame(cell_runs: Mapping[str, ReadRun]) -> pd.DataFrame:
-    rows = [
-        (cell, *place, float("inf") * (1 if value > 0 else -1) if abs(value) > INFINITE else value)
-        for cell, run in cell_runs.items()
-        for name, value in run.data.metrics.items()
-        if (place := split_final(name))
-    ]
+def _finals_frame(cell_runs: Mapping[str, ReadRun], tables: Mapping[str, Finals]) -> pd.DataFrame:
+    rows = []
+    for cell, run in cell_runs.items():
+        table = tables.get(cell, {})  # the newer word, where a run of an earlier release has both
+        rows += [
+            (cell, *place, float("inf") * (1 if value > 0 else -1) if abs(value) > INFINITE else value)
+            for name, value in run.data.metrics.items()
+            if (place := split_final(name)) and place not in table
+        ]
+        rows += [(cell, *place, value) for place, value in table.items()]
     return pd.DataFrame(rows, columns=["cell", "domain", "metric", "value"])

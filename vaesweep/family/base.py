@@ -36,6 +36,7 @@ class Family(ABC):
     bfloat16: ClassVar[bool] = False  # whether its models may train with products in bfloat16
     data_axes: ClassVar[bool] = False  # whether cells of one sweep may differ in what `load` reads
     trained_model: ClassVar[str] = "vaesweep.family.trained:Trained"  # the class of its trained models, by name
+    table_metrics: ClassVar[tuple[str, ...]] = ()  # patterns of final ones that MLflow has in a run's table only
     more_is_better: ClassVar[tuple[str, ...]] = ()  # patterns of its metrics, such as `si_sdri.*`
     less_is_better: ClassVar[tuple[str, ...]] = ()
 
@@ -92,6 +93,10 @@ class Family(ABC):
             return MORE_IS_BETTER[metric]
         directions = {True: self.more_is_better, False: self.less_is_better}
         return next((more for more, names in directions.items() if any(fnmatch(metric, n) for n in names)), None)
+
+    def in_table(self, metric: str) -> bool:
+        """Whether a final metric goes into a run's table, where there are too many of its kind for columns."""
+        return any(fnmatch(metric, pattern) for pattern in self.table_metrics)
 
     def check(self, config: CellConfig) -> None:
         """Refuse a configuration that is well formed but cannot be trained, with a `UserError` of one line."""

@@ -306,11 +306,11 @@ class Store:
         else:
             repository.log_artifact(str(path))
 
-    def log_json(self, run_id: str, value: dict[str, Any], name: str) -> None:
+    def log_json(self, run_id: str, value: Mapping[str, Any], name: str, indent: int | None = 2) -> None:
         """Store a JSON value among a run's artifacts."""
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, name)
-            path.write_text(json.dumps(value, indent=2, default=str))
+            path.write_text(json.dumps(value, indent=indent, default=str))
             self.log_file(run_id, path)
 
     def model(self, run_id: str) -> bytes | None:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vaesweep.errors import TrackingError, UserError
+from vaesweep.family import family
 from vaesweep.store_access import one_line
 from vaesweep.sweep.backlog import Backlog, FileShelf, Point, Record
 from vaesweep.sweep.cells import Cell
@@ -28,7 +29,17 @@ from vaesweep.sweep.store import BATCH, LONGEST_TAG, RunState, Store, TrackedRun
 from vaesweep.training import finished
 from vaesweep.training.finished import FinishedCell
 from vaesweep.uris import masked
-from vaesweep.vocabulary import CONFIG_FILE, MODEL_FILE, Outcome, Tag, final
+from vaesweep.vocabulary import (
+    CONFIG_FILE,
+    LOGGED_TABLES,
+    MODEL_FILE,
+    TABLE_FILE,
+    Outcome,
+    Tag,
+    final,
+    final_table,
+    table_tag,
+)
 
 AGAIN = "when the store is back, the same command completes the runs without training again"
 FLUSH_SECONDS = 5.0  # between two times that points are written of cells that train, where cells are few
@@ -159,7 +170,8 @@ class Tracker:
             tags[Tag.DOMAINS] = domains
         if cell.saturated:
             tags[Tag.SATURATED] = " ".join(cell.saturated)
-        ending = _Ending("FAILED" if diverged else "FINISHED", _plain(tags), finished=True)
+        table = {LOGGED_TABLES: table_tag()} if _in_table(cell) else {}
+        ending = _Ending("FAILED" if diverged else "FINISHED", _plain(tags) | table, finished=True)
         with self._lock:
             run = self._cells[cell.cell]
             if run.ending:
@@ -363,6 +375,7 @@ class Tracker:
         if ending.finished:
             yield lambda: self._log_model(run, name)
             yield lambda: self._store.log_json(run, self._finished(name).config, CONFIG_FILE)
+            yield lambda: self._log_table(run, name)
         yield lambda: self._store.end(run, ending.status)
         if ending.tags:
             yield lambda: self._store.tag(run, ending.tags)  # last: the outcome is what counts
@@ -372,6 +385,11 @@ class Tracker:
             path = Path(folder, MODEL_FILE)
             path.write_bytes(self._files.get(cell))
             self._store.log_file(run, path)
+
+
+    def _log_table(self, run: str, cell: str) -> None:
+        if numbers := _in_table(self._finished(cell)):
+            self._store.log_json(run, final_table(numbers), TABLE_FILE, indent=None)
 
 
 def _record_name(cell: str) -> str:
@@ -387,8 +405,15 @@ def _records_of(cell: FinishedCell) -> list[Record]:
         for i, value in enumerate(values.tolist()):
             if not math.isnan(value) or (i == last and cell.diverged is not None):
                 records[i].metrics[name] = value
-    finals = {final(*name.rsplit("/", 1)): value for name, value in cell.metrics.items()}
+    beside = _in_table(cell)
+    finals = {final(*name.rsplit("/", 1)): value for name, value in cell.metrics.items() if name not in beside}
     return [*records, Record(cell.step, now, finals)]
+
+
+def _in_table(cell: FinishedCell) -> dict[str, float]:
+    """Those of a cell's final numbers, by `domain/metric`, that its run has in a table and not as metrics."""
+    owner = family(cell.family)
+    return {name: value for name, value in cell.metrics.items() if owner.in_table(name.rsplit("/", 1)[1])}
 
 
 def _by_metric(points: Iterable[tuple[str, int]]) -> dict[str, set[int]]:

@@ -1,7 +1,7 @@
 """Whether a training step is compiled, and what this machine knows of compiling it.
 
-One process of a machine compiles a structure at a time. The others wait and take what it has left in torch's cache, in
-a third of the time. How long that took and what it gained stands beside the cache, a small file a structure, so that
+One process of a machine compiles a structure for the first time. The others wait and take what it has left in torch's
+cache, all at once and in a third of the time or less. How long that took and what it gained stands beside the cache, a small file a structure, so that
 later packs know whether it pays.
 """
 
@@ -70,14 +70,20 @@ class SharedCompiling:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Context in which no other process of this machine compiles the structure."""
+        """Context in which no other process of this machine compiles the structure for the first time.
+
+        What is in the cache is taken from it by as many as want it.
+        """
         from filelock import FileLock, Timeout
 
         self._make_room()
         lock = FileLock(self._file(".lock"))
         with contextlib.suppress(OSError, Timeout):  # then several compile it, as they can
-            self._file(".lock").parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire(timeout=PATIENCE)
+            if self.known() is None:
+                self._file(".lock").parent.mkdir(parents=True, exist_ok=True)
+                lock.acquire(timeout=PATIENCE)
+                if self.known() is not None:  # by the one that was waited for
+                    lock.release()
         try:
             yield
         finally:

@@ -179,6 +179,10 @@ class SeparatorFamily(Family):
     bfloat16 = True
     data_axes = True
     trained_model = "vaesweep.families.emd.trained:TrainedSeparator"
+    table_metrics = (
+        *("*.sample", "*.mean", "*.mixture", "*.left_out"),
+        *("blr.*", "trust_*", "rate_*_per_dimension"),
+    )
     more_is_better = ("si_sdr*", "sdr*", "*stoi.mode", "pesq.mode", "mixture_elbo", "*_correlation")
     less_is_better = ("blr.*", "*.left_out", "trust_error")
     evaluation_settings = ("evaluation",)

@@ -131,6 +131,7 @@ class HierarchyFamily(Family):
     evaluation_settings = ("evaluation.steps", "evaluation.draws", "evaluation.repeats")
     bfloat16 = True
     trained_model = "vaesweep.families.hvae.trained:TrainedHierarchy"
+    table_metrics = ("rate.level_*", "steps_*.*", "importance_*.*")
     more_is_better = ("*.elbo", "*.bound")
     less_is_better = ("rmse", "bits_per_pixel", "*.distortion")
     metrics: ClassVar[dict[str, str]] = hierarchy.METRICS

@@ -178,6 +178,7 @@ class PartialVaeFamily(Family):
     trained_model = "vaesweep.families.pvae.trained:TrainedPartialVae"
     data_axes = True  # splits (`data.seed`) and cycles that are held out
     less_is_better = ("rmse_*", "area_*", "stop_offset.*", "stop_offset_clean.*")
+    table_metrics = ("area_*.*", "effective_samples.*", "stop_*.*")
     metrics: ClassVar[dict[str, str]] = {
         "rmse_observed": "dB (years for the age): error of the decoded mean over observed dimensions",
         "rmse_unobserved": "dB (years for the age): error of the decoded mean over unobserved dimensions",
