@@ -13,29 +13,34 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import psutil
 
 ROOT = Path(__file__).parents[1]
 LOOK_SECONDS = 0.25  # between two looks at the process tree
+WORKERS = ("ray::", "default_worker.py")  # in the commands of Ray's workers
 BECOME_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: processes whose parent has died become this one's children
 
 
 @dataclass(frozen=True)
 class Cost:
-    """CPU seconds, user's and system's, of a process tree; wall-clock seconds; MiB of the command's own process."""
+    """CPU seconds, user's and system's, of a process tree; wall-clock seconds; MiB of the command's own process.
+
+    `workers` are the CPU seconds of Ray's workers in the tree, idle ones too.
+    """
 
     cpu: float
     wall: float
     memory: float
+    workers: float
 
     @classmethod
     def least(cls, costs: Iterable["Cost"]) -> "Cost":
         """The least of each, over repeats: what disturbs a measurement only adds."""
         costs = list(costs)
-        return cls(*(min(getattr(cost, name) for cost in costs) for name in ("cpu", "wall", "memory")))
+        return cls(*(min(getattr(cost, field.name) for cost in costs) for field in fields(cls)))
 
 
 def cost_of(
@@ -58,14 +63,14 @@ def cost_of(
     if process.returncode not in codes:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}: {output[-2000:]}")
     _reap()
-    return Cost(max(_cpu() - before, tree.cpu()), wall, usage.ru_maxrss / 1024), output
+    return Cost(max(_cpu() - before, tree.cpu()), wall, usage.ru_maxrss / 1024, tree.cpu(WORKERS)), output
 
 
 class _Tree:
     """The CPU time of every process below this one that is seen while it is a context."""
 
     def __init__(self) -> None:
-        self._seen: dict[tuple[int, float], float] = {}  # by process and when it began
+        self._seen: dict[tuple[int, float], tuple[str, float]] = {}  # by process and when it began: command, seconds
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
@@ -77,16 +82,16 @@ class _Tree:
         self._ended.set()
         self._thread.join()
 
-    def cpu(self) -> float:
-        """Seconds, user's and system's."""
-        return sum(self._seen.values())
+    def cpu(self, named: Sequence[str] = ("",)) -> float:
+        """Seconds, user's and system's, of the processes whose command has one of the words in it."""
+        return sum(seconds for command, seconds in self._seen.values() if any(word in command for word in named))
 
     def _look(self) -> None:
         while not self._ended.wait(LOOK_SECONDS):
             for process in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.Error):
-                    times = process.cpu_times()
-                    self._seen[process.pid, process.create_time()] = times.user + times.system
+                    times, command = process.cpu_times(), " ".join(process.cmdline())
+                    self._seen[process.pid, process.create_time()] = (command, times.user + times.system)
 
 
 def environment_of(checkout: Path, **more: str) -> dict[str, str]:

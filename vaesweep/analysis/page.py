@@ -45,10 +45,10 @@ def compare(first: Runs, second: Runs, out: Path) -> tuple[Path, Path]:
 
 def _write(page: Mapping[str, Any], out: Path, media: Iterable[Path]) -> tuple[Path, Path]:
     out.mkdir(parents=True, exist_ok=True)
-    numbers = json.dumps(page, indent=1, ensure_ascii=False, allow_nan=False)
+    numbers = _text(page)
     return (
-        replace_file(out / PAGE, partial(_write_text, text=render(page, embedded(media)))),
-        replace_file(out / NUMBERS, partial(_write_text, text=numbers)),
+        replace_file(out / PAGE, partial(_write_text, text=_page(_title(page), numbers, embedded(media)))),
+        replace_file(out / NUMBERS, partial(_write_text, text=f"{numbers}\n")),
     )
 
 
@@ -58,21 +58,32 @@ def _write_text(path: Path, text: str) -> None:
 
 def render(page: Mapping[str, Any], media: Sequence[Mapping[str, str]] = ()) -> str:
     """The page as HTML. `media` are as of `embedded`."""
-    title = " and ".join(f"{sweep['sweep']['name']} ({sweep['sweep']['preset']})" for sweep in page["sweeps"])
+    return _page(_title(page), _text(page), media)
+
+
+def _title(page: Mapping[str, Any]) -> str:
+    return " and ".join(f"{sweep['sweep']['name']} ({sweep['sweep']['preset']})" for sweep in page["sweeps"])
+
+
+def _page(title: str, numbers: str, media: Sequence[Mapping[str, str]]) -> str:
     parts = {
         "title": html.escape(title),
         "style": _part("page.css"),
         "plotly": _part("plotly-basic.min.js"),
         "script": _part("page.js"),
-        "numbers": _in_script(page),
-        "media": _in_script(list(media)),
+        "numbers": _in_script(numbers),
+        "media": _in_script(_text(list(media))),
     }
     return re.sub(r"/\*(\w+)\*/", lambda place: parts[place[1]], _part("page.html"))
 
 
-def _in_script(value: Any) -> str:
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _in_script(text: str) -> str:
     """JSON that no HTML parser takes for the end of its script element."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    return text.replace("<", "\\u003c")
 
 
 @cache

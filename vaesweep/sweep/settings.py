@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -168,16 +168,30 @@ def _build(kind: type[ConfigT], settings: Settings, prefix: str) -> ConfigT:
 
 def _misread(kind: type[BaseModel], key: str, value: Any) -> str | None:
     """What is wrong with a value that pydantic would take for another one, or that is beyond all sense."""
+    taken = _taken_at(kind, key)
+    if isinstance(value, bool | int | float | str) or value is None:
+        return _misread_scalar(key, value, taken.single, bounded=taken.bounded)
+    if isinstance(value, list | tuple):
+        parts = [part for item in value for part in (item if isinstance(item, list | tuple) else (item,))]
+        return next((fault for part in parts if (fault := _misread_scalar(key, part, taken.items, bounded=True))), None)
+    return None
+
+
+class _Taken(NamedTuple):
+    """What a setting takes: the kinds of a single value and of a list's items; whether a number needs our bound."""
+
+    single: frozenset[type]
+    items: frozenset[type]
+    bounded: bool
+
+
+@cache
+def _taken_at(kind: type[BaseModel], key: str) -> _Taken:
     places: list[Any] = [kind]
     for part in key.split("."):
         places = _below(places, part)
-    if isinstance(value, bool | int | float | str) or value is None:
-        return _misread_scalar(key, value, _scalars(places), bounded=not any(_has_upper_bound(p) for p in places))
-    if isinstance(value, list | tuple):
-        kinds = _scalars([item for place in places for item in _items(place)])
-        parts = [part for item in value for part in (item if isinstance(item, list | tuple) else (item,))]
-        return next((fault for part in parts if (fault := _misread_scalar(key, part, kinds, bounded=True))), None)
-    return None
+    items = _scalars([item for place in places for item in _items(place)])
+    return _Taken(_scalars(places), items, not any(_has_upper_bound(place) for place in places))
 
 
 def _misread_scalar(key: str, value: Any, kinds: frozenset[type], *, bounded: bool) -> str | None:

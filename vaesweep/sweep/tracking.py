@@ -386,7 +386,6 @@ class Tracker:
             path.write_bytes(self._files.get(cell))
             self._store.log_file(run, path)
 
-
     def _log_table(self, run: str, cell: str) -> None:
         if numbers := _in_table(self._finished(cell)):
             self._store.log_json(run, final_table(numbers), TABLE_FILE, indent=None)

@@ -1,8 +1,8 @@
 """Whether a training step is compiled, and what this machine knows of compiling it.
 
 One process of a machine compiles a structure for the first time. The others wait and take what it has left in torch's
-cache, all at once and in a third of the time or less. How long that took and what it gained stands beside the cache, a small file a structure, so that
-later packs know whether it pays.
+cache, all at once and in a third of the time or less. How long that took and what it gained stands beside the cache, a
+small file a structure, so that later packs know whether it pays.
 """
 
 import contextlib
