@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 FAULTS = ("finished file: a bit flipped", "checkpoint: a NaN", "a worker dies")
 
 
+@pytest.mark.slow
 def test_three_faults_lose_nothing_and_are_put_into_the_page(tmp_path: Path) -> None:
     page = tmp_path / "faults.md"
     page.write_text("before\n<!-- files: by benchmarks/faults.py -->\nold\n<!-- end of files -->\nafter\n")

@@ -32,6 +32,7 @@ class Tag(StrEnum):
     OUTCOME = "vaesweep.outcome"  # Outcome, set when the cell ends
     CAUSE = "vaesweep.cause"  # why a cell diverged or failed, with its step
     SATURATED = "vaesweep.saturated"  # names of rates whose target could not be reached
+    BEST = "vaesweep.best"  # of a logged model: by which metrics its cell is the best of the sweep, metric@domain
     PARENT = "mlflow.parentRunId"
 
 

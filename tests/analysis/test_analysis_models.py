@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from tracked_sweeps import DOMAINS, TrackedSweep, grid
 
 import vaesweep
-from vaesweep.analysis import models, register
+from vaesweep.analysis import logged, models, register
 from vaesweep.analysis.runs import DomainRecord, Runs, read
 from vaesweep.cli.main import main
 from vaesweep.data.domains import DataSet, Role
@@ -24,7 +25,7 @@ from vaesweep.errors import UserError
 from vaesweep.family import Family, family
 from vaesweep.training import finished
 from vaesweep.training.finished import FinishedCell
-from vaesweep.vocabulary import MODEL_FILE, Outcome, final
+from vaesweep.vocabulary import MODEL_FILE, Outcome, Tag, final
 
 ROOT = Path(__file__).parents[2]
 EXPERIMENT = "toy sweep"
@@ -114,6 +115,50 @@ def test_of_the_elbo_more_is_better_and_a_cell_without_one_is_none(runs: Runs) -
 def test_cells_that_share_the_best_value_are_named(runs: Runs) -> None:
     with pytest.raises(UserError, match=r"best=elbo@valid: cells 2-0, 2-1 share -21; name one of them"):
         models.best_cell(runs, "elbo", "valid")
+
+
+def with_best(runs: Runs, cell: str) -> Runs:
+    """The sweep, had that cell the highest ELBO on validation data."""
+    finals = runs.finals.copy()
+    finals.loc[(finals["cell"] == cell) & (finals["metric"] == "elbo"), "value"] = -1.0
+    return replace(runs, finals=finals)
+
+
+def test_the_best_cell_is_logged_as_a_model_once_and_the_runs_points_stay_as_they_are(
+    tracked: Tracked, runs: Runs
+) -> None:
+    def points(cell: str) -> dict[str, list[tuple[int, float]]]:
+        run = tracked.client.get_run(runs.run_ids[cell])
+        histories = {name: tracked.client.get_metric_history(run.info.run_id, name) for name in run.data.metrics}
+        return {name: [(point.step, point.value) for point in history] for name, history in histories.items()}
+
+    before = points("1-1")
+    for _ in range(2):
+        assert list(logged.log_best(with_best(runs, "1-1"), tracked.uri)) == []
+    (model,) = logged.logged_models(tracked.client, runs)
+    assert (model.source_run_id, model.tags[Tag.BEST]) == (runs.run_ids["1-1"], "elbo@valid")
+    assert {(m.key, m.value) for m in model.metrics} >= {(final(name, "elbo"), -22.0) for name in DOMAINS}
+    (output,) = tracked.client.get_run(runs.run_ids["1-1"]).outputs.model_outputs
+    assert output.model_id == model.model_id
+    assert points("1-1") == before
+
+    assert list(logged.log_best(with_best(runs, "1-0"), tracked.uri)) == []  # another is better now
+    tags = {one.tags[Tag.CELL]: one.tags[Tag.BEST] for one in logged.logged_models(tracked.client, runs)}
+    assert tags == {"1-1": "", "1-0": "elbo@valid"}
+
+
+def test_what_cannot_be_logged_is_a_line_and_no_error(
+    tracked: Tracked, runs: Runs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (line,) = logged.log_best(runs, tracked.uri)
+    assert line == "no model is logged of the best cell: best=elbo@valid: cells 2-0, 2-1 share -21; name one of them"
+
+    def missing(*_: Any, **__: Any) -> Any:
+        raise MlflowException("404: no such endpoint")
+
+    monkeypatch.setattr(MlflowClient, "search_logged_models", missing)
+    (line,) = logged.log_best(runs, tracked.uri)
+    assert line == "the best cells are not logged as models: 404: no such endpoint"
 
 
 @pytest.mark.parametrize(

@@ -186,6 +186,7 @@ def test_the_curve_is_redrawn_from_mlflow_alone(swept: Any) -> None:
         assert (swept.folder / "redrawn" / name).read_bytes() == (out / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_population_more_is_evaluated_and_trains_nothing(swept: Any) -> None:
     runs, points, cells = swept.runs(), set(swept.points()), swept.finished()
     rows = [",".join(COLUMNS), *(",".join(str(10 + (row * column) % 50) for column in range(15)) for row in range(20))]

@@ -14,17 +14,18 @@ from vaesweep.errors import Terminated
 
 ROOT = Path(__file__).parents[2]
 CODES = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+SLEEPS = 60  # seconds, if nothing ends it
 IMPORTING = """
 import vaesweep.cli, os, signal
 os.kill(os.getpid(), signal.{name})
-import time; time.sleep(30)
+import time; time.sleep(60)
 """
 RUNNING = """
 import os, signal
 from vaesweep.cli.doors import exit_code
 def run():
     os.kill(os.getpid(), signal.{name})
-    import time; time.sleep(30)
+    import time; time.sleep(60)
 raise SystemExit(exit_code(run, resumes=True))
 """
 
@@ -39,7 +40,7 @@ class Held:
 def run():
     held = Held()
     del held
-    import time; time.sleep(30)
+    import time; time.sleep(60)
 raise SystemExit(exit_code(run, resumes=True))
 """
 
@@ -50,7 +51,8 @@ def test_a_signal_ends_a_command_with_a_word(program: str, number: signal.Signal
     command = [sys.executable, "-c", program.format(name=number.name)]
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background commands ignore Ctrl-C
     try:
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)})
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=SLEEPS / 2)
     finally:
         signal.signal(signal.SIGINT, before)
     assert (done.returncode, done.stderr) == (code, f"{signals.WORD}\n")

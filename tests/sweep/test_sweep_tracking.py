@@ -7,15 +7,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from mlflow.tracking import MlflowClient
+from mlflow.utils.file_utils import local_file_uri_to_path
 
+from vaesweep.analysis import runs
 from vaesweep.errors import UserError
 from vaesweep.families.pvae.family import PartialVaeCell
+from vaesweep.family import family, family_names
 from vaesweep.packing import leaves
 from vaesweep.sweep import tracking
 from vaesweep.sweep.cells import Cell
@@ -25,7 +29,17 @@ from vaesweep.sweep.survey import survey
 from vaesweep.sweep.tracking import Store, Tracker, TrackingError
 from vaesweep.training.finished import FinishedCell
 from vaesweep.training.skipping import NOT_FINITE
-from vaesweep.vocabulary import CONFIG_FILE, MODEL_FILE, SWEEP_FILE, Outcome, RunKind, Tag
+from vaesweep.vocabulary import (
+    CONFIG_FILE,
+    MODEL_FILE,
+    SWEEP_FILE,
+    TABLE_FILE,
+    Outcome,
+    RunKind,
+    Tag,
+    has_table,
+    runs_by_cell,
+)
 
 CELLS = [Cell(PartialVaeCell(seed=seed), "pvae", "data", {"seed": seed}) for seed in range(3)]
 NAMES = [cell.identity for cell in CELLS]
@@ -157,6 +171,63 @@ def test_a_cell_that_has_not_been_heard_of_has_no_run(experiment: Experiment) ->
     with experiment.tracker() as tracker:
         tell(tracker, 10, NAMES[:1])
     assert len(experiment.runs()) == 1
+
+
+# Many numbers of a kind go into a table
+
+
+MANY = {"a.test/area_rmse.variance": 41.5, "a.test/stop_bias.oracle": math.nan, "b.test/area_rmse.random": math.inf}
+
+
+def with_many(cell: str) -> FinishedCell:
+    own = ended(cell)
+    return replace(own, metrics={**own.metrics, **MANY})
+
+
+def tables(experiment: Experiment) -> dict[str, runs.Finals]:
+    """What the analysis reads of the tables of an experiment."""
+    client = runs.client_of(experiment.uri)
+    (number,) = [key for key, name in runs.experiment_names(client).items() if name == experiment.name]
+    return dict(runs.tables_of(client, runs_by_cell(runs.search_runs(client, [number], RunKind.CELL))))
+
+
+def test_numbers_by_rule_are_a_table_of_the_run_and_no_columns(
+    experiment: Experiment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with experiment.tracker() as tracker:
+        tracker.ended(with_many(NAMES[0]), FILE)
+        tracker.ended(ended(NAMES[1]), FILE)
+    assert {point[0] for point in experiment.points(NAMES[0])} == {"test/a.test/elbo", "test/a.test/rate", "valid/rate"}
+    run, plain = experiment.run(NAMES[0]), experiment.run(NAMES[1])
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", experiment.uri)
+    found = experiment.client.load_table(run.info.experiment_id, TABLE_FILE)  # as MLflow finds it, by its tag
+    rows = {f"{row.domain}/{row.metric}": float(row.value) for row in found.itertuples()}
+    assert rows == pytest.approx(MANY, nan_ok=True)
+    assert not has_table(plain.data.tags)
+    assert TABLE_FILE not in {file.path for file in experiment.client.list_artifacts(plain.info.run_id)}
+    (read,) = tables(experiment).values()
+    assert {"/".join(place): value for place, value in read.items()} == pytest.approx(MANY, nan_ok=True)
+
+
+def test_a_table_that_cannot_be_read_is_named_and_the_others_are_read(
+    experiment: Experiment, caplog: pytest.LogCaptureFixture
+) -> None:
+    with experiment.tracker() as tracker:
+        for name in NAMES:
+            tracker.ended(with_many(name), FILE)
+    gone, other = (experiment.run(name).info for name in NAMES[:2])
+    Path(local_file_uri_to_path(gone.artifact_uri), TABLE_FILE).unlink()
+    Path(local_file_uri_to_path(other.artifact_uri), TABLE_FILE).write_text('{"columns": ["a"], "data": []}')
+    assert set(tables(experiment)) == {NAMES[2]}
+    assert f"{TABLE_FILE} of 2 cells cannot be read" in caplog.text
+
+
+def test_every_family_names_metrics_of_its_own_that_go_into_the_table() -> None:
+    """And never a rate, a distortion or an ELBO of the whole, by which sweeps are read."""
+    for name in family_names():
+        owner = family(name)
+        assert owner.table_metrics
+        assert not [metric for metric in ("rate", "distortion", "elbo") if owner.in_table(metric)]
 
 
 # Every point once

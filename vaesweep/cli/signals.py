@@ -3,7 +3,6 @@
 Importing takes seconds, before any command can catch what interrupts it: `watch` is called as the first of it.
 """
 
-import _thread
 import signal
 import sys
 import threading
@@ -42,7 +41,8 @@ def watch() -> None:
             unraised(lost)
             return
         number = signal.SIGTERM if isinstance(lost.exc_value, Terminated) else signal.SIGINT
-        timer = threading.Timer(AGAIN_SECONDS, _thread.interrupt_main, [number])
+        # To the main thread itself, so that it is heard where that waits: a flag alone would be seen after the wait.
+        timer = threading.Timer(AGAIN_SECONDS, signal.pthread_kill, [threading.main_thread().ident, number])
         timer.daemon = True
         timer.start()
 

@@ -3,10 +3,11 @@
 Settings and data are checked before Ray, MLflow and what draws are imported, which take seconds.
 """
 
+import math
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -20,6 +21,7 @@ from vaesweep.cli.script import FAILED, OK
 from vaesweep.data.domains import DataSet
 from vaesweep.errors import TrackingError, UserError, line_of
 from vaesweep.store_access import ReadRun
+from vaesweep.sweep import estimates
 from vaesweep.sweep.cells import Sweep
 from vaesweep.sweep.cluster import ClusterSize, Resources, cluster_size, local_cpus, uploaded_copy
 from vaesweep.sweep.data_sets import DataSets
@@ -94,6 +96,9 @@ def run_sweep(
                     failed = train_plan(session, plan, resources, slots, tracker, console)
                 connection.leave()
                 timeline.lap("training")
+                if plan.packs and (truth := estimates.taken(timeline)) is not None:
+                    for line in describe_taken(truth, estimates.remembered(plan), resources, at_once(plan, slots)):
+                        tell(console, line)
                 return failed
 
             return _run_tracked(session, plan, train, console, family_report)
@@ -178,11 +183,17 @@ def _print_plan(session: Session, resources: Resources, console: Console) -> Non
         tell(console, f"  pack {number}: {len(pack.cells)} cells, {steps}")
     if plan.packs:
         estimate = estimate_seconds(plan, session.data.of, slots)
-        many = min(slots, len(plan.packs))
-        at_once = f"{many} packs at a time" if many > 1 else "one pack at a time"
-        tell(console, f"about {duration(estimate.wall)} of training on this machine, {at_once}")
+        many = at_once(plan, slots)
+        estimates.remember(plan, estimate, many)
+        packs = f"{many} packs at a time" if many > 1 else "one pack at a time"
+        tell(console, f"about {duration(estimate.wall)} of training on this machine, {packs}")
         tell(console, describe_cost(estimate, resources, session.options.price))
     print_places(session, resources, size, console)
+
+
+def at_once(plan: Plan, slots: int) -> int:
+    """The number of a plan's packs that run at the same time on so many places."""
+    return min(slots, len(plan.packs))
 
 
 def describe_cost(estimate: Estimate, resources: Resources, price: float | None) -> str:
@@ -192,6 +203,28 @@ def describe_cost(estimate: Estimate, resources: Resources, price: float | None)
     money = "" if price is None else f", {_amount(hours * price)} at {price:g} a {unit}-hour"
     where = "measured on one CPU thread of this machine"
     return f"about {_amount(hours)} {unit}-hours{money}; {where}{', not on a GPU' if resources.gpus else ''}"
+
+
+def describe_taken(
+    truth: Estimate, planned: estimates.Planned | None, resources: Resources, packs_at_once: int
+) -> Iterator[str]:
+    """Lines on what training has taken, and by how much that is more or less than `--plan` had said."""
+    unit, held = resources.priced
+    hours = f"{_amount(truth.packs / 3600 * held)} {unit}-hours"
+    yield f"training took {duration(truth.wall)} and {hours}, without start and compiling"
+    if planned is None:
+        return
+    said = [
+        f"{_amount(planned.estimate.packs / 3600 * held)} {unit}-hours, {_error(truth.packs, planned.estimate.packs)}"
+    ]
+    if planned.at_once == packs_at_once:
+        said.insert(0, f"{duration(planned.estimate.wall)}, {_error(truth.wall, planned.estimate.wall)}")
+    yield f"--plan had said {'; '.join(said)}"
+
+
+def _error(truth: float, planned: float) -> str:
+    share = truth / planned - 1 if planned else math.inf
+    return f"and it took {abs(share):.0%} {'more' if share >= 0 else 'less'}"
 
 
 def _amount(value: float) -> str:

@@ -37,6 +37,7 @@ class Family(ABC):
     data_axes: ClassVar[bool] = False  # whether cells of one sweep may differ in what `load` reads
     trained_model: ClassVar[str] = "vaesweep.family.trained:Trained"  # the class of its trained models, by name
     table_metrics: ClassVar[tuple[str, ...]] = ()  # patterns of final ones that MLflow has in a run's table only
+    best_by: ClassVar[tuple[str, ...]] = ("elbo",)  # metrics whose best cells a sweep logs as models
     more_is_better: ClassVar[tuple[str, ...]] = ()  # patterns of its metrics, such as `si_sdri.*`
     less_is_better: ClassVar[tuple[str, ...]] = ()
 

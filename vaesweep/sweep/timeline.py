@@ -67,6 +67,11 @@ class Timeline:
         finally:
             self.add(where, [(what, began, time.time())])
 
+    @property
+    def spans(self) -> list[Span]:
+        """What has been added, in the order in which it was."""
+        return list(self._spans)
+
     def lines(self) -> list[str]:
         """A line a span: from, to, where, what; in the order in which they began, from when the process did."""
         self.add(COMMAND, self._laps.take())

@@ -183,6 +183,7 @@ class SeparatorFamily(Family):
         *("*.sample", "*.mean", "*.mixture", "*.left_out"),
         *("blr.*", "trust_*", "rate_*_per_dimension"),
     )
+    best_by = ("elbo", "si_sdri.mode")
     more_is_better = ("si_sdr*", "sdr*", "*stoi.mode", "pesq.mode", "mixture_elbo", "*_correlation")
     less_is_better = ("blr.*", "*.left_out", "trust_error")
     evaluation_settings = ("evaluation",)
