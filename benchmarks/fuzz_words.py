@@ -87,6 +87,7 @@ def _set(rng: random.Random, folder: Path) -> object:
     else:
         configs = [build(kind, settings)]
     ((own, value),) = settings.items()
+    _compare_with_json(text, value)
     values = value if isinstance(value, list) and len(configs) == len(value) else [value]
     for config, single in zip(configs, values, strict=False):
         found: Any = config
@@ -96,12 +97,16 @@ def _set(rng: random.Random, folder: Path) -> object:
     return own, text, settings
 
 
-def _compare(text: str, value: Any, found: Any) -> None:
-    """Whether a setting is what JSON, or else plain decimal notation, says that the text is."""
-    stripped = text.strip(" ")
+def _compare_with_json(text: str, value: Any) -> None:
+    """Whether what was read is what JSON says, where the text is JSON."""
     with contextlib.suppress(ValueError, RecursionError):
-        if _plain(json.loads(stripped, parse_constant=lambda word: word)) != _plain(value):
+        if _plain(json.loads(text.strip(" "), parse_constant=lambda word: word)) != _plain(value):
             raise Fault(f"{text!r} was read as {value!r}")
+
+
+def _compare(text: str, value: Any, found: Any) -> None:
+    """Whether a single value of a configuration is what plain decimal notation says that the text is."""
+    stripped = text.strip(" ")
     if isinstance(found, bool):
         if value is not found:
             raise Fault(f"{text!r} became {found}")

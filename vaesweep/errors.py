@@ -37,6 +37,10 @@ class RoundFailed(_OneLine):
     """Every trial of a round has failed, so that it is not the configurations that are wrong."""
 
 
+class RayDied(_OneLine, RuntimeError):
+    """A process of Ray has died that a command cannot be without."""
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM, as `ray job stop`, Slurm and Kubernetes send it: it ends a command as Ctrl-C does."""
 

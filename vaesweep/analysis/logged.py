@@ -14,7 +14,7 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, Metric
 from mlflow.exceptions import MlflowException
 
 from vaesweep.analysis.load import download_cell
-from vaesweep.analysis.models import best_cell
+from vaesweep.analysis.models import best_cells
 from vaesweep.analysis.register import FOLDER, save
 from vaesweep.analysis.runs import Runs, client_of
 from vaesweep.data.domains import Role
@@ -28,6 +28,8 @@ READY = "READY"
 
 def log_best(runs: Runs, tracking_uri: str | None = None) -> Iterator[str]:
     """Log the best finished cell of a sweep by each of its family's `best_by`, chosen on validation data.
+
+    Of several that share the best value it is the first, by their identities.
 
     Yields a line where a best cell cannot be a model, or where there is none, or a server has no place for models.
     """
@@ -43,7 +45,7 @@ def _log_best(client: MlflowClient, runs: Runs) -> Iterator[str]:
     for metric in family(runs.record.family).best_by:
         name = f"{metric}@{Role.VALID}"
         try:
-            chosen.setdefault(best_cell(runs, metric, Role.VALID), []).append(name)
+            chosen.setdefault(best_cells(runs, metric, Role.VALID)[0], []).append(name)
         except UserError as error:
             yield f"no model is logged of the best cell: {error}"
     for cell, names in chosen.items():

@@ -75,8 +75,22 @@ def find(name: "str | os.PathLike[str]", tracking_uri: str | None = None) -> Nam
 def best_cell(runs: "Runs", metric: str, where: str) -> str:
     """The finished cell of a sweep that is best by `metric` on the domain `where`, a domain's name or its role.
 
+    Raises `UserError` as `best_cells` does, and where several share the best value.
+    """
+    best = best_cells(runs, metric, where)
+    if len(best) > 1:
+        value = runs.finals.set_index(["cell", "domain", "metric"])["value"].get(
+            (best[0], _domain(runs, where), metric)
+        )
+        raise UserError(f"best={metric}@{where}: cells {', '.join(best)} share {value:g}; name one of them")
+    return best[0]
+
+
+def best_cells(runs: "Runs", metric: str, where: str) -> list[str]:
+    """The finished cells of a sweep, one or several, whose value is the best, as of `best_cell`.
+
     Which way is better, the family says. Raises `UserError` where domain or metric are none of the sweep's, where no
-    direction is better, where no finished cell has a finite value, or where several share the best one.
+    direction is better, or where no finished cell has a finite value.
     """
     domain = _domain(runs, where)
     values = runs.finals[runs.finals["domain"] == domain].pivot(index="cell", columns="metric", values="value")
@@ -93,12 +107,7 @@ def best_cell(runs: "Runs", metric: str, where: str) -> str:
     if own.empty:
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in runs.cells["outcome"].value_counts().items())
         raise UserError(f"sweep {runs.record.sweep}: no finished cell has a finite {metric} on {domain} ({outcomes})")
-    best = own[own == (own.max() if more else own.min())]
-    if len(best) > 1:
-        raise UserError(
-            f"best={metric}@{where}: cells {', '.join(map(str, best.index))} share {best.iloc[0]:g}; name one of them"
-        )
-    return str(best.index[0])
+    return [str(cell) for cell in own.index[own == (own.max() if more else own.min())]]
 
 
 def _domain(runs: "Runs", where: str) -> str:

@@ -20,7 +20,7 @@ from signal import SIGTERM
 
 from vaesweep.cli import signals
 from vaesweep.cli.output import surviving
-from vaesweep.errors import RoundFailed, TrackingError, UserError, cause_of, line_of
+from vaesweep.errors import RayDied, RoundFailed, TrackingError, UserError, cause_of, line_of
 from vaesweep.store_access import is_of_store, one_line, refusal
 from vaesweep.uris import folder_of, masked
 from vaesweep.vocabulary import store_uri
@@ -58,7 +58,7 @@ def _code(run: Callable[[], int], *, resumes: bool) -> int:
     except TrackingError as error:
         _tell(f"error: tracking failed: {error}")
         return FAILED
-    except RoundFailed as error:
+    except (RoundFailed, RayDied) as error:
         _tell(f"error: {error}")
         return FAILED
     except KeyboardInterrupt as error:

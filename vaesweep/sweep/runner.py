@@ -45,6 +45,7 @@ from vaesweep.sweep.jobs import ConfigTexts, Event, PackJob
 from vaesweep.sweep.notice import MachineEnds
 from vaesweep.sweep.plan import Plan
 from vaesweep.sweep.progress import ProgressDisplay
+from vaesweep.sweep.ray_watch import Watch, watched
 from vaesweep.sweep.retries import Progress, Retries, saved_steps
 from vaesweep.sweep.session import Options, Session
 from vaesweep.sweep.storage import Storage, finished_name
@@ -81,11 +82,14 @@ class Connection:
 
     def __init__(self, available: dict[str, float]) -> None:
         self.available = available
+        self.watch: Watch | None = None
         self._leaving: threading.Thread | None = None
 
     def leave(self) -> None:
         """Begin to leave Ray, and to end a local one, which takes a while: `wait` for it."""
         if self._leaving is None:
+            if self.watch:
+                self.watch.leave()
             self._leaving = threading.Thread(target=ray.shutdown, name="leaving Ray")
             self._leaving.start()
 
@@ -101,7 +105,8 @@ def connected(resources: Resources, data: int = 0, modules: Sequence[str] = ()) 
     """Context connected to the Ray cluster of `resources`, or to a local one that ends with it.
 
     A local one has room for so many bytes of data, where the machine has it, and its first processes import what packs
-    need, `modules` too, as soon as they start. SIGTERM in the context acts as Ctrl-C.
+    need, `modules` too, as soon as they start. SIGTERM in the context acts as Ctrl-C. The death of a process that Ray
+    cannot be without ends it by `RayDied`.
     """
     cluster, job = resources.cluster, job_environment()  # what the job sets holds
     environment = worker_environment() | ({} if cluster else loopback.ENVIRONMENT)
@@ -135,8 +140,11 @@ def connected(resources: Resources, data: int = 0, modules: Sequence[str] = ()) 
             raise UserError(
                 f"--gpus {resources.gpus:g}: this machine has {gpus:g} GPUs; use fewer, or a cluster by --address"
             )
-        with _terminate_as_interrupt():
-            yield connection
+        with watched(local=cluster is None) as connection.watch, _terminate_as_interrupt():
+            try:
+                yield connection
+            finally:
+                connection.wait()
     finally:
         if connection:
             connection.wait()
