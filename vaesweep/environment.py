@@ -1,8 +1,22 @@
-"""Variables of this process's environment that hold for a while."""
+"""Variables of this process's environment: those that hold for a while, and the home that everybody has."""
 
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
+
+NO_HOME = "/nonexistent"  # what systems give users who have none
+
+
+def give_home() -> None:
+    """Give a user without a home, as of a container with any user's number, one that is not there.
+
+    MLflow raises when it is imported by a user without any.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = NO_HOME
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import OperationalError
 
 from vaesweep.cli import doors
+from vaesweep.environment import NO_HOME
 from vaesweep.errors import LONGEST_LINE, RoundFailed, TrackingError, UserError, cause_of, line_of
 
 ROOT = Path(__file__).parents[2]
@@ -119,7 +120,7 @@ def test_a_user_whom_no_one_has_given_a_home_gets_one_that_is_not_there(monkeypa
     with pytest.raises(RuntimeError):
         Path.home()
     doors.own_surroundings()
-    assert Path.home() == Path(doors.NO_HOME)
+    assert Path.home() == Path(NO_HOME)
 
 
 def test_a_folder_of_the_users_home_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from vaesweep.data.domains import Role
 from vaesweep.data.spelling import did_you_mean
+from vaesweep.environment import give_home
 from vaesweep.errors import UserError
 from vaesweep.family import family
 from vaesweep.family.trained import Trained, read_file, trained
@@ -55,6 +56,7 @@ def find(name: "str | os.PathLike[str]", tracking_uri: str | None = None) -> Nam
         return NamedCell(read_file(Path(text).expanduser()))
     if choice is None and ":" in text:
         raise UserError(f"{text}: this names no model; {FORMS}")
+    give_home()
     from vaesweep.analysis import load, runs
 
     uri = tracking_uri or store_uri()

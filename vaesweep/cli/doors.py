@@ -10,6 +10,7 @@
 import argparse
 import atexit
 import gc
+import logging
 import os
 import sys
 import tempfile
@@ -20,13 +21,13 @@ from signal import SIGTERM
 
 from vaesweep.cli import signals
 from vaesweep.cli.output import surviving
+from vaesweep.environment import give_home
 from vaesweep.errors import RayDied, RoundFailed, TrackingError, UserError, cause_of, line_of
 from vaesweep.store_access import is_of_store, one_line, refusal
 from vaesweep.uris import folder_of, masked
 from vaesweep.vocabulary import store_uri
 
 OK, FAILED, BAD_INPUT = 0, 1, 2
-NO_HOME = "/nonexistent"  # what systems give users who have none
 
 
 def exit_code(run: Callable[[], int], *, resumes: bool = False, reads: bool = False) -> int:
@@ -111,13 +112,11 @@ def _traceback_file(error: Exception) -> str:
 def own_surroundings() -> None:
     """Have Matplotlib imported whatever a user has chosen for windows, notebooks and figures of his own.
 
-    It raises of a back end that it does not know, and of a file of settings that is not text. MLflow raises when it is
-    imported by a user without a home, as of a container with any user's number, who gets one that is not there.
+    It raises of a back end that it does not know, and of a file of settings that is not text. Its warnings are of what
+    is only nice to have, as a folder for its cache or a font.
     """
-    try:
-        Path.home()
-    except RuntimeError:
-        os.environ["HOME"] = NO_HOME
+    give_home()
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     if "matplotlib" in sys.modules or hasattr(sys, "ps1"):
         return
     os.environ.pop("MPLBACKEND", None)
