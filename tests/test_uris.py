@@ -105,3 +105,9 @@ def test_half_a_uri_is_neither(text: str) -> None:
         place_of(text, "--storage")
     with pytest.raises(UserError, match="--out"):
         folder_of(text, "--out")
+
+
+@pytest.mark.parametrize("path", ["~\ud800", "~a\ud800b/c", "~nobody-of-this-name/x"])
+def test_a_home_that_nobody_has_is_refused(path: str) -> None:
+    with pytest.raises(UserError, match=r"^--out .*name the folder"):
+        folder_of(path, "--out")

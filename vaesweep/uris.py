@@ -162,6 +162,10 @@ def expanded(path: Path, option: str) -> Path:
     """A path with `~` in the place of which the user's home stands. Raises `UserError` where nobody knows that."""
     try:
         return path.expanduser()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{option} {path}: there is half a character in it, which no file has; name the folder"
+        ) from None
     except RuntimeError:
         raise UserError(f"{option} {path}: whose home folder is it? name the folder itself") from None
 

@@ -1,6 +1,7 @@
 """What is read back from MLflow is the sweep that was tracked, no more and no less."""
 
 import gc
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -133,3 +134,14 @@ def test_the_script_says_a_users_error_in_one_line_and_ends_with_2(store: str, t
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "did you mean 'toy'?" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["", "1", "null", "[]", '"sweep"', '{"sweep": 1}', '{"axes": 2, "cells": {}}'])
+def test_a_record_of_something_else_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match=r"sweep\.json is not a sweep's record"):
+        runs.SweepRecord.from_json(text)
+    whole = {"sweep": "a", "name": "b", "family": "pvae", "preset": "c", "command": "d"}
+    whole |= {"axes": {}, "cells": [], "domains": []}
+    assert runs.SweepRecord.from_json(json.dumps(whole)).name == "b"
+    with pytest.raises(UserError, match=r"sweep\.json is not a sweep's record"):
+        runs.SweepRecord.from_json(json.dumps(whole | {"data": None}))

@@ -425,9 +425,10 @@ def test_a_database_without_its_driver_says_what_to_install() -> None:
 
 def test_a_file_that_is_no_journal_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
-    path.write_text("these are\nnotes\n")
-    with pytest.raises(UserError, match="no journal"):
-        open_storage(str(path))
+    for content in ("these are\nnotes\n", '{"op_code": 99, "worker_id": "a"}\n'):
+        path.write_text(content)
+        with pytest.raises(UserError, match="no journal"):
+            open_storage(str(path))
 
 
 def test_a_dry_study_leaves_no_file(tmp_path: Path) -> None:

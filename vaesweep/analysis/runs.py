@@ -108,7 +108,7 @@ class SweepRecord:
                 summary=tuple(map(str, raw.get("data", {}).get("summary", ()))),
                 steps={cell["cell"]: int(cell["steps"]) for cell in raw["cells"] if "steps" in cell},
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{SWEEP_FILE} is not a sweep's record ({error!r}); was it edited by hand?") from error
 
 
