@@ -287,8 +287,9 @@ def _journal(path: Path, *, dry: bool) -> BaseStorage:
         return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
     except OSError as error:
         raise UserError(f"--study {path}: {error.strerror}; name another file") from None
-    except (ValueError, KeyError, AssertionError) as error:  # the last by Optuna, of an operation that it does not know
-        raise UserError(f"--study {path}: this is no journal of Optuna's ({error}); name another file") from None
+    except Exception as error:  # Optuna replays it, and raises whatever comes of values that are not its own
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"--study {path}: this is no journal of Optuna's ({reason}); name another file") from None
 
 
 def _mend(path: Path) -> None:
