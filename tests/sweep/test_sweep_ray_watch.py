@@ -9,7 +9,9 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from vaesweep.cli import signals
@@ -73,6 +75,30 @@ def test_a_command_ends_with_a_line(waits: str) -> None:
     line = "error: the head has died; no finished cell is lost: the same command goes on\n"
     assert (done.returncode, done.stderr) == (ray_watch.FAILED, line)
     assert time.monotonic() - began < 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["raylet", "gcs_server"])
+def test_a_sweep_whose_ray_has_died_ends_and_the_same_command_goes_on(command: Any, name: str) -> None:
+    """The head's death is not heard by the main thread, which waits for the head within Ray."""
+    settings = ("training.steps=6000", "training.evaluate_every=100")
+    process = command.start("--checkpoint-every", "1", settings=settings)
+    deadline = time.monotonic() + 60
+    while not command.checkpoints() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    (one,) = [one for one in psutil.Process(process.pid).children() if Path(one.exe()).name == name]
+    one.kill()
+    died = time.monotonic()
+    _, said = process.communicate(timeout=50)
+    assert process.returncode == ray_watch.FAILED
+    assert said.splitlines()[-1].endswith("has died; no finished cell is lost: the same command goes on")
+    assert said.splitlines()[-1].startswith(f"error: the {'raylet' if name == 'raylet' else 'head process'} of this ")
+    assert time.monotonic() - died < 40
+    again = command.run(settings=settings)
+    assert again.returncode == 0, again.stderr
+    assert len(command.finished()) == 4
+    points = command.points()
+    assert len(points) == len(set(points))
 
 
 def test_who_answers_again_in_time_has_not_died(interruptible: None) -> None:
