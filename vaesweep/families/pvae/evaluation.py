@@ -228,11 +228,9 @@ class Acquirer:
         judges = []
         for rule, prefix in ((STOPPING_RULE, ""), (UNWEIGHTED, f"{UNWEIGHTED}_")):
             if rule in traces:
-                fitted = criteria.get(rule) or Criteria.fit(traces[rule], self._config)
-                judges.append(_Judge(rule, prefix, fitted, clean=False))
-                if traces[rule].clean_rmse is not None:
-                    against_clean = Criteria.fit(traces[rule].against_clean, self._config)
-                    judges.append(_Judge(rule, prefix, against_clean, clean=True))
+                for ending, errors in by_ending(traces[rule]).items():
+                    known = None if ending else criteria.get(rule)
+                    judges.append(_Judge(rule, prefix, known or Criteria.fit(errors, self._config), ending))
         return judges
 
     def _plans(self, stack: Stack, valid: Population) -> "dict[RuleName, _Plan]":
@@ -313,31 +311,33 @@ def stopping_name(rule: RuleName, name: str) -> str:
     return f"stopping/{name}" if rule == STOPPING_RULE else f"stopping/{rule}/{name}"
 
 
+def by_ending(trace: Trace) -> dict[str, Trace]:
+    """The trace by the ending of names of its errors: as it is, and against the data before noise if they are known."""
+    return {"": trace} if trace.clean_rmse is None else {"": trace, CLEAN: trace.against_clean}
+
+
 @dataclass(frozen=True)
 class _Judge:
-    """Stopping criteria of sequences by a rule, against what was measured or the audiograms before noise (`clean`).
-
-    `prefix` begins their names.
-    """
+    """Stopping criteria of sequences by a rule, whose names begin with `prefix`; `ending` as of `by_ending`."""
 
     rule: RuleName
     prefix: str
     criteria: "Criteria"
-    clean: bool
+    ending: str
 
     def judge(self, trace: Trace, threshold: float) -> dict[str, Tensor]:
         """As `Criteria.judge`, by the names of these criteria and of this error.
 
         Shares of outcomes and the shifted threshold are of the criteria that models are used by only.
         """
-        found = self.criteria.judge(trace.against_clean if self.clean else trace, threshold)
-        if not self.prefix and not self.clean:
+        found = self.criteria.judge(by_ending(trace)[self.ending], threshold)
+        if not self.prefix and not self.ending:
             return found
         metrics = {}
         for name, value in found.items():
             metric, _, by = name.partition(".")
             if metric != "stop_share" and by != SHIFTED:
-                metrics[f"{metric}{CLEAN if self.clean else ''}.{self.prefix}{by}"] = value
+                metrics[f"{metric}{self.ending}.{self.prefix}{by}"] = value
         return metrics
 
 

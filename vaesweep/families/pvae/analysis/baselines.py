@@ -14,16 +14,16 @@ import numpy as np
 import torch
 
 from vaesweep.data.domains import DataSet, Domain, Role
-from vaesweep.families.pvae.data.audiograms import CLEAN as CLEAN_ARRAY
+from vaesweep.families.pvae.data.audiograms import CLEAN
 from vaesweep.families.pvae.evaluation import (
     ADAPTIVE,
     AGE,
-    CLEAN,
     STOPPING_RULE,
     AcquisitionConfig,
     Criteria,
     Population,
     RuleName,
+    by_ending,
     rule_maker,
     select_populations,
 )
@@ -124,7 +124,7 @@ def _populations(data: DataSet, rows: int) -> list[Population]:
 
 def _population(domain: Domain) -> Population:
     arrays = {name: torch.as_tensor(array).float() for name, array in domain.arrays.items()}
-    return Population(domain.name, arrays["x"], domain.role, arrays.get(CLEAN_ARRAY))
+    return Population(domain.name, arrays["x"], domain.role, arrays.get(CLEAN))
 
 
 def best_baseline(baselines: Sequence[Baseline], valid: str, rule: RuleName = STOPPING_RULE) -> Baseline:
@@ -152,23 +152,18 @@ class _Fit:
                 trace = acquire(self._predictor, population.x, AGE, plan(population.x), population.clean)
                 self._add_areas(baseline, population.name, rule, trace)
                 if rule == STOPPING_RULE:
-                    for ending, errors in _errors(trace).items():
+                    for ending, errors in by_ending(trace).items():
                         criteria.setdefault(ending, Criteria.fit(errors, config))
                         _add_stops(baseline, population.name, criteria[ending].judge(errors, config.threshold), ending)
         return baseline
 
     def _add_areas(self, baseline: Baseline, domain: str, rule: str, trace: Trace) -> None:
         baseline.metrics[domain, f"area_unexplained.{rule}"] = area(trace.unexplained).mean(-1).numpy()
-        for ending, errors in _errors(trace).items():
+        for ending, errors in by_ending(trace).items():
             baseline.metrics[domain, f"area_rmse{ending}.{rule}"] = area(errors.rmse).mean(-1).numpy()
         rmse = trace.rmse if trace.clean_rmse is None else trace.clean_rmse
         baseline.curves[domain, rule] = rmse.mean(1).numpy()
         baseline.areas[domain, rule] = {self._split: area(trace.rmse).numpy()}
-
-
-def _errors(trace: Trace) -> dict[str, Trace]:
-    """The trace by the ending of names of its errors: as it is, and against the data before noise if they are known."""
-    return {"": trace} if trace.clean_rmse is None else {"": trace, CLEAN: trace.against_clean}
 
 
 def _add_stops(baseline: Baseline, domain: str, stops: Mapping[str, torch.Tensor], ending: str) -> None:
