@@ -294,8 +294,14 @@ def test_data_larger_than_the_object_store_are_trained_on(tmp_path: Path) -> Non
     write_images(tmp_path / "mnist")
     settings = [f"data.size={SIDE}", f"model.size={SIDE}", "data.binarisation=threshold", "model.finest=64"]
     settings += ["model.levels=2", "model.latents=1", "model.width=2", "model.hidden=2", "model.encoder_blocks=1"]
-    settings += ["model.decoder_blocks=1", "training.steps=2", "training.evaluate_every=2", "training.batch_size=2"]
-    settings += ["variant=discrete", "model.depth.blocks=1", "seed=0", "rates.total.target=8.0"]
+    settings += ["model.decoder_blocks=1", "training.steps=2", "training.warm_up=0", "training.evaluate_every=2"]
+    settings += [
+        "training.batch_size=2",
+        "variant=discrete",
+        "model.depth.blocks=1",
+        "seed=0",
+        "rates.total.target=8.0",
+    ]
     words = ["--data", f"mnist:{tmp_path / 'mnist'}", "--out", str(tmp_path / "out"), "--set", *settings]
     with tempfile.TemporaryDirectory(prefix="vs", ignore_cleanup_errors=True) as ray:
         done = subprocess.run(
