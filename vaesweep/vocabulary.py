@@ -153,7 +153,10 @@ def table_tag() -> str:
 
 def has_table(tags: Mapping[str, str]) -> bool:
     """Whether a run has the table `TABLE_FILE`, by its tags."""
-    return TABLE_FILE in tags.get(LOGGED_TABLES, "")
+    try:
+        return any(table["path"] == TABLE_FILE for table in json.loads(tags.get(LOGGED_TABLES, "[]")))
+    except (ValueError, TypeError, KeyError):
+        return False
 
 
 def final_table(numbers: Mapping[str, float]) -> dict[str, Any]:

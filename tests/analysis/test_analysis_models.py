@@ -1,5 +1,6 @@
 """Models by name: a run, a cell, the best of a sweep; and what MLflow's registry gives back of them."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -162,6 +163,15 @@ def test_what_cannot_be_logged_is_a_line_and_no_error(
 
     def missing(*_: Any, **__: Any) -> Any:
         raise MlflowException("404: no such endpoint")
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, "log_model_artifacts", full)
+        (line,) = logged.log_best(with_best(runs, "4-0"), tracked.uri)
+    assert line == "the best cells are not logged as models: No space left on device"
+    assert "4-0" not in {model.tags[Tag.CELL] for model in logged.logged_models(tracked.client, runs)}
 
     monkeypatch.setattr(MlflowClient, "search_logged_models", missing)
     (line,) = logged.log_best(runs, tracked.uri)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from vaesweep import vocabulary
 from vaesweep.vocabulary import Outcome, Tag, outcome_of, runs_by_cell
 
 
@@ -58,3 +59,19 @@ def test_an_outcome_that_is_none_of_ours_counts_as_not_ended() -> None:
     assert outcome_of(Run("excellent", 1)) is None
     runs = [Run("excellent", 2), Run("failed", 1)]
     assert runs_by_cell(runs) == {"cell": runs[1]}
+
+
+@pytest.mark.parametrize(
+    ("tag", "there"),
+    [
+        (vocabulary.table_tag(), True),
+        ('[{"path": "other.json", "type": "table"}, {"path": "metrics.json", "type": "table"}]', True),
+        ('[{"path": "eval_metrics.json", "type": "table"}]', False),
+        ("no json", False),
+        ("[1]", False),
+        ("", False),
+    ],
+)
+def test_a_run_has_our_table_where_its_tag_names_it(tag: str, there: bool) -> None:
+    assert vocabulary.has_table({vocabulary.LOGGED_TABLES: tag}) is there
+    assert not vocabulary.has_table({})

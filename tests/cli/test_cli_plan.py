@@ -112,7 +112,11 @@ def test_what_training_took_is_what_its_packs_did_without_start_and_compiling() 
         moments = [later + moment for moment in (10.0, 12.0, 20.0, 21.0, 29.0)]
         timeline.add(pack, list(zip(names, moments[:-1], moments[1:], strict=True)))
         timeline.add(pack, [("final evaluation", later + 29, later + 30), ("finished files", later + 30, later + 40)])
-    assert estimates.taken(timeline) == Estimate(wall=13.0, packs=20.0)
+    assert estimates.taken(timeline) == estimates.Taken(Estimate(wall=13.0, packs=20.0), whole=True)
+    timeline.add("pack 1", [("process, imports, wait for a pack", 50.0, 51.0), ("first step", 51.0, 52.0)])
+    again = estimates.taken(timeline)
+    assert again is not None
+    assert not again.whole
 
 
 def test_the_error_of_a_plan_stands_beside_the_truth() -> None:

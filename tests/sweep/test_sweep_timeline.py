@@ -24,6 +24,24 @@ def test_laps_follow_each_other_without_a_gap() -> None:
     assert laps.take() == []
 
 
+def test_a_lap_never_goes_back() -> None:
+    laps = Laps(began=1.0)
+    laps.lap("first", until=3.0)
+    laps.lap("second", until=2.0)
+    laps.lap("third", until=4.0)
+    assert laps.take() == [("first", 1.0, 3.0), ("third", 3.0, 4.0)]
+
+
+def test_what_a_pack_goes_on_with_is_one_span() -> None:
+    timeline = Timeline()
+    timeline.add("pack 1", [("first step", 1.0, 2.0), ("training", 2.0, 3.0)])
+    timeline.add("pack 2", [("training", 2.5, 3.5)])
+    timeline.add("pack 1", [("training", 3.0, 4.0)])
+    timeline.add("pack 1", [("training", 9.0, 9.5)])  # of another process
+    spans = [(span.where, span.began, span.ended) for span in timeline.spans if span.what == "training"]
+    assert spans == [("pack 1", 2.0, 4.0), ("pack 2", 2.5, 3.5), ("pack 1", 9.0, 9.5)]
+
+
 def test_lines_are_seconds_since_the_process_began_in_the_order_of_beginnings() -> None:
     timeline = Timeline()
     began = timeline.began
@@ -56,7 +74,10 @@ def test_a_pack_tells_what_its_process_has_done(
     """Its spans cover its time from first to last, however many groups of cells it trains one after the other."""
     listener, began = driver(), time.time()
     run_job(job(cells, storage, size=size), audiograms, listener, CPU, Laps(began))
-    spans = [tuple(span) for event in listener.events for span in event.spans]
+    timeline = Timeline()
+    for event in listener.events:
+        timeline.add("pack 1", event.spans)
+    spans = [(span.what, span.began, span.ended) for span in timeline.spans]
     assert [what for what, _, _ in spans] == [
         "choice of size, compiling",
         *["first step", "training", "final evaluation", "finished files"] * (1 if size is None else 2),

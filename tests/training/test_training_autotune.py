@@ -252,7 +252,7 @@ def test_what_compiling_gained_is_known_to_the_next_pack(problem: Problem, machi
 
 def test_a_step_that_torch_has_in_its_cache_is_compiled_for_shorter_runs(problem: Problem, cache: Path) -> None:
     cold = Compiled(compile_seconds(problem), EXPECTED_RATIO)
-    shared = SharedCompiling(cells(1)[0], "cpu")
+    shared = SharedCompiling(cells(1)[0], "cpu", 1)
     assert shared.known() is None
     shared.remember(cold.seconds, cold.ratio)
     warm = shared.known()
@@ -265,7 +265,7 @@ def test_a_step_that_torch_has_in_its_cache_is_compiled_for_shorter_runs(problem
 
 def test_settings_that_do_not_change_a_step_share_what_is_compiled(cache: Path) -> None:
     def name(settings: dict[str, Any]) -> str:
-        return SharedCompiling(PartialVaeCell.model_validate(settings), "cpu").name
+        return SharedCompiling(PartialVaeCell.model_validate(settings), "cpu", 3).name
 
     plain = name({})
     assert name({"seed": 3, "training": {"steps": 7, "evaluate_every": 2, "learning_rate": 0.1}}) == plain
@@ -278,7 +278,7 @@ def test_one_process_compiles_a_structure_and_another_waits_for_it(cache: Path) 
 import sys, time
 from vaesweep.families.pvae.family import PartialVaeCell
 from vaesweep.training.compiling import SharedCompiling
-with SharedCompiling(PartialVaeCell(), "cpu").alone():
+with SharedCompiling(PartialVaeCell(), "cpu", 15).alone():
     print("begun", flush=True)
     sys.stdin.readline()
 """
@@ -292,7 +292,7 @@ with SharedCompiling(PartialVaeCell(), "cpu").alone():
         begun = threading.Event()
 
         def compile_too() -> None:
-            with SharedCompiling(PartialVaeCell(), "cpu").alone():
+            with SharedCompiling(PartialVaeCell(), "cpu", 15).alone():
                 begun.set()
 
         thread = threading.Thread(target=compile_too, daemon=True)
@@ -305,19 +305,28 @@ with SharedCompiling(PartialVaeCell(), "cpu").alone():
 
 
 def test_what_is_in_the_cache_is_taken_by_as_many_as_want_it(cache: Path) -> None:
-    shared = SharedCompiling(PartialVaeCell(), "cpu")
+    shared = SharedCompiling(PartialVaeCell(), "cpu", 15)
     shared.remember(30.0, 2.0)
-    within: list[bool] = []
+    within: list[int] = []
 
-    def take_too() -> None:
-        with SharedCompiling(PartialVaeCell(), "cpu").alone():
-            within.append(True)
+    def take_too(cells: int) -> threading.Thread:
+        def take() -> None:
+            with SharedCompiling(PartialVaeCell(), "cpu", cells).alone():
+                within.append(cells)
+
+        thread = threading.Thread(target=take, daemon=True)
+        thread.start()
+        thread.join(1)
+        return thread
 
     with shared.alone():
-        thread = threading.Thread(target=take_too, daemon=True)
-        thread.start()
-        thread.join(30)
-    assert within == [True]
+        take_too(15)
+        assert within == [15]
+    with SharedCompiling(PartialVaeCell(), "cpu", 10).alone():  # which it has not
+        waiting = take_too(12)
+        assert within == [15]
+    waiting.join(30)
+    assert within == [15, 12]
 
 
 # --- compiled ---------------------------------------------------------------------------------------------------

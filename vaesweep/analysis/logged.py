@@ -35,7 +35,7 @@ def log_best(runs: Runs, tracking_uri: str | None = None) -> Iterator[str]:
     """
     try:
         yield from _log_best(client_of(tracking_uri), runs)
-    except MlflowException as error:
+    except (MlflowException, OSError) as error:
         yield f"the best cells are not logged as models: {one_line(error)}"
 
 
@@ -81,7 +81,11 @@ def _log(client: MlflowClient, runs: Runs, cell: str) -> LoggedModel:
             params={axis: str(own[axis]) for axis in runs.record.axes},
             model_type="vaesweep",
         )
-        client.log_model_artifacts(model.model_id, str(folder))
+        try:
+            client.log_model_artifacts(model.model_id, str(folder))
+        except BaseException:
+            client.finalize_logged_model(model.model_id, "FAILED")
+            raise
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, runs.record.steps.get(cell, 0))])
     client.log_batch(run_id, metrics=list(_numbers(client, runs, run_id, model)))
     return client.finalize_logged_model(model.model_id, READY)

@@ -28,12 +28,12 @@ def finish(runs: Runs, out: Path, store: str, print_line: PrintLine, family_repo
     written = [path for one in reports for path in one.paths]
     log_files(runs.run_id, [*written, *pages, summary], store)
     workbench.publish(runs, answer["answers"], store)
-    unlogged = list(logged.log_best(runs, store))
     for line in [
         *report.end(runs, tables, answer["answers"]),
         *(line for one in reports[1:] for line in _shortened(one.summary, summary)),
-        *unlogged,
     ]:
+        print_line(line)
+    for line in logged.log_best(runs, store):
         print_line(line)
     print_line(f"written: {', '.join(str(path) for path in [*written, pages[1], summary])}")
     print_line(f"the page of this sweep: {pages[0]}")

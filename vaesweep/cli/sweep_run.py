@@ -29,7 +29,7 @@ from vaesweep.sweep.lease import lease
 from vaesweep.sweep.options import Options
 from vaesweep.sweep.plan import Estimate, Plan, estimate_seconds
 from vaesweep.sweep.progress import duration
-from vaesweep.sweep.resume import drop_spent_checkpoints
+from vaesweep.sweep.resume import begun_cells, drop_spent_checkpoints
 from vaesweep.sweep.session import Session, check_writable, describe
 from vaesweep.sweep.settings import written
 from vaesweep.sweep.splits import drop_stale_requests
@@ -91,13 +91,17 @@ def run_sweep(
             plan = session.plan(slots)  # packs for the cluster that there is
             describe(session, plan, console)
 
+            left = {cell.identity for pack in plan.packs for cell in pack.cells}
+            planned = None if left & begun_cells(session.storage) else estimates.remembered(plan)
+
             def train(tracker: "Tracker") -> Mapping[str, str]:
                 with LivePage(sweep.name, session.sweep_identity(plan), options.out):
                     failed = train_plan(session, plan, resources, slots, tracker, console)
                 connection.leave()
                 timeline.lap("training")
                 if plan.packs and (truth := estimates.taken(timeline)) is not None:
-                    for line in describe_taken(truth, estimates.remembered(plan), resources, at_once(plan, slots)):
+                    own = planned if truth.whole and not failed else None  # of the same work
+                    for line in describe_taken(truth.seconds, own, resources, at_once(plan, slots)):
                         tell(console, line)
                 return failed
 

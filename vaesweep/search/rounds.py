@@ -180,7 +180,7 @@ class Trainer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._ray.close()
+        self._ray.__exit__(kind, error, traceback)  # which says what an interruption was
 
     def train(self, places: Sequence[Place]) -> Trained:
         """Train and track the cells of `places`, less what is done, and return what all of them have come to."""

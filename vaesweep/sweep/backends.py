@@ -22,7 +22,7 @@ from vaesweep.sweep import notice
 from vaesweep.sweep.data_transfer import Sent, received
 from vaesweep.sweep.jobs import Event, PackJob, Report
 from vaesweep.sweep.loopback import LoopbackTorchConfig
-from vaesweep.sweep.timeline import Laps, process_began
+from vaesweep.sweep.timeline import START, Laps, process_began
 from vaesweep.sweep.worker import run_job
 
 PACK = "pack"  # the one key of a trial's configuration: the pack's job and resources
@@ -103,7 +103,7 @@ def _laps() -> Laps:
     global _is_new
     laps = Laps(process_began() if _is_new else None)
     if _is_new:
-        laps.lap("process, imports, wait for a pack")
+        laps.lap(START)
     _is_new = False
     return laps
 

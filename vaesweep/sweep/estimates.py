@@ -6,16 +6,17 @@ plan. It is nice to have and no more: where nothing can be kept, nothing is said
 
 import contextlib
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vaesweep.data.cache import cache_folder
 from vaesweep.sweep.identity import digest
 from vaesweep.sweep.plan import Estimate, Plan
-from vaesweep.sweep.timeline import COMMAND, Timeline
+from vaesweep.sweep.timeline import COMMAND, EVALUATION, FIRST_STEP, START, TRAINING, Timeline
 
 FOLDER, MOST_KEPT = "plans", 200
-ESTIMATED = ("first step", "training", "final evaluation")  # of a pack's spans: what an estimate counts
+ESTIMATED = (FIRST_STEP, TRAINING, EVALUATION)  # of a pack's spans: what an estimate counts
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,23 @@ def remembered(plan: Plan) -> Planned | None:
     return None
 
 
-def taken(timeline: Timeline) -> Estimate | None:
-    """What packs have taken, of what an estimate counts; None where none has trained to its end."""
+@dataclass(frozen=True)
+class Taken:
+    """What packs have taken, of what an estimate counts; `whole` where no pack had to begin again."""
+
+    seconds: Estimate
+    whole: bool
+
+
+def taken(timeline: Timeline) -> Taken | None:
+    """What packs have taken; None where none has taken a step."""
     spans = [span for span in timeline.spans if span.where != COMMAND and span.what in ESTIMATED]
     if not spans:
         return None
     wall = max(span.ended for span in spans) - min(span.began for span in spans)
-    return Estimate(wall, sum(span.ended - span.began for span in spans))
+    begun = Counter(span.where for span in timeline.spans if span.what == START)
+    seconds = Estimate(wall, sum(span.ended - span.began for span in spans))
+    return Taken(seconds, whole=max(begun.values(), default=0) <= 1)
 
 
 def _file(plan: Plan) -> Path:

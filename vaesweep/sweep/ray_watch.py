@@ -2,8 +2,12 @@
 
 Ray itself would try for a minute, print what its processes were doing, and abort. Both are asked by a connection that
 says nothing: the head by its port, the raylet of this machine by its socket.
+
+    a process is gone ──► SIGTERM to the main thread ──► it hears: what is known is written, then `RayDied`
+                                                    └──► it waits within Ray for what has died: the process ends here
 """
 
+import errno
 import os
 import signal
 import socket
@@ -12,23 +16,36 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 import ray
 
 from vaesweep.errors import RayDied
 
 LOOK_SECONDS, ANSWER_SECONDS = 4.0, 5.0
-PATIENCE = 45.0  # seconds for which the head of a cluster may be away: it may come back, and Ray aborts after 60
-LOCAL_PATIENCE = 4.0  # for which a process of this machine may not answer
-LAST_SECONDS = 12.0  # for the main thread to end: it cannot where it waits in Ray for what has died
+LOCAL_PATIENCE = 5.0  # seconds for which a process of this machine may not answer
+RAYS_VARIABLE, RAYS_PATIENCE = "RAY_gcs_rpc_server_reconnect_timeout_s", 60.0  # after which Ray aborts
+SHARE = 0.75  # of that, for which the head of a cluster may be away: it may come back
+LAST_SECONDS = 12.0  # for the main thread to hear, and for Ray to be left
 FAILED = 1
+REFUSED = (errno.ECONNREFUSED, errno.ENOENT)  # nothing listens there
+UNREACHABLE = (*REFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNRESET)
 
-Ask = Callable[[], None]  # raises `OSError` where nothing answers
+Ask = Callable[[], bool]  # whether a process is there; raises `OSError` where this one cannot ask
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process of Ray: its name for people, how it is asked, and for how many seconds it may be gone."""
+
+    name: str
+    ask: Ask
+    patience: float
 
 
 @contextmanager
 def watched(local: bool) -> Iterator["Watch | None"]:
-    """Context in which SIGTERM must raise, and that a death of Ray's processes ends by `RayDied`.
+    """Context in which SIGTERM must raise and tell the watch, and that a death of Ray's processes ends by `RayDied`.
 
     Gives what watches, whose `leave` is called before Ray is left; None in threads other than the main one, which
     cannot be interrupted: there Ray has its own way.
@@ -42,14 +59,57 @@ def watched(local: bool) -> Iterator["Watch | None"]:
         yield watch
     except KeyboardInterrupt:
         if watch.dead:
-            raise RayDied(_words(watch.dead)) from None
+            raise RayDied(watch.words) from None
         raise
     finally:
-        watch.end()
+        watch.stop()
 
 
-def _words(dead: str) -> str:
-    return f"{dead} has died; no finished cell is lost: the same command goes on"
+def _processes(local: bool) -> list[Process]:
+    node = ray._private.worker._global_node
+    if node is None:
+        return []
+    host, _, port = node.gcs_address.rpartition(":")
+    path = node.raylet_socket_name
+    where = "of this command's own Ray" if local else f"of the Ray cluster, at {node.gcs_address},"
+    patience = LOCAL_PATIENCE if local else SHARE * _rays_patience()
+    return [
+        Process(f"the head process {where}", lambda: _is_at(host.strip("[]"), int(port), local), patience),
+        Process("the raylet of this machine", lambda: _is_listening(path), LOCAL_PATIENCE),
+    ]
+
+
+def _rays_patience() -> float:
+    try:
+        return float(os.environ[RAYS_VARIABLE])
+    except (KeyError, ValueError):
+        return RAYS_PATIENCE
+
+
+def _is_at(host: str, port: int, local: bool) -> bool:
+    """Whether something listens at a port; of another machine, whether it can be reached at all."""
+    try:
+        socket.create_connection((host, port), ANSWER_SECONDS).close()
+    except TimeoutError:
+        return local  # this machine is only busy
+    except OSError as error:
+        if error.errno in (REFUSED if local else UNREACHABLE):
+            return False
+        raise
+    return True
+
+
+def _is_listening(path: str) -> bool:
+    """Whether something listens at a socket of this machine."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
+        asked.settimeout(ANSWER_SECONDS)
+        try:
+            asked.connect(path)
+        except OSError as error:
+            if error.errno in REFUSED:
+                return False
+            raise
+    return True
 
 
 def _abandon() -> None:
@@ -58,74 +118,64 @@ def _abandon() -> None:
         node.kill_all_processes(check_alive=False, allow_graceful=False)
 
 
-def _processes(local: bool) -> dict[str, tuple[Ask, float]]:
-    """How each process is asked, and for how long it may not answer, by its name for people."""
-    node = ray._private.worker._global_node
-    if node is None:
-        return {}
-    host, _, port = node.gcs_address.rpartition(":")
-    path = node.raylet_socket_name
-    where = "of this command's own Ray" if local else f"of the Ray cluster, at {node.gcs_address},"
-    return {
-        f"the head process {where}": (
-            lambda: socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close(),
-            LOCAL_PATIENCE if local else PATIENCE,
-        ),
-        "the raylet of this machine": (lambda: _ask_socket(path), LOCAL_PATIENCE),
-    }
-
-
-def _ask_socket(path: str) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
-        asked.settimeout(ANSWER_SECONDS)
-        asked.connect(path)
-
-
 class Watch(threading.Thread):
     """Asks processes in turn, and interrupts the main thread by SIGTERM where one is `dead`: its name.
 
-    Where the main thread does not end by that, the process is ended here, after `abandon`.
+    Where the main thread does not hear of it, this process is ended here, after `abandon`.
     """
 
-    def __init__(
-        self, processes: dict[str, tuple[Ask, float]], abandon: Callable[[], None], every: float = LOOK_SECONDS
-    ) -> None:
+    def __init__(self, processes: list[Process], abandon: Callable[[], None], every: float = LOOK_SECONDS) -> None:
         super().__init__(name="watch of Ray", daemon=True)
         self.dead = ""
         self._processes, self._abandon, self._every = processes, abandon, every
-        self._answered = dict.fromkeys(processes, time.monotonic())  # when each has answered last
-        self._ended = threading.Event()
+        self._gone: dict[str, float] = {}  # since when each has been gone, by the first look that found it so
+        self._stopped, self._lock = threading.Event(), threading.Lock()
+
+    @property
+    def words(self) -> str:
+        """What is told of the death."""
+        return f"{self.dead} has died; no finished cell is lost: the same command goes on"
 
     def run(self) -> None:
-        """Ask until the end, or until one has died."""
-        if not self._processes:
-            return
-        while not self.dead:
-            if self._ended.wait(self._every):
+        """Ask until it is stopped, or until one has died."""
+        while self._processes and not self._stopped.wait(self._every):
+            dead = next((process.name for process in self._processes if self._is_dead(process)), "")
+            with self._lock:  # what is asked while Ray is being left says nothing
+                if self._stopped.is_set():
+                    return
+                self.dead = dead
+            if dead:
+                self._interrupt()
                 return
-            self.dead = next((name for name in self._processes if self._is_dead(name)), "")
+
+    def _interrupt(self) -> None:
         with suppress(ProcessLookupError):
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM)
-        if not self._ended.wait(LAST_SECONDS):
-            print(f"error: {_words(self.dead)}", file=sys.stderr, flush=True)
-            with suppress(Exception):
-                self._abandon()
-            os._exit(FAILED)
+        if not self._stopped.wait(LAST_SECONDS):
+            self.end_process()
 
-    def _is_dead(self, name: str) -> bool:
-        ask, patience = self._processes[name]
+    def _is_dead(self, process: Process) -> bool:
+        """Whether a process has been gone at each look for longer than it may be."""
         try:
-            ask()
-            self._answered[name] = time.monotonic()
-        except OSError:
-            return time.monotonic() - self._answered[name] > patience
-        return False
+            is_there = process.ask()
+        except OSError:  # no more files can be opened here, or the like: nothing is known of it
+            is_there = True
+        now = time.monotonic()
+        if is_there:
+            self._gone.pop(process.name, None)
+            return False
+        return now - self._gone.setdefault(process.name, now) > process.patience
 
-    def leave(self) -> None:
-        """Ask no more, since Ray is going to be left; where something has died that may never end."""
-        if not self.dead:
-            self._ended.set()
+    def end_process(self) -> None:
+        """End this process with the words, as Ray would without any."""
+        cursor = "\x1b[?25h" if sys.stdout.isatty() else ""  # which a display may have hidden
+        print(cursor, end="", flush=True)
+        print(f"error: {self.words}", file=sys.stderr, flush=True)
+        with suppress(Exception):
+            self._abandon()
+        os._exit(FAILED)
 
-    def end(self) -> None:
-        """Ask no more, and end nothing."""
-        self._ended.set()
+    def stop(self) -> None:
+        """Ask no more, and end nothing: the main thread has heard, of a death or of a signal, or Ray is being left."""
+        with self._lock:
+            self._stopped.set()

@@ -45,7 +45,7 @@ from vaesweep.sweep.jobs import ConfigTexts, Event, PackJob
 from vaesweep.sweep.notice import MachineEnds
 from vaesweep.sweep.plan import Plan
 from vaesweep.sweep.progress import ProgressDisplay
-from vaesweep.sweep.ray_watch import Watch, watched
+from vaesweep.sweep.ray_watch import LAST_SECONDS, Watch, watched
 from vaesweep.sweep.retries import Progress, Retries, saved_steps
 from vaesweep.sweep.session import Options, Session
 from vaesweep.sweep.storage import Storage, finished_name
@@ -89,15 +89,19 @@ class Connection:
         """Begin to leave Ray, and to end a local one, which takes a while: `wait` for it."""
         if self._leaving is None:
             if self.watch:
-                self.watch.leave()
+                self.watch.stop()
             self._leaving = threading.Thread(target=ray.shutdown, name="leaving Ray")
             self._leaving.start()
 
     def wait(self) -> None:
-        """Have left Ray."""
+        """Have left Ray, or have ended this process where that would never end."""
         self.leave()
         assert self._leaving is not None
-        self._leaving.join()
+        dead = self.watch is not None and self.watch.dead
+        self._leaving.join(LAST_SECONDS if dead else None)
+        if dead and self._leaving.is_alive():
+            assert self.watch is not None
+            self.watch.end_process()
 
 
 @contextlib.contextmanager
@@ -140,7 +144,7 @@ def connected(resources: Resources, data: int = 0, modules: Sequence[str] = ()) 
             raise UserError(
                 f"--gpus {resources.gpus:g}: this machine has {gpus:g} GPUs; use fewer, or a cluster by --address"
             )
-        with watched(local=cluster is None) as connection.watch, _terminate_as_interrupt():
+        with watched(local=cluster is None) as connection.watch, _terminate_as_interrupt(connection.watch):
             try:
                 yield connection
             finally:
@@ -421,13 +425,18 @@ def _folder_hint() -> str:
 
 
 @contextlib.contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """Context in which SIGTERM acts as Ctrl-C, and says that it was SIGTERM; by Ray it aborts."""
+def _terminate_as_interrupt(watch: Watch | None) -> Iterator[None]:
+    """Context in which SIGTERM acts as Ctrl-C, and says that it was SIGTERM; by Ray it aborts.
+
+    Whoever sends it may send it to Ray's processes too, whose end is then no death: `watch` is told.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield  # nothing can be asked for here: a program that runs sweeps in its threads has its own handlers
         return
 
     def terminate(*_: Any) -> None:
+        if watch:
+            watch.stop()
         raise Terminated
 
     previous = signal.signal(signal.SIGTERM, terminate)

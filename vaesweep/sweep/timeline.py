@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+GAP_SECONDS = 0.01  # between two spans that are one
+START = "process, imports, wait for a pack"
+FIRST_STEP, TRAINING, EVALUATION = "first step", "training", "final evaluation"  # of a pack
 COMMAND = "command"  # where the laps of the command's own thread run
 
 
@@ -33,8 +36,9 @@ class Laps:
 
     def lap(self, what: str, until: float | None = None) -> None:
         """End the span that runs, now or at a moment before, and begin the next one."""
-        ended = time.time() if until is None else until
-        self._done.append((what, self._at, ended))
+        ended = max(self._at, time.time() if until is None else until)
+        if ended > self._at:
+            self._done.append((what, self._at, ended))
         self._at = ended
 
     def take(self) -> list[tuple[str, float, float]]:
@@ -49,14 +53,21 @@ class Timeline:
     def __init__(self) -> None:
         self.began = process_began()
         self._laps, self._spans = Laps(self.began), list[Span]()
+        self._last: dict[str, int] = {}  # the number of each place's last span
 
     def lap(self, what: str) -> None:
         """End what the command's own thread has done since the last lap."""
         self._laps.lap(what)
 
     def add(self, where: str, spans: list[tuple[str, float, float]]) -> None:
-        """Add spans of something else."""
-        self._spans += [Span(where, *span) for span in spans]
+        """Add spans of something else; one that goes on with what its place has done last makes that longer."""
+        for what, began, ended in spans:
+            place = self._last.get(where)
+            if place is not None and (last := self._spans[place]).what == what and began - last.ended < GAP_SECONDS:
+                self._spans[place] = last._replace(ended=max(last.ended, ended))
+                continue
+            self._last[where] = len(self._spans)
+            self._spans.append(Span(where, what, began, ended))
 
     @contextmanager
     def span(self, where: str, what: str) -> Iterator[None]:

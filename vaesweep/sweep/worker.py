@@ -25,7 +25,7 @@ from vaesweep.sweep.resume import check_finished, latest_states, resumed
 from vaesweep.sweep.retries import saved_steps
 from vaesweep.sweep.splits import is_requested, latter_half
 from vaesweep.sweep.storage import Storage, checkpoint_name, finished_name
-from vaesweep.sweep.timeline import Laps
+from vaesweep.sweep.timeline import EVALUATION, FIRST_STEP, TRAINING, Laps
 from vaesweep.training import finished, memory
 from vaesweep.training.loop import CellResult, continued_state, start_state, train_pack
 from vaesweep.training.state import PackState
@@ -221,7 +221,7 @@ class _PackWriter:
     def _note_step(self) -> None:
         """End the lap of the first step."""
         if not self._has_stepped:
-            self._laps.lap("first step")
+            self._laps.lap(FIRST_STEP)
             self._has_stepped = True
 
     def _save(self, state: PackState) -> bool:
@@ -285,8 +285,8 @@ class _PackWriter:
     def finished(self, result: CellResult) -> None:
         """Write the finished file, then add the cell to the event."""
         if self._progressed_at:  # the first cell since then
-            self._laps.lap("training", until=self._progressed_at)
-            self._laps.lap("final evaluation")
+            self._laps.lap(TRAINING, until=self._progressed_at)
+            self._laps.lap(EVALUATION)
             self._progressed_at = 0.0
         if self._world.leads:
             config = self._configs[result.cell].model_dump(mode="json")
@@ -315,6 +315,8 @@ class _PackWriter:
         self._keep(0)
 
     def _report_event(self) -> None:
+        if self._progressed_at:
+            self._laps.lap(TRAINING)  # a process that dies has told of what it did
         self._event.spans = self._laps.take()
         self._report(self._event)
         self._event = Event(self._event.pack, self._event.step, self._event.steps)

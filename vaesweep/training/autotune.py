@@ -128,7 +128,7 @@ def _decide_compiling(
     if compiling == "never":
         return False, ()
     plain = step_seconds(problem, configs, clock) if seconds is None else seconds
-    shared, wanted = SharedCompiling(configs[0], problem.device.type), compiling == "always"
+    shared, wanted = SharedCompiling(configs[0], problem.device.type, len(configs)), compiling == "always"
     estimate = Compiled(compile_seconds(problem), EXPECTED_RATIO)
     if not wanted and not is_worth(plain * steps, shared.known() or estimate):
         return False, ()

@@ -43,14 +43,19 @@ class Compiled:
 
 
 class SharedCompiling:
-    """The compiling of one structure, by all processes of this machine that have the same cache."""
+    """The compiling of one structure, by all processes of this machine that have the same cache.
 
-    def __init__(self, config: Any, device: str) -> None:
+    What compiling gains is that of the structure. What is in the cache is of a number of `cells`: a pack of another one
+    is compiled anew.
+    """
+
+    def __init__(self, config: Any, device: str, cells: int) -> None:
         import torch
 
         parts = structure(config)
         training = {name: value for name, value in parts.get("training", {}).items() if name not in OTHER_SETTINGS}
         about = [type(config).__name__, parts | {"training": training, "pretraining": None}, device, torch.__version__]
+        self._cells = cells
         self.name = sha256(json.dumps(about, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
     def known(self) -> Compiled | None:
@@ -67,10 +72,11 @@ class SharedCompiling:
         with contextlib.suppress(OSError):
             draft.write_text(json.dumps(asdict(Compiled(expected, ratio))))
             draft.replace(self._file(".json"))
+            self._marker.touch()
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Context in which no other process of this machine compiles the structure for the first time.
+        """Context in which no other process of this machine compiles this for the first time.
 
         What is in the cache is taken from it by as many as want it.
         """
@@ -79,10 +85,10 @@ class SharedCompiling:
         self._make_room()
         lock = FileLock(self._file(".lock"))
         with contextlib.suppress(OSError, Timeout):  # then several compile it, as they can
-            if self.known() is None:
+            if not self._marker.exists():
                 self._file(".lock").parent.mkdir(parents=True, exist_ok=True)
                 lock.acquire(timeout=PATIENCE)
-                if self.known() is not None:  # by the one that was waited for
+                if self._marker.exists():  # by the one that was waited for
                     lock.release()
         try:
             yield
@@ -97,6 +103,11 @@ class SharedCompiling:
             torch._dynamo.reset()
             _held.clear()
         _held.add(self.name)
+
+    @property
+    def _marker(self) -> Path:
+        """The file that says that the cache has it."""
+        return self._file(f"-{self._cells}.compiled")
 
     def _file(self, ending: str) -> Path:
         return _cache() / f"vaesweep-{self.name}{ending}"
