@@ -180,6 +180,22 @@ def test_a_signal_that_all_processes_get_is_no_death_of_rays(interruptible: None
     assert watch.dead == ""
 
 
+def test_a_termination_that_ray_hears_is_one() -> None:
+    """Ray's own code raises `KeyboardInterrupt` for whatever a handler has raised within it."""
+
+    def within_ray() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Terminated:
+            raise KeyboardInterrupt from None
+
+    with pytest.raises(Terminated), _terminate_as_interrupt(None):
+        within_ray()
+    with pytest.raises(KeyboardInterrupt) as heard, _terminate_as_interrupt(None):
+        signal.raise_signal(signal.SIGINT)
+    assert not isinstance(heard.value, Terminated)
+
+
 @pytest.mark.parametrize(("value", "seconds"), [(None, 60.0), ("300", 300.0), ("soon", 60.0)])
 def test_a_head_may_be_away_for_as_long_as_ray_itself_waits(
     value: str | None, seconds: float, monkeypatch: pytest.MonkeyPatch

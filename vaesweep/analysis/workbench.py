@@ -22,7 +22,7 @@ from vaesweep.analysis.runs import BETA, Runs, client_of
 from vaesweep.analysis.table import other_axes, target_axis
 from vaesweep.data.domains import Role
 from vaesweep.store_access import all_pages
-from vaesweep.vocabulary import RunKind, Tag, final
+from vaesweep.vocabulary import SETTLED, RunKind, Tag, final
 
 SINCE = (3, 15)  # MLflow, whose page knows saved views
 VIEW_TAG, OWN_TAG = "mlflow.sharedViewState.", "vaesweep.view."
@@ -55,7 +55,10 @@ class View:
 
 
 def publish(runs: Runs, answers: Sequence[Mapping[str, Any]], tracking_uri: str | None = None) -> None:
-    """Write views, description, optima and data sets of a sweep into MLflow; what has not changed is left alone."""
+    """Write views, description, optima and data sets of a sweep into MLflow; what has not changed is left alone.
+
+    The step of an optimum is the number of cells that it is of, so that it has a history where later commands add some.
+    """
     client = client_of(tracking_uri)
     if supports_views():
         write_views(client, runs)
@@ -63,11 +66,11 @@ def publish(runs: Runs, answers: Sequence[Mapping[str, Any]], tracking_uri: str 
     note = describe(runs, answers)
     if run.data.tags.get("mlflow.note.content") != note:
         client.log_batch(runs.run_id, tags=[RunTag("mlflow.note.content", note)])
-    now = int(1000 * time.time())
+    now, step = int(1000 * time.time()), int(runs.cells["outcome"].isin(SETTLED).sum())
     optima = {name: value for name, value in optimum_metrics(answers).items() if run.data.metrics.get(name) != value}
     for start in range(0, len(items := list(optima.items())), 1000):
         client.log_batch(
-            runs.run_id, metrics=[Metric(name, value, now, 0) for name, value in items[start : start + 1000]]
+            runs.run_id, metrics=[Metric(name, value, now, step) for name, value in items[start : start + 1000]]
         )
     if not run.inputs.dataset_inputs:
         client.log_inputs(runs.run_id, datasets=list(datasets(runs)))

@@ -428,13 +428,18 @@ def _folder_hint() -> str:
 def _terminate_as_interrupt(watch: Watch | None) -> Iterator[None]:
     """Context in which SIGTERM acts as Ctrl-C, and says that it was SIGTERM; by Ray it aborts.
 
-    Whoever sends it may send it to Ray's processes too, whose end is then no death: `watch` is told.
+    Whoever sends it may send it to Ray's processes too, whose end is then no death: `watch` is told. Where it is heard
+    in Ray's own code, that raises a plain `KeyboardInterrupt` in its place.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # nothing can be asked for here: a program that runs sweeps in its threads has its own handlers
         return
 
+    is_terminated = False
+
     def terminate(*_: Any) -> None:
+        nonlocal is_terminated
+        is_terminated = True
         if watch:
             watch.stop()
         raise Terminated
@@ -442,5 +447,9 @@ def _terminate_as_interrupt(watch: Watch | None) -> Iterator[None]:
     previous = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
+    except KeyboardInterrupt:
+        if is_terminated:
+            raise Terminated from None
+        raise
     finally:
         signal.signal(signal.SIGTERM, previous)
