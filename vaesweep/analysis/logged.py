@@ -5,9 +5,8 @@ logged before is left as it is; the tag `vaesweep.best` says of which models a s
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, Metric
@@ -17,6 +16,8 @@ from vaesweep.analysis.load import download_cell
 from vaesweep.analysis.models import best_cells
 from vaesweep.analysis.register import FOLDER, save
 from vaesweep.analysis.runs import Runs, client_of
+from vaesweep.analysis.table import ELBO_PARTS
+from vaesweep.analysis.workbench import datasets
 from vaesweep.data.domains import Role
 from vaesweep.errors import UserError
 from vaesweep.family import family
@@ -45,7 +46,7 @@ def _log_best(client: MlflowClient, runs: Runs) -> Iterator[str]:
     for metric in family(runs.record.family).best_by:
         name = f"{metric}@{Role.VALID}"
         try:
-            chosen.setdefault(best_cells(runs, metric, Role.VALID)[0], []).append(name)
+            chosen.setdefault(next(iter(best_cells(runs, metric, Role.VALID))), []).append(name)
         except UserError as error:
             yield f"no model is logged of the best cell: {error}"
     for cell, names in chosen.items():
@@ -60,7 +61,7 @@ def _log_best(client: MlflowClient, runs: Runs) -> Iterator[str]:
             client.set_logged_model_tags(model.model_id, {str(Tag.BEST): best})
 
 
-def logged_models(client: MlflowClient, runs: Runs) -> Iterable[LoggedModel]:
+def logged_models(client: MlflowClient, runs: Runs) -> list[LoggedModel]:
     """The models of a sweep that are whole."""
     query = f"tags.`{Tag.SWEEP}` = '{runs.record.sweep}'"
     found = all_pages(lambda token: client.search_logged_models([runs.experiment_id], query, page_token=token))
@@ -93,12 +94,11 @@ def _log(client: MlflowClient, runs: Runs, cell: str) -> LoggedModel:
 
 def _numbers(client: MlflowClient, runs: Runs, run_id: str, model: LoggedModel) -> Iterator[Metric]:
     """The run's final ELBOs, distortions and rates again, to the millisecond, so that only the model gets them."""
-    sets: dict[str, Any] = {
-        entry.dataset.name: entry.dataset for entry in client.get_run(runs.run_id).inputs.dataset_inputs
-    }
-    for domain in runs.record.domains:
-        for metric in ("elbo", "distortion", "rate"):
-            for point in client.get_metric_history(run_id, final(domain.name, metric))[-1:]:
-                data = sets.get(domain.name)
-                beside = {"dataset_name": data.name, "dataset_digest": data.digest} if data else {}
-                yield Metric(point.key, point.value, point.timestamp, point.step, model.model_id, **beside)
+    for data in (entry.dataset for entry in datasets(runs)):
+        for metric in ELBO_PARTS:
+            for point in client.get_metric_history(run_id, final(data.name, metric))[-1:]:
+                yield Metric(
+                    *(point.key, point.value, point.timestamp, point.step, model.model_id),
+                    dataset_name=data.name,
+                    dataset_digest=data.digest,
+                )

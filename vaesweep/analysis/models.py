@@ -80,16 +80,14 @@ def best_cell(runs: "Runs", metric: str, where: str) -> str:
     Raises `UserError` as `best_cells` does, and where several share the best value.
     """
     best = best_cells(runs, metric, where)
-    if len(best) > 1:
-        value = runs.finals.set_index(["cell", "domain", "metric"])["value"].get(
-            (best[0], _domain(runs, where), metric)
-        )
-        raise UserError(f"best={metric}@{where}: cells {', '.join(best)} share {value:g}; name one of them")
-    return best[0]
+    cells = list(best)
+    if len(cells) > 1:
+        raise UserError(f"best={metric}@{where}: cells {', '.join(cells)} share {best[cells[0]]:g}; name one of them")
+    return cells[0]
 
 
-def best_cells(runs: "Runs", metric: str, where: str) -> list[str]:
-    """The finished cells of a sweep, one or several, whose value is the best, as of `best_cell`.
+def best_cells(runs: "Runs", metric: str, where: str) -> dict[str, float]:
+    """The finished cells of a sweep, one or several, whose value is the best, with that, as of `best_cell`.
 
     Which way is better, the family says. Raises `UserError` where domain or metric are none of the sweep's, where no
     direction is better, or where no finished cell has a finite value.
@@ -109,7 +107,8 @@ def best_cells(runs: "Runs", metric: str, where: str) -> list[str]:
     if own.empty:
         outcomes = ", ".join(f"{count} {outcome}" for outcome, count in runs.cells["outcome"].value_counts().items())
         raise UserError(f"sweep {runs.record.sweep}: no finished cell has a finite {metric} on {domain} ({outcomes})")
-    return [str(cell) for cell in own.index[own == (own.max() if more else own.min())]]
+    best = own[own == (own.max() if more else own.min())]
+    return {str(cell): float(value) for cell, value in best.items()}
 
 
 def _domain(runs: "Runs", where: str) -> str:

@@ -91,8 +91,9 @@ def run_sweep(
             plan = session.plan(slots)  # packs for the cluster that there is
             describe(session, plan, console)
 
-            left = {cell.identity for pack in plan.packs for cell in pack.cells}
-            planned = None if left & begun_cells(session.storage) else estimates.remembered(plan)
+            planned = estimates.remembered(plan)
+            if planned and begun_cells(session.storage).intersection(plan.cells_left()):
+                planned = None  # what is trained already was in it
 
             def train(tracker: "Tracker") -> Mapping[str, str]:
                 with LivePage(sweep.name, session.sweep_identity(plan), options.out):
@@ -206,24 +207,25 @@ def describe_cost(estimate: Estimate, resources: Resources, price: float | None)
     hours = estimate.packs / 3600 * held
     money = "" if price is None else f", {_amount(hours * price)} at {price:g} a {unit}-hour"
     where = "measured on one CPU thread of this machine"
-    return f"about {_amount(hours)} {unit}-hours{money}; {where}{', not on a GPU' if resources.gpus else ''}"
+    return f"about {_held(estimate, resources)}{money}; {where}{', not on a GPU' if resources.gpus else ''}"
 
 
 def describe_taken(
     truth: Estimate, planned: estimates.Planned | None, resources: Resources, packs_at_once: int
 ) -> Iterator[str]:
     """Lines on what training has taken, and by how much that is more or less than `--plan` had said."""
-    unit, held = resources.priced
-    hours = f"{_amount(truth.packs / 3600 * held)} {unit}-hours"
-    yield f"training took {duration(truth.wall)} and {hours}, without start and compiling"
+    yield f"training took {duration(truth.wall)} and {_held(truth, resources)}, without start and compiling"
     if planned is None:
         return
-    said = [
-        f"{_amount(planned.estimate.packs / 3600 * held)} {unit}-hours, {_error(truth.packs, planned.estimate.packs)}"
-    ]
+    said = [f"{_held(planned.estimate, resources)}, {_error(truth.packs, planned.estimate.packs)}"]
     if planned.at_once == packs_at_once:
         said.insert(0, f"{duration(planned.estimate.wall)}, {_error(truth.wall, planned.estimate.wall)}")
     yield f"--plan had said {'; '.join(said)}"
+
+
+def _held(estimate: Estimate, resources: Resources) -> str:
+    unit, held = resources.priced
+    return f"{_amount(estimate.packs / 3600 * held)} {unit}-hours"
 
 
 def _error(truth: float, planned: float) -> str:

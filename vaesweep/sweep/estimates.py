@@ -13,7 +13,7 @@ from pathlib import Path
 from vaesweep.data.cache import cache_folder
 from vaesweep.sweep.identity import digest
 from vaesweep.sweep.plan import Estimate, Plan
-from vaesweep.sweep.timeline import COMMAND, EVALUATION, FIRST_STEP, START, TRAINING, Timeline
+from vaesweep.sweep.timeline import COMMAND, EVALUATION, FIRST_STEP, SIZE, START, TRAINING, Timeline
 
 FOLDER, MOST_KEPT = "plans", 200
 ESTIMATED = (FIRST_STEP, TRAINING, EVALUATION)  # of a pack's spans: what an estimate counts
@@ -60,11 +60,10 @@ def taken(timeline: Timeline) -> Taken | None:
     if not spans:
         return None
     wall = max(span.ended for span in spans) - min(span.began for span in spans)
-    begun = Counter(span.where for span in timeline.spans if span.what == START)
+    begun = Counter((span.where, span.what) for span in timeline.spans if span.what in (START, SIZE))
     seconds = Estimate(wall, sum(span.ended - span.began for span in spans))
     return Taken(seconds, whole=max(begun.values(), default=0) <= 1)
 
 
 def _file(plan: Plan) -> Path:
-    left = sorted(cell.identity for pack in plan.packs for cell in pack.cells)
-    return cache_folder() / FOLDER / f"{digest(left)}.json"
+    return cache_folder() / FOLDER / f"{digest(plan.cells_left())}.json"

@@ -36,6 +36,10 @@ class Plan:
         """The number of cells to be trained."""
         return sum(len(pack.cells) for pack in self.packs)
 
+    def cells_left(self) -> list[str]:
+        """The identities of the cells to be trained, sorted."""
+        return sorted(cell.identity for pack in self.packs for cell in pack.cells)
+
     def sweep_identity(self, name: str) -> str:
         """The identity of the sweep: the same cells under the same name are the same sweep."""
         return digest([name, sorted(cell.identity for cell in self.cells)])

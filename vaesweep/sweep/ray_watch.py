@@ -47,7 +47,7 @@ class Process:
 def watched(local: bool) -> Iterator["Watch | None"]:
     """Context in which SIGTERM must raise and tell the watch, and that a death of Ray's processes ends by `RayDied`.
 
-    Gives what watches, whose `leave` is called before Ray is left; None in threads other than the main one, which
+    Gives what watches, whose `stop` is called before Ray is left; None in threads other than the main one, which
     cannot be interrupted: there Ray has its own way.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -88,27 +88,25 @@ def _rays_patience() -> float:
 
 def _is_at(host: str, port: int, local: bool) -> bool:
     """Whether something listens at a port; of another machine, whether it can be reached at all."""
-    try:
-        socket.create_connection((host, port), ANSWER_SECONDS).close()
-    except TimeoutError:
-        return local  # this machine is only busy
-    except OSError as error:
-        if error.errno in (REFUSED if local else UNREACHABLE):
-            return False
-        raise
-    return True
+    return _is_there(lambda: socket.create_connection((host, port), ANSWER_SECONDS).close(), local)
 
 
 def _is_listening(path: str) -> bool:
     """Whether something listens at a socket of this machine."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
         asked.settimeout(ANSWER_SECONDS)
-        try:
-            asked.connect(path)
-        except OSError as error:
-            if error.errno in REFUSED:
-                return False
-            raise
+        return _is_there(lambda: asked.connect(path), local=True)
+
+
+def _is_there(connect: Callable[[], None], local: bool) -> bool:
+    try:
+        connect()
+    except TimeoutError:
+        return local  # this machine is only busy
+    except OSError as error:
+        if error.errno in (REFUSED if local else UNREACHABLE):
+            return False
+        raise
     return True
 
 

@@ -97,10 +97,11 @@ class Connection:
         """Have left Ray, or have ended this process where that would never end."""
         self.leave()
         assert self._leaving is not None
-        dead = self.watch is not None and self.watch.dead
-        self._leaving.join(LAST_SECONDS if dead else None)
-        if dead and self._leaving.is_alive():
-            assert self.watch is not None
+        if self.watch is None or not self.watch.dead:
+            self._leaving.join()
+            return
+        self._leaving.join(LAST_SECONDS)
+        if self._leaving.is_alive():
             self.watch.end_process()
 
 

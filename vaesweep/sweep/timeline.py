@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 GAP_SECONDS = 0.01  # between two spans that are one
-START = "process, imports, wait for a pack"
+START, SIZE = "process, imports, wait for a pack", "choice of size, compiling"  # of a pack, whenever it begins
 FIRST_STEP, TRAINING, EVALUATION = "first step", "training", "final evaluation"  # of a pack
 COMMAND = "command"  # where the laps of the command's own thread run
 

@@ -375,7 +375,10 @@ class Tracker:
         if ending.finished:
             yield lambda: self._log_model(run, name)
             yield lambda: self._store.log_json(run, self._finished(name).config, CONFIG_FILE)
-            yield lambda: self._log_table(run, name)
+        if LOGGED_TABLES in ending.tags:
+            yield lambda: self._store.log_json(
+                run, final_table(_in_table(self._finished(name))), TABLE_FILE, indent=None
+            )
         yield lambda: self._store.end(run, ending.status)
         if ending.tags:
             yield lambda: self._store.tag(run, ending.tags)  # last: the outcome is what counts
@@ -385,10 +388,6 @@ class Tracker:
             path = Path(folder, MODEL_FILE)
             path.write_bytes(self._files.get(cell))
             self._store.log_file(run, path)
-
-    def _log_table(self, run: str, cell: str) -> None:
-        if numbers := _in_table(self._finished(cell)):
-            self._store.log_json(run, final_table(numbers), TABLE_FILE, indent=None)
 
 
 def _record_name(cell: str) -> str:

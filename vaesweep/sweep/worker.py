@@ -25,7 +25,7 @@ from vaesweep.sweep.resume import check_finished, latest_states, resumed
 from vaesweep.sweep.retries import saved_steps
 from vaesweep.sweep.splits import is_requested, latter_half
 from vaesweep.sweep.storage import Storage, checkpoint_name, finished_name
-from vaesweep.sweep.timeline import EVALUATION, FIRST_STEP, TRAINING, Laps
+from vaesweep.sweep.timeline import EVALUATION, FIRST_STEP, SIZE, TRAINING, Laps
 from vaesweep.training import finished, memory
 from vaesweep.training.loop import CellResult, continued_state, start_state, train_pack
 from vaesweep.training.state import PackState
@@ -63,7 +63,7 @@ def run_job(job: PackJob, data: DataSet, report: Report, device: torch.device, l
     if notes:
         report(Event(job.pack, 0, steps, notes=notes))
     phases = phases_of(job, data, configs, left, device, 1 - taken / (len(left) * steps))
-    laps.lap("choice of size, compiling")
+    laps.lap(SIZE)
     _Training(job, storage, configs, phases, report, laps).run(left)
 
 
